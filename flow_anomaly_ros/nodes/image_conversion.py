@@ -1,0 +1,249 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where ROS image messages become numpy arrays and numpy arrays become messages.
+
+Encodings are those of ``sensor_msgs/image_encodings.hpp``. The OpenCV types ``8UC3``, ``8UC4``,
+``16UC3`` name no colour order; they are taken as BGR and BGRA, the order OpenCV itself uses.
+
+A message is read by ``cv_bridge`` where that is installed and works, and by numpy otherwise. OpenCV
+converts the colours in both cases, so that both give the same array. ``cv_bridge`` is not asked for
+that: its binary part, built against NumPy 1, may crash when it is handed an array of NumPy 2
+(https://github.com/ros-perception/vision_opencv/issues/535), and no self-test survives a crash.
+"""
+
+import functools
+import importlib.metadata
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import Header
+
+
+class ImageConversionError(ValueError):
+    """An image that cannot be converted; the message is one line that says why and what to do."""
+
+
+class _Layout(NamedTuple):
+    """How an encoding stores one pixel, and the OpenCV code to RGB (None: grey or RGB already)."""
+
+    dtype: type[np.generic]
+    channels: int
+    to_rgb: int | None = None
+    in_cv_bridge: bool = True
+
+    @property
+    def pixel_bytes(self) -> int:
+        return self.channels * np.dtype(self.dtype).itemsize
+
+
+_LAYOUTS = {
+    'mono8': _Layout(np.uint8, 1),
+    'rgb8': _Layout(np.uint8, 3),
+    'bgr8': _Layout(np.uint8, 3, cv2.COLOR_BGR2RGB),
+    'rgba8': _Layout(np.uint8, 4, cv2.COLOR_RGBA2RGB),
+    'bgra8': _Layout(np.uint8, 4, cv2.COLOR_BGRA2RGB),
+    '8UC1': _Layout(np.uint8, 1),
+    '8UC3': _Layout(np.uint8, 3, cv2.COLOR_BGR2RGB),
+    '8UC4': _Layout(np.uint8, 4, cv2.COLOR_BGRA2RGB),
+    'mono16': _Layout(np.uint16, 1),
+    'rgb16': _Layout(np.uint16, 3),
+    'bgr16': _Layout(np.uint16, 3, cv2.COLOR_BGR2RGB),
+    'rgba16': _Layout(np.uint16, 4, cv2.COLOR_RGBA2RGB),
+    'bgra16': _Layout(np.uint16, 4, cv2.COLOR_BGRA2RGB),
+    '16UC1': _Layout(np.uint16, 1),
+    '16UC3': _Layout(np.uint16, 3, cv2.COLOR_BGR2RGB),
+    # Not to be mixed up with OpenCV's older names, which call rggb 'BG' after its second row.
+    'bayer_rggb8': _Layout(np.uint8, 1, cv2.COLOR_BayerRGGB2RGB),
+    'bayer_bggr8': _Layout(np.uint8, 1, cv2.COLOR_BayerBGGR2RGB),
+    'bayer_gbrg8': _Layout(np.uint8, 1, cv2.COLOR_BayerGBRG2RGB),
+    'bayer_grbg8': _Layout(np.uint8, 1, cv2.COLOR_BayerGRBG2RGB),
+    'bayer_rggb16': _Layout(np.uint16, 1, cv2.COLOR_BayerRGGB2RGB),
+    'bayer_bggr16': _Layout(np.uint16, 1, cv2.COLOR_BayerBGGR2RGB),
+    'bayer_gbrg16': _Layout(np.uint16, 1, cv2.COLOR_BayerGBRG2RGB),
+    'bayer_grbg16': _Layout(np.uint16, 1, cv2.COLOR_BayerGRBG2RGB),
+    # 4:2:2, two bytes per pixel, ITU-R BT.601 limited range. cv_bridge knows the older names only.
+    'yuv422': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY, in_cv_bridge=False),
+    'yuv422_yuy2': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
+    'yuyv': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV, in_cv_bridge=False),
+}
+
+# What the nodes publish: array type and channels per encoding.
+_PUBLISHED = {name: _LAYOUTS[name] for name in ('mono8', 'rgb8', 'bgr8', 'mono16')}
+_PUBLISHED['32FC1'] = _Layout(np.float32, 1)
+
+
+def to_array(msg: 'Image') -> np.ndarray:
+    """Convert an image message into a grey or RGB array.
+
+    Args:
+        msg: ``sensor_msgs/Image``, or any object with its fields; ``data`` is a buffer of bytes.
+            Rows may be padded, 16-bit values may be big-endian.
+
+    Returns:
+        HxW (grey) or HxWx3 (RGB), ``uint8`` in [0, 255] or ``uint16`` in [0, 65535]; no alpha.
+        A grey or RGB message without padding, in this machine's byte order, gives a **view** of
+        ``msg.data``: copy it before changing it. Everything else is a new array.
+
+    Raises:
+        ImageConversionError: Unsupported encoding, zero size, or rows or data that are too short.
+    """
+    layout = _layout_of(msg.encoding)
+    if problem := _problem_with(msg, layout):
+        text = f'{msg.encoding} image of {msg.width}x{msg.height} pixels {problem}'
+        raise ImageConversionError(text)
+    pixels = _read_pixels(msg, layout)
+    return pixels if layout.to_rgb is None else cv2.cvtColor(pixels, layout.to_rgb)
+
+
+def compressed_to_array(msg: 'CompressedImage') -> np.ndarray:
+    """Decode a compressed image message (JPEG, PNG and whatever else OpenCV reads).
+
+    The pixels stay where the camera put them: an EXIF orientation is not applied.
+
+    Args:
+        msg: ``sensor_msgs/CompressedImage``, or any object with ``format`` and ``data``.
+
+    Returns:
+        A new array: HxW (grey) or HxWx3 (RGB), ``uint8`` or ``uint16``; alpha is dropped.
+
+    Raises:
+        ImageConversionError: No data, or data that is not such an image.
+    """
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        name = f"compressed image (format '{msg.format}', {len(msg.data)} bytes)"
+        text = f'{name} is not an 8-bit or 16-bit image that OpenCV reads: publish jpeg or png'
+        raise ImageConversionError(text)
+    if image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    # image_transport compresses Bayer mosaics as they are: 'bayer_rggb8; png compressed '.
+    source = _LAYOUTS.get(msg.format.split(';')[0])
+    if source and source.channels == 1 and source.to_rgb is not None:
+        return cv2.cvtColor(image, source.to_rgb)
+    return image
+
+
+def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
+    """Make an image message from an array.
+
+    Args:
+        array: HxW ``uint8`` (``mono8``), ``uint16`` (``mono16``) or ``float32`` (``32FC1``), or
+            HxWx3 ``uint8`` in the order of the encoding (``rgb8``, ``bgr8``); nothing is converted.
+        encoding: One of these.
+        header: Header of the message, usually that of the image the array was computed from.
+
+    Returns:
+        A little-endian message without padding that holds a copy of the pixels.
+
+    Raises:
+        ImageConversionError: The encoding is not one of these, or the array does not fit it.
+    """
+    from sensor_msgs.msg import Image
+
+    layout = _PUBLISHED.get(encoding)
+    if layout is None:
+        text = f"cannot make an image message as '{encoding}': use one of {', '.join(_PUBLISHED)}"
+        raise ImageConversionError(text)
+    channels = () if layout.channels == 1 else (layout.channels,)
+    is_image = array.ndim == 2 + len(channels) and array.shape[2:] == channels and array.size
+    if not is_image or array.dtype != layout.dtype:
+        wanted = f'HxW{"x3" if channels else ""} array of {np.dtype(layout.dtype)}'
+        text = f'{encoding} takes an {wanted}, not {array.dtype} of shape {array.shape}'
+        raise ImageConversionError(text)
+
+    msg = Image(header=header, height=array.shape[0], width=array.shape[1], encoding=encoding)
+    msg.step = msg.width * layout.pixel_bytes
+    little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
+    # Assigning bytes, a list or an array to msg.data is up to 500 times slower.
+    msg.data.frombytes(little_endian.data.cast('B'))
+    return msg
+
+
+def conversion_backend() -> str:
+    """Say what reads image messages: ``'cv_bridge <version>'`` or ``'numpy/OpenCV'``."""
+    if _cv_bridge() is None:
+        return 'numpy/OpenCV'
+    try:
+        return f'cv_bridge {importlib.metadata.version("cv_bridge")}'
+    except importlib.metadata.PackageNotFoundError:
+        return 'cv_bridge (unknown version)'
+
+
+def _layout_of(encoding: str) -> _Layout:
+    """Look up an encoding; raise ImageConversionError where it is not one of a camera image."""
+    if encoding.startswith(('32F', '64F')):
+        text = f"image encoding '{encoding}' is floating-point (depth?): use a colour or grey topic"
+        raise ImageConversionError(text)
+    if encoding not in _LAYOUTS:
+        text = f"image encoding '{encoding}' is not supported: publish one of {', '.join(_LAYOUTS)}"
+        raise ImageConversionError(text)
+    return _LAYOUTS[encoding]
+
+
+def _problem_with(msg: Any, layout: _Layout) -> str | None:
+    """Say why the sizes of a message do not fit its encoding and what to do, or None."""
+    if not msg.width or not msg.height:
+        return 'is empty: check the publisher'
+    if layout.channels == 2 and msg.width % 2:
+        return 'has an odd width, but YUV 4:2:2 stores pixels in pairs: make it even'
+    row = msg.width * layout.pixel_bytes
+    if msg.step < row:
+        return f'has a step of {msg.step} bytes, but a row takes {row}: correct the publisher'
+    size = msg.step * msg.height
+    if len(msg.data) < size:
+        return f'has {len(msg.data)} bytes, but step x height is {size}: correct the publisher'
+    return None
+
+
+def _read_pixels(msg: Any, layout: _Layout) -> np.ndarray:
+    """Read the stored channels of a checked message, by cv_bridge where it can be trusted.
+
+    It cannot with padded rows, nor with big-endian data (it calls ``ndarray.newbyteorder``, which
+    NumPy 2 no longer has).
+    """
+    packed = msg.step == msg.width * layout.pixel_bytes
+    if packed and not msg.is_bigendian and layout.in_cv_bridge and (bridge := _cv_bridge()):
+        return bridge.imgmsg_to_cv2(msg)
+    return _read_by_numpy(msg, layout)
+
+
+def _read_by_numpy(msg: Any, layout: _Layout) -> np.ndarray:
+    """Return HxW or HxWxC in this machine's byte order, without a copy where that is possible."""
+    dtype = np.dtype(layout.dtype)
+    shape = (msg.height, msg.width, layout.channels)
+    strides = (msg.step, layout.pixel_bytes, dtype.itemsize)
+    stored = dtype.newbyteorder('>' if msg.is_bigendian else '<')
+    pixels = np.ndarray(shape, stored, buffer=msg.data, strides=strides)
+    return np.ascontiguousarray(pixels[..., 0] if layout.channels == 1 else pixels, dtype)
+
+
+@functools.cache
+def _cv_bridge() -> Any | None:
+    """Return a ``CvBridge`` that reads every encoding as numpy does, or None.
+
+    It may be missing, or fail at import or at an image with the NumPy and OpenCV beside it.
+    """
+    try:
+        from cv_bridge import CvBridge
+
+        bridge = CvBridge()
+        for encoding, layout in _LAYOUTS.items():
+            step = 4 * layout.pixel_bytes
+            sample = SimpleNamespace(height=2, width=4, step=step, encoding=encoding)
+            sample.is_bigendian, sample.data = 0, bytes(range(2 * step))
+            expected = _read_by_numpy(sample, layout)
+            if layout.in_cv_bridge and not np.array_equal(bridge.imgmsg_to_cv2(sample), expected):
+                return None
+    except Exception:
+        return None
+    return bridge

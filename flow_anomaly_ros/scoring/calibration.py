@@ -1,0 +1,99 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Thresholds from the scores of good parts that the detector has not been trained on."""
+
+from dataclasses import dataclass
+import math
+
+from flow_anomaly_ros.scoring.thresholds import Thresholds
+import numpy as np
+from scipy.special import stdtrit
+
+# Share of the pixels of good parts that the low threshold of the mask lets through; only those
+# connected to a peak end up in it.
+PIXEL_RATE = 0.005
+# The uncertain band begins at the score that this many times the requested share exceeds.
+UNCERTAIN_FACTOR = 2.0
+# How scores are told apart on a log scale: one near 0 counts as this share of the largest, and
+# repeated images of one part as spread by a hundredth.
+SMALLEST_SHARE = 1e-3
+SMALLEST_SPREAD = 0.01
+# One part says nothing about spread, and is scored by a detector that has seen it.
+LONE_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """Scores of held-out images of good parts.
+
+    Attributes:
+        image_scores: N image scores.
+        peaks: N largest values of the score maps.
+        pixel_quantile: The 1 - PIXEL_RATE quantile of all their pixels.
+    """
+
+    image_scores: np.ndarray
+    peaks: np.ndarray
+    pixel_quantile: float
+
+
+def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Thresholds:
+    """Choose thresholds for a requested share of good parts rejected.
+
+    Args:
+        scores: Scores of good parts; more parts give a better estimate, 1 is the least.
+        false_positive_rate: Share of good parts that may be called defect, in (0, 0.5). The
+            uncertain band below starts at the score that twice this share exceeds.
+
+    Raises:
+        ValueError: Rate out of range, no scores, or scores that are not finite.
+    """
+    require_rate(false_positive_rate)
+    if len(scores.image_scores) == 0 or not np.isfinite(scores.image_scores).all():
+        msg = 'calibration needs finite scores of at least one good image'
+        raise ValueError(msg)
+    defect = upper_limit(scores.image_scores, false_positive_rate)
+    uncertain = upper_limit(scores.image_scores, UNCERTAIN_FACTOR * false_positive_rate)
+    region = upper_limit(scores.peaks, false_positive_rate)
+    return Thresholds(
+        defect=defect,
+        uncertain=min(uncertain, defect),
+        region=region,
+        pixel=min(scores.pixel_quantile, region),
+    )
+
+
+def require_rate(false_positive_rate: float) -> None:
+    """Check a requested share of good parts rejected, before a training is spent on it.
+
+    Raises:
+        ValueError: The rate does not lie in (0, 0.5).
+    """
+    if not 0 < false_positive_rate < 0.5:
+        msg = f'false_positive_rate is {false_positive_rate}: it must lie between 0 and 0.5'
+        raise ValueError(msg)
+
+
+def upper_limit(scores: np.ndarray, rate: float) -> float:
+    """Score that a further good part exceeds with probability `rate`.
+
+    The larger of two estimates. The prediction limit of a normal distribution with unknown mean
+    and variance, on log scores (Hahn & Meeker, Statistical Intervals, 1991, section 4.8), is
+    honest about how little ten parts say: it widens as N falls. The empirical quantile takes over
+    where there are parts enough to see a heavier tail.
+
+    Args:
+        scores: N scores, not negative.
+        rate: Probability in (0, 1).
+    """
+    floor = max(SMALLEST_SHARE * scores.max(), np.finfo(np.float32).tiny)
+    scores = np.maximum(scores, floor)
+    count = len(scores)
+    if count == 1:
+        return float(LONE_FACTOR * scores[0])
+    logs = np.log(scores)
+    spread = max(logs.std(ddof=1), SMALLEST_SPREAD)
+    # The quantile of Student's t; scipy.stats has it too, but takes a second to import.
+    factor = stdtrit(count - 1, 1 - rate)
+    predicted = math.exp(logs.mean() + factor * spread * math.sqrt(1 + 1 / count))
+    return float(max(predicted, np.quantile(scores, 1 - rate)))

@@ -1,0 +1,104 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Thresholds, and how they turn scores into a mask, regions and a verdict."""
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow_anomaly_ros.scoring.regions import Region, find_regions, hysteresis_mask
+
+RULES = ('calibrated', 'mean', 'half')
+
+
+class Verdict(enum.StrEnum):
+    """What is said of a part."""
+
+    OK = 'ok'
+    UNCERTAIN = 'uncertain'
+    DEFECT = 'defect'
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits on scores, in the units of the detector's score map.
+
+    Attributes:
+        defect: Image score from which a part is defective.
+        uncertain: Image score from which a part is not ok any more; <= defect.
+        region: Peak that a region of the mask has to reach.
+        pixel: Score above which a pixel belongs to a region; <= region.
+        rule: How the mask is made: `calibrated` uses `pixel` and `region`; `mean` takes
+            pixels above the mean of the score map, `half` pixels above 0.5 after min-max
+            normalisation (US 2025/0265693 A1, paragraphs 77 and 80). Those two mark
+            something on every image, good ones too: they show where an image is most unusual.
+        min_area: Regions smaller than this many px of the camera image are ignored.
+
+    Raises:
+        ValueError: Limits out of order, not finite, or an unknown rule.
+    """
+
+    defect: float
+    uncertain: float
+    region: float
+    pixel: float
+    rule: str = 'calibrated'
+    min_area: int = 1
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.defect, self.uncertain, self.region, self.pixel))):
+            msg = f'thresholds must be finite numbers, not {self}'
+            raise ValueError(msg)
+        for low, high in (('uncertain', 'defect'), ('pixel', 'region')):
+            if getattr(self, low) > getattr(self, high):
+                msg = (
+                    f'threshold {low} ({getattr(self, low):g}) must not exceed threshold {high} '
+                    f'({getattr(self, high):g})'
+                )
+                raise ValueError(msg)
+        if self.rule not in RULES:
+            msg = f'unknown mask rule {self.rule!r}: choose one of {", ".join(RULES)}'
+            raise ValueError(msg)
+        if self.min_area < 1:
+            msg = f'min_area is {self.min_area}: it must be 1 px or more'
+            raise ValueError(msg)
+
+
+def judge(
+    score_map: np.ndarray, image_score: float, thresholds: Thresholds
+) -> tuple[np.ndarray, tuple[Region, ...], Verdict]:
+    """Turn scores into a mask, regions and a verdict.
+
+    A part is a defect when its image score says so and a region large enough shows where; a high
+    score without such a region is uncertain, never ok.
+
+    Args:
+        score_map: HxW float32 at the size of the camera image.
+        image_score: The detector's score of the whole image.
+        thresholds: The limits.
+
+    Returns:
+        Mask (HxW uint8, 0 or 255), regions by falling peak, verdict.
+    """
+    mask = _mask(score_map, thresholds)
+    regions = find_regions(score_map, mask)
+    if not math.isfinite(image_score):
+        # A broken network or image must never pass a part.
+        return mask, regions, Verdict.UNCERTAIN
+    if image_score >= thresholds.defect and regions:
+        return mask, regions, Verdict.DEFECT
+    if image_score >= thresholds.uncertain:
+        return mask, regions, Verdict.UNCERTAIN
+    return mask, regions, Verdict.OK
+
+
+def _mask(score_map: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    if thresholds.rule == 'calibrated':
+        low, high = thresholds.pixel, thresholds.region
+    elif thresholds.rule == 'mean':
+        low = high = float(np.nanmean(score_map))
+    else:
+        low = high = float((np.nanmin(score_map) + np.nanmax(score_map)) / 2)
+    return hysteresis_mask(score_map, low, high, thresholds.min_area)
