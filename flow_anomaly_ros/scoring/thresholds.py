@@ -97,8 +97,12 @@ def judge(
 def _mask(score_map: np.ndarray, thresholds: Thresholds) -> np.ndarray:
     if thresholds.rule == 'calibrated':
         low, high = thresholds.pixel, thresholds.region
-    elif thresholds.rule == 'mean':
-        low = high = float(np.nanmean(score_map))
     else:
-        low = high = float((np.nanmin(score_map) + np.nanmax(score_map)) / 2)
+        scores = score_map[np.isfinite(score_map)]
+        if not scores.size:
+            return np.zeros(score_map.shape, np.uint8)
+        if thresholds.rule == 'mean':
+            low = high = float(scores.mean())
+        else:
+            low = high = float((scores.min() + scores.max()) / 2)
     return hysteresis_mask(score_map, low, high, thresholds.min_area)

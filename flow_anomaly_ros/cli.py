@@ -1,0 +1,281 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `flow-anomaly`: arguments in, one line per error out."""
+
+import argparse
+from collections.abc import Callable, Sequence
+import importlib
+from pathlib import Path
+import sys
+from typing import NoReturn
+
+from flow_anomaly_ros import __version__
+
+PROGRAM = 'flow-anomaly'
+DATA_LAYOUT = (
+    'DIR is a folder in MVTec layout (train/good, test/good, test/<defect>, '
+    'ground_truth/<defect>/<name>_mask.png)'
+)
+EXIT_STATUS = """\
+exit status:
+  0    done
+  1    done, but evaluate or predict could not read some images (named on stderr)
+  2    not done; one line on stderr says why
+  130  stopped with Ctrl-C
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves the one line about a wrong argument to `main`, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        msg = f'{message}; see {self.prog} --help'
+        raise ValueError(msg)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        parsed = _parser().parse_args(arguments)
+        # Imported here, so that --help does not wait for torch.
+        command = importlib.import_module(f'flow_anomaly_ros.commands.{parsed.command}')
+        return command.run(parsed)
+    except KeyboardInterrupt:
+        _complain('stopped')
+        return 130
+    except (ValueError, OSError) as error:
+        _complain(str(error))
+        return 2
+
+
+def _complain(message: str) -> None:
+    print(f'{PROGRAM}: {" ".join(message.split())}', file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description='Find defects on parts, having seen a few images of good ones.',
+        epilog=f'{EXIT_STATUS}\nEach command has a --help of its own.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    _train_arguments(
+        _add_command(
+            commands,
+            'train',
+            'train a model on images of good parts',
+            'Train a model on images of good parts (10 are enough to begin with) and calibrate\n'
+            'its thresholds on parts held out from training. Writes the model file and, next to\n'
+            'it, a picture of the loss curves (.loss.png).',
+            'train --data parts/ --output model.safetensors --max-images 10',
+        )
+    )
+    _evaluate_arguments(
+        _add_command(
+            commands,
+            'evaluate',
+            'measure a model on test images with known truth',
+            'Inspect the test images of a data folder and compare with the truth: a table of\n'
+            'verdicts per kind of defect, then AUROC, AUPRO, F1 and latency.',
+            'evaluate model.safetensors --data parts/ --json figures.json --pictures pictures/',
+        )
+    )
+    _predict_arguments(
+        _add_command(
+            commands,
+            'predict',
+            'inspect images',
+            'Inspect images: a line for each with its verdict (ok, uncertain or defect), its\n'
+            'score and the regions that are abnormal.',
+            'predict model.safetensors new_parts/ --output pictures/',
+        )
+    )
+    _add_command(
+        commands,
+        'methods',
+        'list the detection methods and their options',
+        'List the detection methods and their options, with defaults and types.\n'
+        'Options are set with train --set or --config.',
+        'methods',
+    )
+    return parser
+
+
+def _add_command(
+    commands: 'argparse._SubParsersAction[_Parser]',
+    name: str,
+    summary: str,
+    details: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=details,
+        epilog=f'example:\n  {PROGRAM} {example}\n\n{EXIT_STATUS}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--data',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help=f'images of good parts: {DATA_LAYOUT}, or a plain folder of images (required)',
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='model file to write, as a rule *.safetensors; an existing one is replaced '
+        '(required)',
+    )
+    parser.add_argument(
+        '--method',
+        default='restoration',
+        metavar='NAME',
+        help='detection method (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--max-images',
+        type=_whole_from(1),
+        metavar='N',
+        help='train on N images chosen at random (default: all)',
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='NAME',
+        help='torchvision network that extracts features, such as mobilenet_v2 '
+        '(default: the method needs none)',
+    )
+    parser.add_argument(
+        '--weights',
+        type=Path,
+        metavar='FILE',
+        help='weights of the backbone (default: downloaded by torchvision)',
+    )
+    parser.add_argument(
+        '--image-size',
+        type=_whole_from(32),
+        default=256,
+        metavar='PX',
+        help='shorter side images are reduced to (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--false-positive-rate',
+        type=_rate,
+        default=0.01,
+        metavar='RATE',
+        help='share of good parts that may be rejected (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--config', type=Path, metavar='FILE', help='YAML file with options of the method'
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='set one option of the method, such as flow_steps=500; overrides --config; '
+        'may be repeated; flow-anomaly methods lists the options',
+    )
+    parser.add_argument(
+        '--seed',
+        type=_whole_from(0),
+        default=0,
+        metavar='S',
+        help='the same seed gives the same model (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--strict', action='store_true', help='refuse the folder when a file is unreadable'
+    )
+    parser.add_argument('--quiet', action='store_true', help='show no progress and no summary')
+    _device_arguments(parser)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser)
+    parser.add_argument(
+        '--data',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help=f'test images: {DATA_LAYOUT} (required)',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures there')
+    parser.add_argument(
+        '--pictures',
+        type=Path,
+        metavar='DIR',
+        help='also write a picture per image there: image, score map, mask, overlay',
+    )
+    _device_arguments(parser)
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser)
+    parser.add_argument(
+        'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images to inspect'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        metavar='DIR',
+        help='also write a mask and a picture per image there (NAME.mask.png, NAME.strip.png)',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results there')
+    _device_arguments(parser)
+
+
+def _model_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('model', type=Path, metavar='MODEL', help='model file, written by train')
+
+
+def _device_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--device',
+        default='auto',
+        metavar='NAME',
+        help='cpu, cuda, cuda:1, or auto: a GPU if there is one (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--threads',
+        type=_whole_from(0),
+        default=0,
+        metavar='N',
+        help='CPU threads to use (default: as many as torch chooses)',
+    )
+
+
+def _whole_from(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            msg = f'{text!r} is no whole number from {least} up'
+            raise argparse.ArgumentTypeError(msg)
+        return number
+
+    return whole
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 0.5:
+        msg = f'{text!r} is no number between 0 and 0.5'
+        raise argparse.ArgumentTypeError(msg)
+    return rate
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,42 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One inspection as one picture, under a name of its own."""
+
+from flow_anomaly_ros.runtime.engine import Inspection
+from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
+from flow_anomaly_ros.scoring.thresholds import Thresholds
+import numpy as np
+
+# The score map's colours end at this multiple of the score that a defect region has to reach.
+HEAT_RANGE = 2.0
+
+
+def inspection_strip(
+    image: np.ndarray, inspection: Inspection, thresholds: Thresholds
+) -> np.ndarray:
+    """Image, score map, mask and overlay side by side, as RGB uint8.
+
+    Args:
+        image: The inspected image, HxW grey or HxWx3 RGB, uint8 or uint16.
+        inspection: Its inspection.
+        thresholds: The limits it was judged by; they fix the colours of the score map.
+    """
+    overlay = draw_overlay(
+        image, inspection.mask, inspection.regions, inspection.verdict, inspection.image_score
+    )
+    heat = heat_map(inspection.score_map, 0, HEAT_RANGE * thresholds.region)
+    return contact_strip(image, heat, inspection.mask, overlay)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name with a number behind it where an earlier image of this run has it already.
+
+    Args:
+        name: Wanted name.
+        taken: Names given so far; the returned one is added.
+    """
+    free, number = name, 2
+    while free in taken:
+        free, number = f'{name}_{number}', number + 1
+    taken.add(free)
+    return free

@@ -1,0 +1,110 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`flow-anomaly predict`: verdicts on images."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+import math
+from pathlib import Path
+import sys
+
+from flow_anomaly_ros.commands.output import make_folder, require_writable, write_json
+from flow_anomaly_ros.commands.pictures import free_name, inspection_strip
+from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
+from flow_anomaly_ros.runtime.device import limit_threads
+from flow_anomaly_ros.runtime.engine import Engine, Inspection
+
+SHOWN_REGIONS = 3
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspect images, print a line for each, write masks and pictures.
+
+    Returns:
+        1 when an image could not be read, 0 otherwise.
+
+    Raises:
+        ValueError: Bad model or output, or no images at all.
+    """
+    paths = list(image_paths(arguments.images))
+    if arguments.json:
+        require_writable(arguments.json)
+    limit_threads(arguments.threads)
+    engine = Engine.load(arguments.model, arguments.device)
+    if arguments.output:
+        make_folder(arguments.output)
+
+    inspected, unreadable, names = [], [], set()
+    for path in paths:
+        try:
+            image = read_image(path)
+        except ImageReadError as error:
+            unreadable.append(str(error))
+            print(error, file=sys.stderr)
+            continue
+        inspection = engine.inspect([image])[0]
+        print(describe(path, inspection), flush=True)
+        inspected.append(plain(path, inspection))
+        if arguments.output:
+            name = free_name(path.stem, names)
+            strip = inspection_strip(image, inspection, engine.thresholds)
+            write_image(arguments.output / f'{name}.mask.png', inspection.mask)
+            write_image(arguments.output / f'{name}.strip.png', strip)
+    if arguments.json:
+        values = {'model': str(arguments.model), 'images': inspected, 'unreadable': unreadable}
+        write_json(arguments.json, values)
+    return 1 if unreadable else 0
+
+
+def image_paths(given: Sequence[Path]) -> Iterator[Path]:
+    """List files as they are given, and the images of folders.
+
+    Raises:
+        ValueError: A folder without images.
+    """
+    for path in given:
+        if not path.is_dir():
+            yield path
+            continue
+        images = list_images(path)
+        if not images:
+            msg = f'no images in folder {path}; give image files or the folder that holds them'
+            raise ValueError(msg)
+        yield from images
+
+
+def describe(path: Path, inspection: Inspection) -> str:
+    """One line: file, verdict, score, and where the worst regions are."""
+    boxes = [
+        f'{one.width}x{one.height} at ({one.x}, {one.y}) {one.max_score:.4g}'
+        for one in inspection.regions[:SHOWN_REGIONS]
+    ]
+    more = len(inspection.regions) - len(boxes)
+    if more:
+        boxes.append(f'{more} more')
+    where = f'; {"; ".join(boxes)}' if boxes else ''
+    count = f'{len(inspection.regions)} region{"" if len(inspection.regions) == 1 else "s"}'
+    return f'{path}  {inspection.verdict:<9}  {inspection.image_score:.4g}  {count}{where}'
+
+
+def plain(path: Path, inspection: Inspection) -> dict[str, object]:
+    """An inspection as values for JSON, without its score map and mask."""
+    score = inspection.image_score
+    return {
+        'path': str(path),
+        'verdict': str(inspection.verdict),
+        'score': score if math.isfinite(score) else None,
+        'regions': [
+            {
+                'x': one.x,
+                'y': one.y,
+                'width': one.width,
+                'height': one.height,
+                'area': one.area,
+                'max_score': one.max_score,
+                'mean_score': one.mean_score,
+            }
+            for one in inspection.regions
+        ],
+        'timings_ms': inspection.timings,
+    }

@@ -1,0 +1,89 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`flow-anomaly train`: images of good parts to a model file."""
+
+import argparse
+from pathlib import Path
+import sys
+
+from flow_anomaly_ros.commands.options import parse_assignments, read_options
+from flow_anomaly_ros.commands.output import require_writable
+from flow_anomaly_ros.commands.progress import StageProgress
+from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.detectors.registry import build_config
+from flow_anomaly_ros.detectors.restoration.config import PIXELS
+from flow_anomaly_ros.runtime.artifact import save_artifact
+from flow_anomaly_ros.runtime.device import limit_threads
+from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
+from flow_anomaly_ros.runtime.training import train, Training
+import numpy as np
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, write the model and its loss curve, print a summary.
+
+    Raises:
+        ValueError: Bad data, options or output; nothing is written.
+    """
+    output: Path = arguments.output
+    require_writable(output)
+    loss_curve = output.with_suffix('.loss.png')
+    require_writable(loss_curve)
+    options = _options(arguments)
+    limit_threads(arguments.threads)
+    folder = read_folder(arguments.data)
+    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
+    for line in good.skipped:
+        print(line, file=sys.stderr)
+    if good.skipped:
+        count = f'{len(good.skipped)} of {len(folder.train)}'
+        print(f'skipped {count} files, training on {len(good.images)} images', file=sys.stderr)
+    with StageProgress(arguments.quiet) as progress:
+        training = train(
+            arguments.method,
+            good.images,
+            options=options,
+            weights=arguments.weights,
+            seed=arguments.seed,
+            false_positive_rate=arguments.false_positive_rate,
+            shorter_side=arguments.image_size,
+            device=arguments.device,
+            progress=progress,
+        )
+    save_artifact(output, training.detector, training.manifest)
+    if training.report.losses:
+        save_loss_curve(loss_curve, training.report)
+    if not arguments.quiet:
+        print(summary(training))
+        print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
+    return 0
+
+
+def summary(training: Training) -> str:
+    """What was trained and what the thresholds rest on, in three lines."""
+    manifest = training.manifest
+    height, width = manifest.input_size
+    limits = manifest.thresholds
+    scores = np.array(manifest.calibration['image_scores'])
+    return '\n'.join(
+        [
+            f'trained {manifest.method} on {manifest.training["images"]} images at '
+            f'{width}x{height} px in {manifest.training["seconds"]} s',
+            f'{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
+            f'median {np.median(scores):.4g}',
+            f'thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
+        ]
+    )
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, object]:
+    options = read_options(arguments.config) if arguments.config else {}
+    if arguments.backbone:
+        options['backbone'] = arguments.backbone
+    options |= parse_assignments(arguments.set)
+    # A wrong option is told before the images are read.
+    config = build_config(arguments.method, options)
+    if arguments.weights and getattr(config, 'backbone', PIXELS) == PIXELS:
+        msg = f'{arguments.weights} would not be used: name the network it is for with --backbone'
+        raise ValueError(msg)
+    return options

@@ -1,0 +1,139 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: train on ten good parts, then inspect good and defective ones over ROS 2."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from flow_anomaly_ros import cli
+from flow_anomaly_ros.data.generated import write_dataset
+
+# Share of right verdicts that the demo has to reach; stated in the README.
+LEAST_RIGHT = 0.9
+# Seconds a node gets to end after an interrupt.
+PATIENCE = 15.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns the exit status, 0 if enough verdicts are right."""
+    options = parse_arguments(arguments)
+    status = prepare(options)
+    if status != 0 or options.prepare:
+        return status
+    return inspect(options)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Generate the data set unless one is given, and train; returns the exit status."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.data is None:
+        write_dataset(data_folder(options))
+        print(f'demo: wrote images of a machined part to {data_folder(options)}', flush=True)
+    command = ['train', '--data', str(data_folder(options)), '--output', str(model_file(options))]
+    command += ['--max-images', str(options.max_images), '--seed', str(options.seed)]
+    if options.backbone:
+        command += ['--backbone', options.backbone]
+    if options.weights:
+        command += ['--weights', str(options.weights)]
+    return cli.main(command)
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the images that are shown."""
+    return options.data or options.output / 'data'
+
+
+def model_file(options: argparse.Namespace) -> Path:
+    """Return the file that the trained model is in."""
+    return options.output / 'model.safetensors'
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Start image source, detector and listener as processes; returns the listener's status."""
+    print('demo: starting image source, detector and listener', flush=True)
+    pictures = options.output / 'pictures'
+    others = [
+        start('image_source', path=data_folder(options), rate=0.0, loop=False),
+        start('detector', model=model_file(options), autostart=True),
+    ]
+    listener = start(
+        'listener', data=data_folder(options), output=pictures, least_right=LEAST_RIGHT
+    )
+    try:
+        status = listener.wait()
+    except KeyboardInterrupt:
+        status = 130
+    for process in (*others, listener):
+        failed = stop(process)
+        if failed and status == 0:
+            print(f'demo: {process.args[2]} ended with status {failed}', file=sys.stderr)
+            status = 1
+    print(f'demo: pictures are in {pictures}' if status == 0 else 'demo: failed', flush=True)
+    return status
+
+
+def start(executable: str, **parameters: object) -> subprocess.Popen:
+    """Start a node of this package as a process of its own."""
+    command = [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args']
+    for name, value in parameters.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        command += ['-p', f'{name}:={text}']
+    environment = {
+        # Nothing of the demo leaves this machine, and nothing from outside gets in.
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
+        **os.environ,
+    }
+    # A session of its own: Ctrl-C reaches the demo alone, which then ends the nodes in order.
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def stop(process: subprocess.Popen) -> int:
+    """End a process as Ctrl-C would; returns its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='demo', description=__doc__)
+    parser.add_argument(
+        '--data',
+        type=Path,
+        metavar='DIR',
+        help='folder in MVTec layout; without it, images of a machined part are generated',
+    )
+    parser.add_argument(
+        '--backbone', metavar='NAME', help='torchvision model for features, such as mobilenet_v2'
+    )
+    parser.add_argument(
+        '--weights', type=Path, metavar='FILE', help='weights of the backbone; else downloaded'
+    )
+    parser.add_argument(
+        '--max-images', type=int, default=10, metavar='N', help='good images to train on (10)'
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='random seed (0)')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('demo_output'),
+        metavar='DIR',
+        help='where the model and the pictures go (demo_output)',
+    )
+    parser.add_argument(
+        '--prepare', action='store_true', help='make data and model, then stop (demo.launch.py)'
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

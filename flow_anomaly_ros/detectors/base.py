@@ -1,0 +1,93 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The interface every detection method implements."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+
+class DetectorOutput(NamedTuple):
+    """What a detector says of a batch of images.
+
+    Attributes:
+        score_map: BxHxW float32 at the size of the input images; larger = more anomalous.
+        image_score: B float32; larger = more anomalous.
+    """
+
+    score_map: Tensor
+    image_score: Tensor
+
+
+class Cancelled(Exception):  # noqa: N818 - a request that was honoured, not an error
+    """Raised by a progress callback to stop a training between two steps."""
+
+
+@dataclass
+class FitReport:
+    """What happened during `Detector.fit`.
+
+    Attributes:
+        losses: Loss of every step, by stage.
+    """
+
+    losses: dict[str, list[float]] = field(default_factory=dict)
+
+
+# Called as progress(stage, step, steps, loss) after every step, 1 <= step <= steps; the loss is
+# None in stages that have none. It may raise Cancelled.
+Progress = Callable[[str, int, int, float | None], None]
+
+
+def no_progress(stage: str, step: int, steps: int, loss: float | None) -> None:
+    """Report to nobody."""
+
+
+class Detector(nn.Module, ABC):
+    """A detection method: images in, scores out; it knows nothing of thresholds, ROS or files.
+
+    A subclass is built from its configuration alone, so that a saved one can be built again before
+    its weights are loaded; every tensor it needs later is a parameter or a buffer.
+
+    Attributes:
+        config: The method's frozen configuration dataclass, with a field `channels` (1 or 3).
+    """
+
+    method: ClassVar[str]
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def load_pretrained(self, weights: Path | None) -> None:
+        """Load pretrained parts before training; methods without any do nothing.
+
+        Args:
+            weights: Local weights file, or None to download.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> DetectorOutput:
+        """Score images.
+
+        Args:
+            images: BxCxHxW float32 in [0, 1], C as in the configuration, H and W as in training.
+        """
+
+    @abstractmethod
+    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+        """Learn what good parts look like.
+
+        Args:
+            images: NxCxHxW float32 in [0, 1], images of good parts, N >= 1.
+            seed: The same seed, images, machine and thread count give the same detector.
+            progress: Called after every step of every stage.
+
+        Raises:
+            Cancelled: If the progress callback asked to stop.
+        """

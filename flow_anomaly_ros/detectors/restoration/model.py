@@ -1,0 +1,190 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-scale restoration with a flow model (US 2025/0265693 A1)."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport, Progress
+from flow_anomaly_ros.detectors.base import no_progress
+from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
+from flow_anomaly_ros.layers.backbone import Backbone
+from flow_anomaly_ros.layers.coupling import CrossScaleFlow
+from flow_anomaly_ros.layers.decoder import Decoder
+from flow_anomaly_ros.layers.pyramid import PixelBlocks
+from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.target import TargetDistribution
+from flow_anomaly_ros.layers.whitening import Whitening
+
+BACKBONE_COMPONENTS = 64
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The images a score map is made from, one of each list per scale.
+
+    Attributes:
+        scaled: The N scaled images, BxCxHixWi in [0, 1].
+        restored: Images restored from the predicted distributions, same sizes.
+        second: Images restored from the target distribution, same sizes.
+        restored_features: Whitened features behind `restored`, BxKxhixwi.
+        second_features: Whitened features behind `second`.
+    """
+
+    scaled: list[Tensor]
+    restored: list[Tensor]
+    second: list[Tensor]
+    restored_features: list[Tensor]
+    second_features: list[Tensor]
+
+
+class RestorationDetector(Detector):
+    """Compare restored images with images restored from the distribution good parts follow.
+
+    images -> N scaled images -> features -> first flow model -> predicted distributions
+    -> second flow model (the reverse of the first) -> inverse feature model -> restored images;
+    the target distribution goes the same way back to the second images; pixel distances between
+    both, summed over the scales, are the score map.
+
+    The flow is trained towards a standard Gaussian; the target distribution is what the good
+    parts' latents then follow at every position and scale (paragraph 72).
+    """
+
+    method = 'restoration'
+    config_class = RestorationConfig
+
+    def __init__(self, config: RestorationConfig) -> None:
+        super().__init__(config)
+        if config.backbone == PIXELS:
+            self.features: PixelBlocks | Backbone = PixelBlocks(config.channels, config.stride)
+            components = config.components or self.features.channels
+        else:
+            self.features = Backbone(config.backbone, config.levels, config.stride)
+            components = config.components or BACKBONE_COMPONENTS
+        components = min(components, self.features.channels)
+        components -= components % 2
+        scales = len(config.scales)
+        self.whitenings = nn.ModuleList(
+            Whitening(self.features.channels, components) for _ in range(scales)
+        )
+        self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks)
+        self.decoders = nn.ModuleList(
+            Decoder(components, config.channels, config.stride)
+            for _ in range(scales if self.needs_decoder else 0)
+        )
+        self.targets = nn.ModuleList(TargetDistribution(components) for _ in range(scales))
+
+    @property
+    def needs_decoder(self) -> bool:
+        """Whether the inverse of the feature model has to be learned."""
+        return isinstance(self.features, Backbone)
+
+    def load_pretrained(self, weights: Path | None) -> None:
+        """Load the backbone's weights; pixel features have none."""
+        if isinstance(self.features, Backbone):
+            self.features.load_pretrained(weights)
+
+    def scale_images(self, images: Tensor) -> list[Tensor]:
+        """Make the N images of paragraph 66 from BxCxHxW images."""
+        height, width = images.shape[-2:]
+        least = self.config.stride
+        return [
+            resize(images, (max(least, round(height * s)), max(least, round(width * s))))
+            for s in self.config.scales
+        ]
+
+    def extract(self, scaled: list[Tensor]) -> list[Tensor]:
+        """Whitened features of the scaled images, BxKxhixwi, by one feature model in turn."""
+        return [
+            whitening(self.features(x))
+            for whitening, x in zip(self.whitenings, scaled, strict=True)
+        ]
+
+    def second_latents(self, latents: list[Tensor]) -> list[Tensor]:
+        """Points of the target distribution that the second images are restored from.
+
+        With `nearest`, what good parts could look like is left alone and what they could not is
+        replaced; with `mean` every image gets the same second image.
+        """
+        if self.config.second_image == 'mean':
+            return [
+                target.mean.expand_as(z) for target, z in zip(self.targets, latents, strict=True)
+            ]
+        return [
+            target.nearest(z, self.config.tolerance)
+            for target, z in zip(self.targets, latents, strict=True)
+        ]
+
+    def decode(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Whitened features to images of the given sizes: paragraph 97."""
+        if self.needs_decoder:
+            pairs = zip(self.decoders, features, sizes, strict=True)
+            return [decoder(x, size) for decoder, x, size in pairs]
+        pairs = zip(self.whitenings, features, sizes, strict=True)
+        return [self.features.inverse(w.inverse(x), size) for w, x, size in pairs]
+
+    def restore(self, images: Tensor) -> Restoration:
+        """Restore images of all scales, and what they are compared with.
+
+        Args:
+            images: BxCxHxW float32 in [0, 1].
+        """
+        scaled = self.scale_images(images)
+        sizes = [tuple(x.shape[-2:]) for x in scaled]
+        latents, _ = self.flow(self.extract(scaled))
+        restored_features = self.flow.inverse(latents)
+        second_features = self.flow.inverse(self.second_latents(latents))
+        return Restoration(
+            scaled=scaled,
+            restored=self.decode(restored_features, sizes),
+            second=self.decode(second_features, sizes),
+            restored_features=restored_features,
+            second_features=second_features,
+        )
+
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distance per position of two BxCxHxW maps, as BxHxW, per channel (paragraph 81)."""
+        difference = first - second
+        if self.config.metric == 'manhattan':
+            return difference.abs().mean(1)
+        return difference.square().mean(1).sqrt()
+
+    def _summed_distance(
+        self, first: list[Tensor], second: list[Tensor], size: tuple[int, int]
+    ) -> Tensor:
+        """Distances of all scales, brought to one size and added (paragraphs 75-78), Bx1xHxW."""
+        return torch.stack(
+            [
+                resize(self.distance(x, y)[:, None], size)
+                for x, y in zip(first, second, strict=True)
+            ]
+        ).sum(0)
+
+    def forward(self, images: Tensor) -> DetectorOutput:
+        """Score images; see `Detector.forward`."""
+        size = tuple(images.shape[-2:])
+        restoration = self.restore(images)
+        score_map = self.config.pixel_weight * self._summed_distance(
+            restoration.restored, restoration.second, size
+        )
+        if self.needs_decoder:
+            score_map = score_map + self.config.feature_weight * self._summed_distance(
+                restoration.restored_features, restoration.second_features, size
+            )
+        if self.config.smoothing > 0:
+            # Reflection needs more pixels than it mirrors.
+            reach = min(math.ceil(3 * self.config.smoothing), min(size) - 1)
+            score_map = gaussian_blur(score_map, [2 * reach + 1] * 2, [self.config.smoothing] * 2)
+        score_map = score_map[:, 0]
+        return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
+
+    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+        """Train on images of good parts; see `Detector.fit`."""
+        from flow_anomaly_ros.detectors.restoration.training import fit
+
+        return fit(self, images, seed, progress)

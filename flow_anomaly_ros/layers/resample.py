@@ -1,0 +1,32 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Resizing of images and feature maps: one rule for the whole package."""
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps, averaging where they shrink and interpolating where they grow.
+
+    Shrinking never skips a source pixel, so a defect one pixel wide still shows in the smallest
+    scale.
+
+    Args:
+        maps: BxCxHxW float tensor.
+        size: Target (height, width) in px.
+
+    Returns:
+        BxCxheightxwidth tensor, bilinear; averages of whole blocks where each side shrinks by a
+        whole factor.
+    """
+    height, width = maps.shape[-2:]
+    if (height, width) == size:
+        return maps
+    if height % size[0] == 0 and width % size[1] == 0:
+        # Equal to averaging and several times faster than the general case.
+        return functional.avg_pool2d(maps, (height // size[0], width // size[1]))
+    shrinks = size[0] < height or size[1] < width
+    return functional.interpolate(
+        maps, size=size, mode='bilinear', align_corners=False, antialias=shrinks
+    )

@@ -1,0 +1,50 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Principal-component whitening of feature channels, fitted once, inverted by transposition."""
+
+import torch
+from torch import Tensor, nn
+
+# Components below this share of the largest standard deviation are noise of the network or the
+# camera: whitening them fully would score that noise as high as a defect.
+FLOOR = 0.03
+
+
+class Whitening(nn.Module):
+    """Rotate channels onto principal components and scale each to unit variance.
+
+    Args:
+        channels: Channels of the features.
+        components: Principal components kept; all of them make the inverse exact, fewer make it
+            the least-squares one.
+    """
+
+    def __init__(self, channels: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer('mean', torch.zeros(channels))
+        self.register_buffer('rotation', torch.eye(channels)[:, :components].clone())
+        self.register_buffer('deviation', torch.ones(components))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor) -> None:
+        """Fit to the channel statistics of BxCxHxW features of good images."""
+        samples = features.permute(1, 0, 2, 3).flatten(1).double()
+        mean = samples.mean(1)
+        covariance = torch.cov(samples) if samples.shape[1] > 1 else torch.zeros(len(mean)).diag()
+        variance, vectors = torch.linalg.eigh(covariance)
+        components = self.rotation.shape[1]
+        deviation = variance.clamp(min=0).sqrt().flip(0)[:components]
+        floor = FLOOR * deviation[0].clamp(min=1e-6)
+        self.mean.copy_(mean)
+        self.rotation.copy_(vectors.flip(1)[:, :components])
+        self.deviation.copy_(deviation.clamp(min=floor))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """BxCxHxW features to Bx(components)xHxW with zero mean and unit variance."""
+        weight = (self.rotation / self.deviation).T
+        return nn.functional.conv2d(features, weight[:, :, None, None], -weight @ self.mean)
+
+    def inverse(self, whitened: Tensor) -> Tensor:
+        """Bx(components)xHxW back to BxCxHxW features."""
+        weight = self.rotation * self.deviation
+        return nn.functional.conv2d(whitened, weight[:, :, None, None], self.mean)

@@ -1,0 +1,190 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The image source node: a folder or a video as a camera."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from flow_anomaly_ros.data.folder import read_folder
+from flow_anomaly_ros.data.images import ImageReadError, read_image
+from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.qos import output_profile
+
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+
+PARAMETERS = (
+    Parameter(
+        'path',
+        '',
+        'Video file, folder of images, or folder in MVTec layout, of which the test images are '
+        'shown.',
+        read_only=True,
+    ),
+    Parameter('camera', 'camera', 'Camera name: images go to <camera>/image.', read_only=True),
+    Parameter('frame_id', 'camera_optical_frame', 'frame_id of the image headers.'),
+    Parameter(
+        'rate',
+        5.0,
+        'Images per second; 0 shows the next image whenever ~/next is called, as a '
+        'triggered camera does.',
+        limits=(0.0, 1000.0),
+        read_only=True,
+    ),
+    Parameter('loop', True, 'Start again after the last image; otherwise the node ends.'),
+    Parameter(
+        'wait_for_subscriber',
+        True,
+        'Show the first image only when somebody subscribes to it.',
+    ),
+)
+
+
+class ImageSourceNode(Node):
+    """Publishes <camera>/image, and with the same stamp <camera>/source.
+
+    The latter is a std_msgs/Header whose frame_id is the file the image came from: who knows the
+    truth about a file can compare it with the verdict.
+
+    Raises:
+        ValueError: Nothing to show at the path; one line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('image_source')
+        self.parameters = ParameterTable(self, PARAMETERS)
+        self._path = Path(self.parameters['path'])
+        self._frames = open_frames(self._path)
+        self.is_done = False
+        camera = self.parameters['camera']
+        self._image = self.create_publisher(Image, f'{camera}/image', output_profile())
+        self._source = self.create_publisher(Header, f'{camera}/source', output_profile())
+        rate = self.parameters['rate']
+        if rate > 0:
+            self._timer = self.create_timer(1 / rate, self._show_if_wanted)
+        else:
+            self.create_service(Trigger, '~/next', self._on_next)
+        self.get_logger().info(
+            f'showing {self._path} on {self._image.topic_name} '
+            + (f'at {rate:g} images per second' if rate > 0 else 'at each call of ~/next')
+        )
+
+    def _show_if_wanted(self) -> None:
+        if self.parameters['wait_for_subscriber'] and not self._image.get_subscription_count():
+            return
+        self.show_next()
+
+    def _on_next(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self.parameters['wait_for_subscriber'] and not self._image.get_subscription_count():
+            response.message = f'nobody subscribes to {self._image.topic_name} yet'
+            return response
+        response.message = self.show_next()
+        response.success = bool(response.message)
+        if not response.success:
+            response.message = 'that was the last image'
+        return response
+
+    def show_next(self) -> str:
+        """Publish the next readable frame; returns its name, empty after the last one."""
+        while True:
+            try:
+                name, image = next(self._frames)
+                break
+            except ImageReadError as error:
+                self.get_logger().warning(f'skipped: {error}')
+            except StopIteration:
+                if not self.parameters['loop']:
+                    self.is_done = True
+                    return ''
+                self._frames = open_frames(self._path)
+        stamp = self.get_clock().now().to_msg()
+        encoding = {(2, 1): 'mono8', (2, 2): 'mono16', (3, 1): 'rgb8'}.get(
+            (image.ndim, image.dtype.itemsize)
+        )
+        if encoding is None:
+            # 16 bit colour has no encoding that common viewers show.
+            image, encoding = (image >> 8).astype(np.uint8), 'rgb8'
+        header = Header(stamp=stamp, frame_id=self.parameters['frame_id'])
+        self._source.publish(Header(stamp=stamp, frame_id=name))
+        self._image.publish(to_message(image, encoding, header))
+        return name
+
+
+class _Frames:
+    """Iterates over (name, image); unlike a generator it goes on after an unreadable file."""
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self._paths = iter(paths)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> tuple[str, np.ndarray]:
+        path = next(self._paths)
+        return str(path), read_image(path)
+
+
+def open_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Iterate over the (name, image) pairs of a folder or a video.
+
+    Raises:
+        ValueError: Nothing to show there. The iterator raises ImageReadError for a file that
+            cannot be read, and goes on with the next one.
+    """
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _video_frames(path)
+    folder = read_folder(path)
+    return _Frames(tuple(sample.path for sample in folder.test) or folder.train)
+
+
+def _video_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    video = cv2.VideoCapture(str(path))
+    if not path.is_file() or not video.isOpened():
+        msg = f'cannot open video {path}: check the path and the format'
+        raise ValueError(msg)
+
+    def frames() -> Iterator[tuple[str, np.ndarray]]:
+        index = 0
+        while True:
+            there, frame = video.read()
+            if not there:
+                video.release()
+                return
+            yield f'{path}#{index}', np.ascontiguousarray(frame[..., ::-1])
+            index += 1
+
+    return frames()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is interrupted or has shown everything."""
+    rclpy.init(args=args)
+    try:
+        node = ImageSourceNode()
+    except ValueError as error:
+        rclpy.logging.get_logger('image_source').error(str(error))
+        rclpy.try_shutdown()
+        raise SystemExit(1) from None
+    try:
+        while rclpy.ok() and not node.is_done:
+            rclpy.spin_once(node, timeout_sec=1.0)
+        # Let the last answer and the last image leave.
+        rclpy.spin_once(node, timeout_sec=0.5)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

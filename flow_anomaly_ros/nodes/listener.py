@@ -1,0 +1,268 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The listener node: collects inspections over ROS, compares them with the truth, reports."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification, Detection2D, Detection2DArray
+
+from flow_anomaly_ros.data.folder import Sample, load_mask, read_folder
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.nodes.image_conversion import to_array
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
+from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
+from flow_anomaly_ros.runtime.report import HEADER, format_row, format_summary
+from flow_anomaly_ros.scoring.thresholds import Verdict
+
+PARAMETERS = (
+    Parameter('data', '', 'Folder in MVTec layout that the image source shows.', read_only=True),
+    Parameter('camera', 'camera', 'Camera name, the prefix of the topics.', read_only=True),
+    Parameter('output', '', 'Folder for pictures, empty for none.', read_only=True),
+    Parameter(
+        'source', 'image_source', 'Name of the image source, asked for each image.', read_only=True
+    ),
+    Parameter(
+        'least_right',
+        0.0,
+        'Smallest share of right verdicts; below it the exit status is 1.',
+        limits=(0.0, 1.0),
+        read_only=True,
+    ),
+    Parameter(
+        'timeout',
+        60.0,
+        'Seconds to wait for the first image, and for the results of each one.',
+        limits=(0.1, 3600.0),
+        read_only=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A region as it came over ROS: what the overlay draws."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    max_score: float
+
+    @classmethod
+    def of(cls, detection: Detection2D) -> 'Box':
+        """Read a detection; its centre is in the coordinates of pixel centres."""
+        box = detection.bbox
+        return cls(
+            x=box.center.position.x - (box.size_x - 1) / 2,
+            y=box.center.position.y - (box.size_y - 1) / 2,
+            width=box.size_x,
+            height=box.size_y,
+            max_score=detection.results[0].hypothesis.score,
+        )
+
+
+@dataclass
+class Parcel:
+    """The messages that share one stamp.
+
+    Attributes:
+        messages: Message by topic.
+        received: Time of the verdict's arrival, in nanoseconds of the node's clock.
+    """
+
+    messages: dict[str, Any] = field(default_factory=dict)
+    received: int = 0
+
+
+class ListenerNode(Node):
+    """Asks an image source for one image after the other and collects the results.
+
+    Raises:
+        ValueError: No test images in the data folder; one line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('listener')
+        self.parameters = ParameterTable(self, PARAMETERS)
+        folder = read_folder(Path(self.parameters['data']))
+        if not folder.test:
+            msg = f'{folder.root} has no test images: give a folder in MVTec layout'
+            raise ValueError(msg)
+        self._samples = {str(sample.path): sample for sample in folder.test}
+        self._parcels: dict[tuple[int, int], Parcel] = {}
+        camera = self.parameters['camera']
+        self._topics = {
+            'source': Header,
+            'image': Image,
+            'verdict': Classification,
+            'defects': Detection2DArray,
+            'mask': Image,
+            'score_map': Image,
+        }
+        for topic, message_type in self._topics.items():
+            self.create_subscription(
+                message_type,
+                f'{camera}/{topic}',
+                lambda message, topic=topic: self._receive(topic, message),
+                output_profile(),
+            )
+        self._next = self.create_client(Trigger, f'{self.parameters["source"]}/next')
+
+    def run(self) -> bool:
+        """Go through all images, print table and summary; True if the bar is met.
+
+        Raises:
+            TimeoutError: The source or the detector did not answer in time; one line.
+        """
+        self._wait(self._next.service_is_ready, 'the image source')
+        inspected: list[tuple[Sample, Row, dict[str, Any]]] = []
+        print(HEADER, flush=True)
+        while (answer := self._ask(first=not inspected)).success:
+            sample, parcel = self._collect(answer.message)
+            row = self._row(sample, parcel)
+            inspected.append((sample, row, parcel.messages))
+            print(format_row(row), flush=True)
+        rows = [row for _, row, _ in inspected]
+        print(f'\n{len(rows)} images: {format_summary(self._evaluate(inspected))}', flush=True)
+        if self.parameters['output']:
+            self._draw(inspected)
+        least = self.parameters['least_right']
+        right = sum(row.is_right for row in rows)
+        if not rows or right < least * len(rows):
+            print(
+                f'below the bar: {right} of {len(rows)} verdicts are right, '
+                f'{least:.0%} are required',
+                file=sys.stderr,
+            )
+            return False
+        return True
+
+    @staticmethod
+    def _evaluate(inspected: list[tuple[Sample, Row, dict[str, Any]]]) -> Evaluation:
+        maps, masks = [], []
+        for sample, _, messages in inspected:
+            score_map = to_float_map(messages['score_map'])
+            truth = load_mask(sample, score_map.shape)
+            if truth is not None:
+                maps.append(score_map)
+                masks.append(truth)
+        return summarise([row for _, row, _ in inspected], maps, masks)
+
+    def _receive(self, topic: str, message: Any) -> None:
+        header = message if topic == 'source' else message.header
+        parcel = self._parcels.setdefault((header.stamp.sec, header.stamp.nanosec), Parcel())
+        parcel.messages[topic] = message
+        if topic == 'verdict':
+            parcel.received = self.get_clock().now().nanoseconds
+
+    def _wait(self, is_there: Any, what: str) -> None:
+        deadline = time.monotonic() + self.parameters['timeout']
+        while not is_there():
+            if time.monotonic() > deadline:
+                msg = f'no answer from {what} within {self.parameters["timeout"]:g} s'
+                raise TimeoutError(msg)
+            rclpy.spin_once(self, timeout_sec=0.05)
+
+    def _ask(self, first: bool) -> Trigger.Response:
+        """Ask the source for an image; the first time until the detector listens to it."""
+        deadline = time.monotonic() + self.parameters['timeout']
+        while True:
+            future = self._next.call_async(Trigger.Request())
+            self._wait(future.done, 'the image source')
+            answer = future.result()
+            if answer.success or not first:
+                return answer
+            if time.monotonic() > deadline:
+                msg = f'{answer.message}: is the detector active?'
+                raise TimeoutError(msg)
+            rclpy.spin_once(self, timeout_sec=0.1)
+
+    def _collect(self, name: str) -> tuple[Sample, Parcel]:
+        complete: list[tuple[int, int]] = []
+
+        def is_complete() -> bool:
+            complete[:] = [
+                stamp
+                for stamp, parcel in self._parcels.items()
+                if len(parcel.messages) == len(self._topics)
+                and parcel.messages['source'].frame_id == name
+            ]
+            return bool(complete)
+
+        self._wait(is_complete, f'the detector for {name}')
+        parcel = self._parcels[complete[0]]
+        self._parcels.clear()
+        return self._samples[name], parcel
+
+    def _row(self, sample: Sample, parcel: Parcel) -> Row:
+        verdict = parcel.messages['verdict']
+        stamp = verdict.header.stamp
+        sent = stamp.sec * 10**9 + stamp.nanosec
+        return Row(
+            path=sample.path,
+            label=sample.label,
+            is_defect=sample.is_defect,
+            verdict=Verdict(verdict.results[0].class_id),
+            score=verdict.results[0].score,
+            regions=len(parcel.messages['defects'].detections),
+            latency_ms=(parcel.received - sent) / 1e6,
+        )
+
+    def _draw(self, inspected: list[tuple[Sample, Row, dict[str, Any]]]) -> None:
+        output = Path(self.parameters['output'])
+        output.mkdir(parents=True, exist_ok=True)
+        # One colour scale for all, with the least score called a defect in its middle.
+        defects = [row.score for _, row, _ in inspected if row.verdict == Verdict.DEFECT]
+        high = 2 * min(defects or [row.score for _, row, _ in inspected])
+        for sample, row, messages in inspected:
+            image = to_array(messages['image'])
+            mask = to_array(messages['mask'])
+            boxes = [Box.of(detection) for detection in messages['defects'].detections]
+            overlay = draw_overlay(image, mask, boxes, str(row.verdict), row.score)
+            heat = heat_map(to_float_map(messages['score_map']), 0.0, high)
+            write_image(
+                output / f'{sample.label}_{sample.path.stem}.png',
+                contact_strip(image, heat, mask, overlay),
+            )
+
+
+def to_float_map(message: Image) -> np.ndarray:
+    """Read a 32FC1 image as HxW float32."""
+    values = np.frombuffer(message.data, np.dtype('>f4' if message.is_bigendian else '<f4'))
+    return values.reshape(message.height, message.width).astype(np.float32)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run until all images are inspected; exit status 0 if the bar is met."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = ListenerNode()
+        status = 0 if node.run() else 1
+    except (ValueError, TimeoutError) as error:
+        rclpy.logging.get_logger('listener').error(str(error))
+        status = 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        status = 130
+    finally:
+        if node:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    raise SystemExit(status)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,89 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Node parameters, declared once from a table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of a node's parameter table.
+
+    Attributes:
+        name: Parameter name.
+        default: Default value; its type is the parameter's.
+        description: What it is, with unit and meaning of special values.
+        limits: Smallest and largest value of a number.
+        choices: Allowed strings; empty allows any.
+        read_only: Cannot change once the node runs.
+    """
+
+    name: str
+    default: Any
+    description: str
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Describe the parameter to ROS tools."""
+        descriptor = ParameterDescriptor(
+            name=self.name,
+            description=self.description,
+            additional_constraints=f'one of {", ".join(self.choices)}' if self.choices else '',
+            read_only=self.read_only,
+        )
+        if self.limits and isinstance(self.default, float):
+            low, high = self.limits
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif self.limits:
+            low, high = map(int, self.limits)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        return descriptor
+
+
+class ParameterTable:
+    """Declares a table of parameters on a node and refuses values outside their choices.
+
+    Args:
+        node: The node.
+        rows: The table.
+    """
+
+    def __init__(self, node: Node, rows: tuple[Parameter, ...]) -> None:
+        self._node = node
+        self._rows = {row.name: row for row in rows}
+        for row in rows:
+            if not node.has_parameter(row.name):
+                node.declare_parameter(row.name, row.default, row.descriptor())
+                self._require_choice(row, node.get_parameter(row.name).value)
+        node.add_on_set_parameters_callback(self._validate)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+    def _validate(self, parameters: list[RosParameter]) -> SetParametersResult:
+        for parameter in parameters:
+            row = self._rows.get(parameter.name)
+            try:
+                if row:
+                    self._require_choice(row, parameter.value)
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    @staticmethod
+    def _require_choice(row: Parameter, value: object) -> None:
+        if row.choices and value not in row.choices:
+            msg = f'{row.name} is {value!r}: it must be one of {", ".join(row.choices)}'
+            raise ValueError(msg)

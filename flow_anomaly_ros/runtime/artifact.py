@@ -1,0 +1,94 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Model files: one .safetensors file of weights with the manifest in its header."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.runtime.manifest import Manifest
+
+MANIFEST_KEY = 'flow_anomaly_ros'
+
+
+class ArtifactError(ValueError):
+    """A model file cannot be used; the message is one line."""
+
+
+def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
+    """Write a model file, whole or not at all.
+
+    Args:
+        path: Target; an existing file is replaced.
+        detector: Trained detector.
+        manifest: What the file says about itself.
+
+    Raises:
+        ArtifactError: The folder is missing or not writable.
+    """
+    tensors = {name: x.detach().cpu().contiguous() for name, x in detector.state_dict().items()}
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        save_file(tensors, temporary, metadata={MANIFEST_KEY: manifest.to_json()})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        msg = f'cannot write the model to {path}: {error}'
+        raise ArtifactError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_artifact(path: Path) -> tuple[Detector, Manifest]:
+    """Read a model file; no code from it is executed.
+
+    Returns:
+        The detector in evaluation mode on the CPU, and the manifest.
+
+    Raises:
+        ArtifactError: Missing, truncated, foreign or newer file, or one whose weights do not fit.
+    """
+    if not path.is_file():
+        msg = f'no model file at {path}: train one with flow-anomaly train'
+        raise ArtifactError(msg)
+    try:
+        with safe_open(path, framework='pt') as file:
+            text = (file.metadata() or {}).get(MANIFEST_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        msg = f'{path} is no model file or is damaged ({error}): copy it again or train anew'
+        raise ArtifactError(msg) from error
+    if text is None:
+        msg = f'{path} holds weights, but was not written by flow-anomaly train: give such a file'
+        raise ArtifactError(msg)
+    try:
+        manifest = Manifest.from_json(text)
+        config = build_config(manifest.method, manifest.config)
+        detector = find_method(manifest.method)(config)
+    except (ValueError, TypeError) as error:
+        msg = f'{path} cannot be used: {error}'
+        raise ArtifactError(msg) from error
+    try:
+        detector.load_state_dict(tensors)
+    except RuntimeError as error:
+        why = ' '.join(str(error).split())[:200]
+        msg = f'{path} cannot be used: its weights do not fit its configuration ({why})'
+        raise ArtifactError(msg) from error
+    return detector.eval().requires_grad_(requires_grad=False), manifest
+
+
+def plain_config(detector: Detector) -> dict[str, object]:
+    """Return a detector's configuration as plain values for a manifest."""
+    return dataclasses.asdict(detector.config)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a model's numbers depend on."""
+    from importlib.metadata import version
+
+    return {'torch': torch.__version__, 'torchvision': version('torchvision')}

@@ -1,0 +1,43 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The losses of a training as a picture."""
+
+from pathlib import Path
+
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.detectors.base import FitReport
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+import numpy as np
+
+PANEL_SIZE = (6.0, 3.2)  # inches
+DPI = 120
+
+
+def save_loss_curve(path: Path, report: FitReport) -> None:
+    """Write a picture with one panel per training stage, whole or not at all.
+
+    Args:
+        path: Target image file; an existing one is replaced.
+        report: Losses by stage, one stage at least.
+
+    Raises:
+        ValueError: No stage has a loss, or the folder is missing.
+        OSError: The file cannot be written.
+    """
+    if not report.losses:
+        msg = f'cannot draw {path}: the training reported no losses'
+        raise ValueError(msg)
+    width, height = PANEL_SIZE
+    figure = Figure((width, height * len(report.losses)), dpi=DPI, layout='constrained')
+    # Asked of a canvas of its own, no window system and no state of pyplot is involved.
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(len(report.losses), squeeze=False)[:, 0]
+    for axes, (stage, losses) in zip(panels, report.losses.items(), strict=True):
+        axes.plot(range(1, len(losses) + 1), losses, linewidth=1)
+        axes.set_title(f'{stage}: {len(losses)} steps, last loss {losses[-1]:.4g}')
+        axes.set_xlabel('step')
+        axes.set_ylabel('loss')
+        axes.grid(alpha=0.3)
+    canvas.draw()
+    write_image(path, np.asarray(canvas.buffer_rgba())[..., :3])

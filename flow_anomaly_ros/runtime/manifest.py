@@ -1,0 +1,93 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a model file says about itself."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+from flow_anomaly_ros.scoring.thresholds import Thresholds
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The part of a model file that is no tensor.
+
+    Attributes:
+        method: Name of the detection method.
+        config: The method's configuration as plain values.
+        input_size: (height, width) in px that images are resized to.
+        image_size: (height, width) in px of the training images.
+        thresholds: Calibrated thresholds; they can be changed at run time.
+        calibration: Where they come from: requested rate, number of images, their scores.
+        training: Number of images, digest of their pixels, seed, seconds.
+        libraries: Versions of the libraries that trained the model.
+    """
+
+    method: str
+    config: dict[str, object]
+    input_size: tuple[int, int]
+    image_size: tuple[int, int]
+    thresholds: Thresholds
+    calibration: dict[str, object] = field(default_factory=dict)
+    training: dict[str, object] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Serialise, with the format version."""
+        return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> 'Manifest':
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: Another format version, or fields missing or of the wrong type.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or not isinstance(values.get('format_version'), int):
+            msg = 'the manifest has no format version'
+            raise ValueError(msg)
+        version = values.pop('format_version')
+        if version > FORMAT_VERSION:
+            msg = (
+                f'it has format version {version}, this package reads up to {FORMAT_VERSION}: '
+                'update flow_anomaly_ros'
+            )
+            raise ValueError(msg)
+        names = {one.name for one in dataclasses.fields(cls)}
+        missing = sorted(names - set(values))
+        if missing:
+            msg = f'the manifest lacks {", ".join(missing)}'
+            raise ValueError(msg)
+        values = {name: values[name] for name in names}
+        for name in ('input_size', 'image_size'):
+            values[name] = tuple(int(one) for one in values[name])
+            if len(values[name]) != 2 or min(values[name]) < 1:
+                msg = f'the manifest has {name} {values[name]}'
+                raise ValueError(msg)
+        try:
+            values['thresholds'] = Thresholds(**values['thresholds'])
+        except TypeError as error:
+            msg = f'the manifest has thresholds {values["thresholds"]}'
+            raise ValueError(msg) from error
+        return cls(**values)
+
+
+def input_size_of(image_size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Size to inspect at: the shorter side as given, the other by the aspect ratio, never enlarged.
+
+    Args:
+        image_size: (height, width) of the camera image in px.
+        shorter: Wanted shorter side in px.
+
+    Returns:
+        (height, width), multiples of 8, at least 32.
+    """
+    smallest = min(image_size)
+    shorter = min(shorter, smallest)
+    # In whole numbers: a quotient of floats may lie above the multiple of 8 that it equals.
+    height, width = (max(32, -(-side * shorter // (8 * smallest)) * 8) for side in image_size)
+    return height, width

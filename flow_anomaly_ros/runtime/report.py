@@ -1,0 +1,49 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations as text for a terminal."""
+
+from flow_anomaly_ros.runtime.evaluation import Evaluation, Row
+
+ROW = '{image:<36} {truth:<14} {verdict:<10} {score:>8} {regions:>8} {latency:>11}  {right}'
+HEADER = ROW.format(
+    image='image',
+    truth='truth',
+    verdict='verdict',
+    score='score',
+    regions='regions',
+    latency='latency ms',
+    right='',
+).rstrip()
+
+
+def format_row(row: Row) -> str:
+    """One line per image, in the columns of `HEADER`."""
+    return ROW.format(
+        image=f'{row.path.parent.name}/{row.path.name}',
+        truth=row.label,
+        verdict=row.verdict,
+        score=f'{row.score:.3f}',
+        regions=row.regions,
+        latency=f'{row.latency_ms:.0f}',
+        right='' if row.is_right else 'wrong',
+    ).rstrip()
+
+
+def format_summary(evaluation: Evaluation) -> str:
+    """One line of figures; those that cannot be computed are left out."""
+    figures = evaluation.figures()
+    parts = [f'{figures["verdicts_right"]} right, {figures["verdicts_wrong"]} wrong']
+    for name, label in (
+        ('image_auroc', 'image AUROC'),
+        ('pixel_auroc', 'pixel AUROC'),
+        ('aupro', 'AUPRO'),
+        ('image_f1', 'image F1'),
+    ):
+        if figures[name] is not None:
+            parts.append(f'{label} {figures[name]:.3f}')
+    if figures['latency_ms_p50'] is not None:
+        parts.append(
+            f'latency median {figures["latency_ms_p50"]:.0f} ms, '
+            f'p95 {figures["latency_ms_p95"]:.0f} ms'
+        )
+    return '; '.join(parts)

@@ -1,0 +1,169 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From images of good parts to a calibrated detector."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flow_anomaly_ros.detectors.base import Detector, FitReport, Progress, no_progress
+from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
+from flow_anomaly_ros.runtime.device import select_device
+from flow_anomaly_ros.runtime.engine import to_tensor
+from flow_anomaly_ros.runtime.manifest import Manifest, input_size_of
+from flow_anomaly_ros.scoring.calibration import (
+    PIXEL_RATE,
+    CalibrationScores,
+    calibrate,
+    require_rate,
+)
+
+# Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
+# trained on all of them; with more, a share is held out for good.
+FEW_IMAGES = 40
+FOLDS = 3
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` returns.
+
+    Attributes:
+        detector: Trained detector on the CPU.
+        manifest: Its manifest, with calibrated thresholds.
+        report: Losses of the detector's own training (not of those for calibration).
+    """
+
+    detector: Detector
+    manifest: Manifest
+    report: FitReport
+
+
+def train(
+    method: str,
+    images: Sequence[np.ndarray],
+    options: dict[str, object] | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    false_positive_rate: float = 0.01,
+    shorter_side: int = 256,
+    device: str = 'auto',
+    progress: Progress = no_progress,
+) -> Training:
+    """Train and calibrate a detector.
+
+    Thresholds come from images that the detector which scores them has not seen: the scores of
+    its own training images are too low to be a threshold.
+
+    Args:
+        method: Name of the detection method.
+        images: Images of good parts, HxW or HxWx3 RGB, uint8 or uint16, all alike.
+        options: Fields of the method's configuration; `channels` is taken from the images.
+        weights: Pretrained weights, if the method takes any; None downloads them.
+        seed: Makes the result repeatable.
+        false_positive_rate: Share of good parts that may be rejected.
+        shorter_side: Shorter side in px of the images the detector sees.
+        device: Device name, see `select_device`.
+        progress: Called after every step; the stage names say which fold is trained.
+
+    Raises:
+        ValueError: Bad options, weights or device; one line.
+        Cancelled: If the progress callback asked to stop.
+    """
+    require_rate(false_positive_rate)
+    started = time.perf_counter()
+    height, width = images[0].shape[:2]
+    channels = 1 if images[0].ndim == 2 else 3
+    config = build_config(method, {**(options or {}), 'channels': channels})
+    size = input_size_of((height, width), shorter_side)
+    target = select_device(device)
+    batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
+
+    def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
+        with torch.random.fork_rng(devices=[target] if target.type == 'cuda' else []):
+            torch.manual_seed(seed)
+            detector = find_method(method)(config)
+            detector.load_pretrained(weights)
+            detector.to(target)
+            report = detector.fit(
+                batch[chosen],
+                seed,
+                lambda stage, step, steps, loss: progress(prefix + stage, step, steps, loss),
+            )
+        return detector.eval(), report
+
+    detector, report, scores = _fit_and_hold_out(fit, batch, seed)
+    manifest = Manifest(
+        method=method,
+        config=plain_config(detector),
+        input_size=size,
+        image_size=(height, width),
+        thresholds=calibrate(scores, false_positive_rate),
+        calibration={
+            'false_positive_rate': false_positive_rate,
+            'images': len(scores.image_scores),
+            'image_scores': [float(score) for score in scores.image_scores],
+        },
+        training={
+            'images': len(images),
+            'digest': _digest(images),
+            'seed': seed,
+            'seconds': round(time.perf_counter() - started, 1),
+        },
+        libraries=library_versions(),
+    )
+    return Training(detector.cpu(), manifest, report)
+
+
+def _fit_and_hold_out(
+    fit: Callable[[Tensor, str], tuple[Detector, FitReport]], batch: Tensor, seed: int
+) -> tuple[Detector, FitReport, CalibrationScores]:
+    count = len(batch)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    if count > FEW_IMAGES:
+        held_out = order[: round(HELD_OUT_SHARE * count)]
+        detector, report = fit(order[len(held_out) :].sort().values, '')
+        return detector, report, _score(detector, batch[held_out])
+    # One image cannot be held out from itself: its own score is all there is.
+    folds = min(FOLDS, count) if count > 1 else 0
+    parts = []
+    for fold in range(folds):
+        chosen = torch.cat([order[i::folds] for i in range(folds) if i != fold]).sort().values
+        detector, _ = fit(chosen, f'calibration {fold + 1}/{folds} ')
+        parts.append(_score(detector, batch[order[fold::folds]]))
+    detector, report = fit(torch.arange(count), '')
+    return detector, report, _merge(parts or [_score(detector, batch)])
+
+
+@torch.inference_mode()
+def _score(detector: Detector, images: Tensor) -> CalibrationScores:
+    outputs = [detector(one) for one in images.split(8)]
+    maps = torch.cat([output.score_map for output in outputs]).float().cpu().numpy()
+    return CalibrationScores(
+        image_scores=torch.cat([o.image_score for o in outputs]).double().cpu().numpy(),
+        peaks=maps.max(axis=(1, 2)).astype(np.float64),
+        pixel_quantile=float(np.quantile(maps, 1 - PIXEL_RATE)),
+    )
+
+
+def _merge(parts: list[CalibrationScores]) -> CalibrationScores:
+    return CalibrationScores(
+        image_scores=np.concatenate([part.image_scores for part in parts]),
+        peaks=np.concatenate([part.peaks for part in parts]),
+        pixel_quantile=float(np.mean([part.pixel_quantile for part in parts])),
+    )
+
+
+def _digest(images: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

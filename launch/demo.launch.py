@@ -1,0 +1,103 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Train on ten good parts, then inspect good and defective ones: three nodes over DDS.
+
+ros2 launch flow_anomaly_ros demo.launch.py
+ros2 launch flow_anomaly_ros demo.launch.py data:=DIR backbone:=mobilenet_v2 weights:=FILE
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+ARGUMENTS = (
+    ('data', '', 'Folder in MVTec layout; empty generates images of a machined part.'),
+    ('backbone', '', 'torchvision model for features; empty uses pixels.'),
+    ('weights', '', 'Weights file of the backbone; empty downloads it.'),
+    ('output', 'demo_output', 'Where the model and the pictures go.'),
+    ('device', 'auto', 'auto, cpu or cuda[:N].'),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments, train, then start the nodes."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_train_then_inspect)])
+
+
+def _train_then_inspect(context: LaunchContext) -> list:
+    values = {
+        name: LaunchConfiguration(name).perform(context)
+        for name in ('data', 'backbone', 'weights', 'output')
+    }
+    data = values['data'] or f'{values["output"]}/data'
+    training = Node(
+        package='flow_anomaly_ros',
+        executable='flow-anomaly-demo',
+        arguments=[
+            '--prepare',
+            *(one for name, value in values.items() if value for one in (f'--{name}', value)),
+        ],
+        output='screen',
+    )
+    source = Node(
+        package='flow_anomaly_ros',
+        executable='image_source',
+        name='image_source',
+        parameters=[{'path': data, 'rate': 0.0, 'loop': False}],
+        output='screen',
+    )
+    detector = LifecycleNode(
+        package='flow_anomaly_ros',
+        executable='detector',
+        name='detector',
+        namespace='',
+        parameters=[
+            {
+                'model': f'{values["output"]}/model.safetensors',
+                'device': LaunchConfiguration('device'),
+                'autostart': True,
+            }
+        ],
+        output='screen',
+    )
+    listener = Node(
+        package='flow_anomaly_ros',
+        executable='listener',
+        name='listener',
+        parameters=[
+            {'data': data, 'output': f'{values["output"]}/pictures', 'least_right': 0.9}
+        ],
+        output='screen',
+    )
+
+    def after_training(event: object, _context: LaunchContext) -> list:
+        if event.returncode != 0:
+            return [EmitEvent(event=Shutdown(reason='the training failed'))]
+        return [source, detector, listener]
+
+    return [
+        training,
+        RegisterEventHandler(OnProcessExit(target_action=training, on_exit=after_training)),
+        RegisterEventHandler(
+            OnProcessExit(
+                target_action=listener,
+                on_exit=[
+                    LogInfo(msg=f'pictures are in {values["output"]}/pictures'),
+                    EmitEvent(event=Shutdown(reason='all images are inspected')),
+                ],
+            )
+        ),
+    ]

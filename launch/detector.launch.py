@@ -1,0 +1,50 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Start a detector node and bring it to the active state.
+
+ros2 launch flow_anomaly_ros detector.launch.py model:=model.safetensors image:=/camera/image_raw
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode
+from launch_ros.substitutions import FindPackageShare
+
+ARGUMENTS = (
+    ('model', None, 'Model file written by flow-anomaly train.'),
+    ('image', 'camera/image', 'Image topic of the camera.'),
+    ('namespace', '', 'Namespace of the node and its topics.'),
+    ('device', 'auto', 'auto, cpu or cuda[:N].'),
+    ('autostart', 'true', 'Configure and activate at start; false leaves that to a manager.'),
+    (
+        'params_file',
+        PathJoinSubstitution([FindPackageShare('flow_anomaly_ros'), 'config', 'detector.yaml']),
+        'Parameter file; the arguments above win.',
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and the node."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in ARGUMENTS
+    ]
+    detector = LifecycleNode(
+        package='flow_anomaly_ros',
+        executable='detector',
+        name='detector',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            LaunchConfiguration('params_file'),
+            {
+                'model': LaunchConfiguration('model'),
+                'device': LaunchConfiguration('device'),
+                'autostart': LaunchConfiguration('autostart'),
+            },
+        ],
+        remappings=[('camera/image', LaunchConfiguration('image'))],
+        output='screen',
+    )
+    return LaunchDescription([*arguments, detector])

@@ -1,0 +1,71 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What many tests share: one thread, generated parts, and one tiny model trained on them."""
+
+import os
+
+# Also for the processes that tests start: waiting threads would slow each other down.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+from flow_anomaly_ros.data.folder import load_good_images, read_folder  # noqa: E402
+from flow_anomaly_ros.data.generated import write_dataset  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+SIZE = 64
+
+
+@pytest.fixture(scope='session')
+def tiny_options():
+    """Options that train the restoration detector in a second; it is no good, but it works."""
+    return {
+        'stride': 4,
+        'blocks': 2,
+        'hidden': 16,
+        'smoothing': 1.0,
+        'max_shift': 2,
+        'copies': 10,
+        'flow_steps': 20,
+    }
+
+
+@pytest.fixture(scope='session')
+def parts(tmp_path_factory):
+    """A data folder of generated parts, 64 px; tests must not change it."""
+    return write_dataset(
+        tmp_path_factory.mktemp('parts'), train=8, good=3, per_defect=1, size=SIZE
+    )
+
+
+@pytest.fixture(scope='session')
+def good_images(parts):
+    """The training images of `parts`, RGB uint8."""
+    return load_good_images(read_folder(parts)).images
+
+
+@pytest.fixture(scope='session')
+def training(good_images, tiny_options):
+    """A tiny restoration detector, trained once."""
+    from flow_anomaly_ros.runtime.training import train
+
+    return train('restoration', good_images, tiny_options, shorter_side=SIZE, device='cpu')
+
+
+@pytest.fixture(scope='session')
+def model_file(training, tmp_path_factory):
+    """The file of the tiny model; tests must not change it."""
+    from flow_anomaly_ros.runtime.artifact import save_artifact
+
+    path = tmp_path_factory.mktemp('model') / 'model.safetensors'
+    save_artifact(path, training.detector, training.manifest)
+    return path
+
+
+@pytest.fixture
+def defect_image(parts):
+    """A defective generated part, RGB uint8."""
+    from flow_anomaly_ros.data.images import read_image
+
+    return read_image(parts / 'test/stain/000.png')

@@ -1,0 +1,251 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Restored images show the part as it is, second images as it should be."""
+
+import dataclasses
+
+from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
+from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+import pytest
+import torch
+
+SIZE = (40, 33)  # the columns are no multiple of the stride
+TINY = RestorationConfig(
+    scales=(1.0, 0.5),
+    stride=4,
+    blocks=2,
+    hidden=16,
+    smoothing=1.0,
+    max_shift=2,
+    copies=8,
+    flow_steps=25,
+)
+STAIN = (slice(12, 20), slice(16, 24))
+
+
+def good_images(count, channels=3, seed=0):
+    """Make a smooth pattern that all images share, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 5, n) for n in SIZE), indexing='ij')
+    phases = torch.arange(channels)[:, None, None]
+    pattern = 0.5 + 0.3 * torch.sin(rows + phases) * torch.cos(columns)
+    noise = torch.randn(count, channels, *SIZE, generator=generator)
+    return (pattern + 0.02 * noise).clamp(0, 1)
+
+
+def stained(images):
+    images = images.clone()
+    images[:, :, *STAIN] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    return images
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return RestorationDetector(dataclasses.replace(TINY, **options))
+
+
+@pytest.fixture(scope='module')
+def detector():
+    detector = build()
+    detector.fit(good_images(4))
+    return detector.requires_grad_(requires_grad=False)
+
+
+def variant(detector, **options):
+    """Use the weights of a trained detector with other options."""
+    other = build(**options)
+    other.load_state_dict(detector.state_dict())
+    return other.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_restored_images_are_the_scaled_images(detector, seed):
+    noise = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+    good = good_images(1, seed=seed)
+    restoration = detector.restore(torch.cat([good, stained(good), noise]))
+    for scaled, restored in zip(restoration.scaled, restoration.restored, strict=True):
+        torch.testing.assert_close(restored, scaled, atol=1e-4, rtol=0)
+
+
+def test_a_stain_scores_higher_inside_than_outside(detector):
+    score_map = detector(stained(good_images(1))).score_map[0]
+    inside = score_map[STAIN]
+    outside = torch.ones(SIZE, dtype=torch.bool)
+    outside[8:24, 12:28] = False
+    assert inside.min() > score_map[outside].max()
+    assert inside.mean() > 5 * score_map[outside].mean()
+
+
+def test_the_second_image_is_as_if_there_were_no_stain(detector):
+    good = good_images(1)
+    restoration = detector.restore(stained(good))
+    for index, scaled in enumerate(detector.scale_images(good)):
+        factor = SIZE[0] // scaled.shape[-2]
+        inside = tuple(slice(side.start // factor, side.stop // factor) for side in STAIN)
+        target, second, restored = (
+            x[0, :, *inside]
+            for x in (scaled, restoration.second[index], restoration.restored[index])
+        )
+        assert (second - target).abs().mean() < 0.5 * (restored - target).abs().mean()
+
+
+def test_the_second_image_leaves_good_parts_nearly_alone(detector):
+    restoration = detector.restore(good_images(2, seed=5))
+    for scaled, second in zip(restoration.scaled, restoration.second, strict=True):
+        assert (second - scaled).abs().mean() < 0.02
+
+
+def test_mean_gives_every_image_the_same_second_image(detector):
+    mean = variant(detector, second_image='mean')
+    images = torch.cat([good_images(1), torch.rand(1, 3, *SIZE)])
+    for second in mean.restore(images).second:
+        torch.testing.assert_close(second[0], second[1], atol=1e-5, rtol=0)
+    for own in detector.restore(images).second:
+        assert (own[0] - own[1]).abs().mean() > 0.01
+
+
+def test_more_tolerance_means_lower_scores(detector):
+    image = stained(good_images(1))
+    scores = [
+        variant(detector, tolerance=tolerance)(image).image_score.item()
+        for tolerance in (0.0, 2.0, 8.0, 1e6)
+    ]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 1e-2 * scores[0]
+
+
+@pytest.mark.parametrize(('metric', 'expected'), [('euclidean', 12.5**0.5), ('manhattan', 3.5)])
+def test_distances_are_per_channel(metric, expected):
+    first = torch.tensor([[[[3.0]], [[-4.0]]]])
+    distance = build(metric=metric).distance(first, torch.zeros(1, 2, 1, 1))
+    torch.testing.assert_close(distance, torch.full((1, 1, 1), expected))
+
+
+def test_metrics_give_different_scores(detector):
+    image = good_images(1, seed=7)
+    manhattan = variant(detector, metric='manhattan')(image).score_map
+    assert not torch.allclose(manhattan, detector(image).score_map, rtol=0.01)
+
+
+def test_pixel_and_feature_distances_add_up(detector):
+    image = stained(good_images(1))
+    pixels = variant(detector, pixel_weight=2.0, feature_weight=0.0)(image).score_map
+    features = variant(detector, pixel_weight=0.0, feature_weight=0.5)(image).score_map
+    both = variant(detector, pixel_weight=2.0, feature_weight=0.5)(image).score_map
+    assert pixels.max() > 0
+    assert features.max() > 0
+    torch.testing.assert_close(both, pixels + features, rtol=1e-4, atol=1e-5)
+
+
+def test_smoothing_spreads_scores_and_zero_does_not(detector):
+    image = stained(good_images(1))
+    peaks = [
+        variant(detector, smoothing=smoothing)(image).score_map.max().item()
+        for smoothing in (0.0, 2.0, 30.0)
+    ]
+    assert peaks == sorted(peaks, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ('scales', 'sizes'),
+    [
+        ((1.0, 0.5, 0.25), [(40, 33), (20, 16), (10, 8)]),
+        ((2.0, 1.0), [(80, 66), (40, 33)]),
+        ((0.5,), [(20, 16)]),
+        ((1.0, 0.01), [(40, 33), (4, 4)]),
+    ],
+)
+def test_there_is_one_image_per_scale_of_its_size(scales, sizes):
+    detector = build(scales=scales, flow_steps=2)
+    detector.fit(good_images(2))
+    with torch.no_grad():
+        restoration = detector.restore(good_images(1))
+        output = detector(good_images(1))
+    for images in (restoration.scaled, restoration.restored, restoration.second):
+        assert [tuple(x.shape) for x in images] == [(1, 3, *size) for size in sizes]
+    assert tuple(output.score_map.shape) == (1, *SIZE)
+    assert output.score_map.isfinite().all()
+
+
+def test_grey_images_are_restored():
+    detector = build(channels=1, flow_steps=5)
+    detector.fit(good_images(2, channels=1))
+    image = good_images(1, channels=1)
+    with torch.no_grad():
+        restored = detector.restore(image).restored[0]
+    torch.testing.assert_close(restored, image, atol=1e-4, rtol=0)
+
+
+def test_training_lowers_the_loss():
+    report = build().fit(good_images(4))
+    assert list(report.losses) == ['flow']
+    assert sum(report.losses['flow'][-5:]) < sum(report.losses['flow'][:5])
+
+
+def test_a_single_step_is_a_training():
+    assert len(build(flow_steps=1, copies=1).fit(good_images(1)).losses['flow']) == 1
+
+
+def test_a_backbone_learns_to_decode_its_features():
+    detector = build(
+        backbone='squeezenet1_1',
+        levels=('features.4', 'features.7'),
+        components=16,
+        copies=4,
+        flow_steps=5,
+        decoder_steps=60,
+    )
+    losses = detector.fit(good_images(2)).losses['decoder']
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    image = good_images(1)
+    with torch.no_grad():
+        restored = detector.restore(image).restored
+    assert [x.shape for x in restored] == [x.shape for x in detector.scale_images(image)]
+    assert (restored[0] - image).abs().mean() < (image - image.mean()).abs().mean()
+
+
+def test_components_limit_what_the_flow_sees():
+    with torch.no_grad():
+        restoration = build(components=6).restore(good_images(1))
+    assert {x.shape[1] for x in restoration.restored_features} == {6}
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('channels', 2),
+        ('scales', ()),
+        ('scales', (0.5, 1.0)),
+        ('scales', (1.0, 1.0)),
+        ('scales', (1.0, 0.0)),
+        ('stride', 3),
+        ('stride', 1),
+        ('components', 7),
+        ('components', -2),
+        ('blocks', 0),
+        ('hidden', 0),
+        ('flow_steps', 0),
+        ('decoder_steps', 0),
+        ('batch', 0),
+        ('copies', 0),
+        ('tolerance', -1.0),
+        ('pixel_weight', -1.0),
+        ('feature_weight', -0.1),
+        ('smoothing', -1.0),
+        ('smoothing', float('nan')),
+        ('max_shift', -1),
+        ('learning_rate', 0.0),
+        ('decoder_learning_rate', -1.0),
+        ('second_image', 'median'),
+        ('metric', 'cosine'),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(option, value):
+    with pytest.raises(ValueError, match=f'^{option} is .*: it must be ') as caught:
+        RestorationConfig(**{option: value})
+    assert '\n' not in str(caught.value)
+
+
+def test_one_of_the_distances_must_count():
+    with pytest.raises(ValueError, match='pixel_weight and feature_weight'):
+        RestorationConfig(pixel_weight=0.0, feature_weight=0.0)

@@ -1,0 +1,198 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What every detection method promises, whatever it does inside."""
+
+import math
+
+from flow_anomaly_ros.detectors.base import Cancelled, FitReport
+from flow_anomaly_ros.detectors.registry import build_config, find_method, METHODS
+import pytest
+import torch
+
+SIZE = (24, 40)
+# Options that make a method small enough for a test; a method may have several ways to work.
+OPTIONS = {
+    'restoration': [
+        {
+            'stride': 4,
+            'hidden': 8,
+            'blocks': 2,
+            'copies': 6,
+            'flow_steps': 8,
+            'smoothing': 1.0,
+        },
+        {
+            'backbone': 'squeezenet1_1',
+            'levels': ['features.4', 'features.7'],
+            'scales': [1.0, 0.5],
+            'components': 8,
+            'hidden': 8,
+            'blocks': 2,
+            'copies': 4,
+            'flow_steps': 5,
+            'decoder_steps': 5,
+            'smoothing': 1.0,
+        },
+    ],
+}
+CASES = [(method, options) for method in METHODS for options in OPTIONS.get(method, [{}])]
+
+
+def good_images(count, channels=3):
+    """Make a smooth pattern that all images share, with a little noise."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 6, n) for n in SIZE), indexing='ij')
+    phases = torch.arange(channels)[:, None, None]
+    pattern = 0.5 + 0.3 * torch.sin(rows + phases) * torch.cos(columns)
+    noise = torch.randn(count, channels, *SIZE, generator=generator)
+    return (pattern + 0.02 * noise).clamp(0, 1)
+
+
+def build(case, seed=0, channels=3):
+    method, options = case
+    torch.manual_seed(seed)
+    return find_method(method)(build_config(method, {**options, 'channels': channels}))
+
+
+@pytest.fixture(scope='module', params=CASES, ids=lambda case: case[0])
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def training(case):
+    """Return a detector fitted to four images, its report, and the calls of progress."""
+    detector = build(case)
+    torch.manual_seed(1)
+    calls = []
+    report = detector.fit(good_images(4), 3, lambda *call: calls.append(call))
+    return detector, report, calls
+
+
+@pytest.fixture
+def detector(training):
+    return training[0]
+
+
+@torch.no_grad()
+def score(detector, images):
+    return detector(images)
+
+
+def assert_same(first, second):
+    assert torch.equal(first.score_map, second.score_map)
+    assert torch.equal(first.image_score, second.image_score)
+
+
+def test_every_method_has_small_options():
+    assert sorted(OPTIONS) == sorted(METHODS)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_scores_have_the_size_of_the_images(detector, count):
+    output = score(detector, good_images(count))
+    assert tuple(output.score_map.shape) == (count, *SIZE)
+    assert tuple(output.image_score.shape) == (count,)
+    for scores in output:
+        assert scores.dtype == torch.float32
+        assert scores.isfinite().all()
+
+
+def test_a_fitted_detector_is_in_evaluation_mode(detector):
+    assert not detector.training
+
+
+def test_a_stain_scores_higher_than_a_good_part(detector):
+    images = good_images(2)
+    images[1, :, 8:16, 24:32] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    good, bad = score(detector, images).image_score
+    assert bad > 2 * good
+
+
+def test_the_same_seed_gives_the_same_detector(case, training):
+    again = build(case)
+    torch.manual_seed(2)
+    report = again.fit(good_images(4), 3)
+    assert report.losses == training[1].losses
+    assert_same(score(again, good_images(2)), score(training[0], good_images(2)))
+
+
+def test_fitting_leaves_the_images_alone(case):
+    images = good_images(2)
+    build(case).fit(images)
+    assert torch.equal(images, good_images(2))
+
+
+def test_a_saved_state_gives_the_same_scores(case, detector):
+    other = build(case, seed=9)
+    other.load_state_dict(detector.state_dict())
+    other.eval()
+    assert_same(score(other, good_images(2)), score(detector, good_images(2)))
+
+
+def test_scores_are_finite_for_extreme_images(detector):
+    board = (torch.arange(SIZE[0])[:, None] + torch.arange(SIZE[1])) % 2.0
+    images = torch.stack([torch.zeros(SIZE), torch.ones(SIZE), board])[:, None]
+    for scores in score(detector, images.expand(-1, 3, -1, -1)):
+        assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize('value', [0.0, 1.0])
+def test_training_on_images_of_one_colour_gives_finite_scores(case, value):
+    detector = build(case)
+    detector.fit(torch.full((2, 3, *SIZE), value))
+    for scores in score(detector, torch.cat([good_images(1), torch.zeros(1, 3, *SIZE)])):
+        assert scores.isfinite().all()
+
+
+def test_a_batch_gives_the_scores_of_its_images(detector):
+    images = good_images(3)
+    images[1] = 1 - images[1]
+    batch = score(detector, images)
+    for index in range(len(images)):
+        alone = score(detector, images[index : index + 1])
+        torch.testing.assert_close(
+            alone.score_map[0], batch.score_map[index], rtol=1e-3, atol=1e-4
+        )
+        torch.testing.assert_close(
+            alone.image_score[0], batch.image_score[index], rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_one_image_is_enough(case, channels):
+    detector = build(case, channels=channels)
+    detector.fit(good_images(1, channels))
+    output = score(detector, good_images(2, channels))
+    assert tuple(output.score_map.shape) == (2, *SIZE)
+    assert output.image_score.isfinite().all()
+
+
+def test_progress_counts_the_steps_of_every_stage(training):
+    _, report, calls = training
+    assert isinstance(report, FitReport)
+    stages = list(dict.fromkeys(stage for stage, *_ in calls))
+    assert all(stages)
+    # A stage is over before the next one begins, and every step of it is told once.
+    expected = []
+    for stage in stages:
+        steps = next(steps for name, _, steps, _ in calls if name == stage)
+        expected += [(stage, step, steps) for step in range(1, steps + 1)]
+    assert [call[:3] for call in calls] == expected
+    for stage in stages:
+        losses = [loss for name, _, _, loss in calls if name == stage and loss is not None]
+        assert losses == report.losses.get(stage, [])
+        assert all(math.isfinite(loss) for loss in losses)
+    assert set(report.losses) <= set(stages)
+
+
+def test_training_can_be_cancelled_in_every_stage(case, training):
+    for wanted in {stage for stage, *_ in training[2]}:
+
+        def cancel(stage, step, _steps, _loss, wanted=wanted):
+            if stage == wanted:
+                raise Cancelled(stage, step)
+
+        with pytest.raises(Cancelled) as caught:
+            build(case).fit(good_images(2), progress=cancel)
+        assert caught.value.args == (wanted, 1)

@@ -1,0 +1,141 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Options from files and arguments become a configuration, or one line that says why not."""
+
+import dataclasses
+
+from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.detectors.registry import (
+    build_config,
+    ConfigError,
+    DEFAULT_METHOD,
+    find_method,
+    METHODS,
+)
+import pytest
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig:
+    channels: int = 3
+    rate: float = 0.5
+    name: str = 'toy'
+    deep: bool = False
+    sizes: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
+    limit: float | None = None
+
+    def __post_init__(self):
+        if self.rate < 0:
+            msg = f'rate is {self.rate}: it must be 0 or more'
+            raise ValueError(msg)
+
+
+class Toy(Detector):
+    method = 'toy'
+    config_class = ToyConfig
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', Toy)
+
+
+def refusal(call, *arguments):
+    with pytest.raises(ConfigError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert '\n' not in message
+    return message
+
+
+def test_the_default_method_is_registered():
+    assert find_method(DEFAULT_METHOD) is METHODS[DEFAULT_METHOD]
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_methods_are_registered_under_their_name_with_a_frozen_configuration(method):
+    detector = find_method(method)
+    assert detector.method == method
+    config = build_config(method, {})
+    assert type(config) is detector.config_class
+    assert config.channels in (1, 3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.channels = 1
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_configuration_survives_plain_values(method):
+    config = build_config(method, {'channels': 1})
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+    assert build_config(method, plain) == config
+
+
+def test_values_are_taken():
+    values = {'channels': 1, 'rate': 0.25, 'name': 'x', 'deep': True, 'limit': 2.5}
+    assert dataclasses.asdict(build_config('toy', values)).items() >= values.items()
+
+
+@pytest.mark.parametrize('sequence', [list, tuple])
+def test_lists_become_tuples(sequence):
+    config = build_config('toy', {'levels': sequence(['a', 'b'])})
+    assert config.levels == ('a', 'b')
+
+
+def test_whole_numbers_are_taken_for_floats():
+    config = build_config('toy', {'rate': 2, 'sizes': [2, 0.5], 'limit': 3})
+    values = (config.rate, *config.sizes, config.limit)
+    assert values == (2, 2, 0.5, 3)
+    assert all(type(value) is float for value in values)
+
+
+def test_nothing_is_taken_where_it_is_allowed():
+    assert build_config('toy', {'limit': None}).limit is None
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('channels', True),
+        ('channels', 3.0),
+        ('channels', '3'),
+        ('channels', None),
+        ('rate', False),
+        ('rate', '0.1\n'),
+        ('name', 1),
+        ('deep', 1),
+        ('sizes', 0.5),
+        ('sizes', '0.5'),
+        ('sizes', [0.5, 'a']),
+        ('sizes', [True]),
+        ('levels', ['a', 1]),
+        ('limit', 'none'),
+        ('limit', True),
+    ],
+)
+def test_wrong_types_are_refused(option, value):
+    message = refusal(build_config, 'toy', {option: value})
+    assert message.startswith('toy: ')
+    assert option in message
+
+
+def test_values_out_of_range_are_refused():
+    message = refusal(build_config, 'toy', {'rate': -1})
+    assert message == 'toy: rate is -1.0: it must be 0 or more'
+
+
+def test_unknown_options_are_named_beside_those_there_are():
+    message = refusal(build_config, 'toy', {'speed': 1, 'colour': 2, 'rate': 1})
+    assert 'colour, speed' in message
+    assert 'channels, deep, levels, limit, name, rate, sizes' in message
+
+
+@pytest.mark.parametrize('call', [find_method, lambda method: build_config(method, {})])
+@pytest.mark.parametrize('method', ['no_such_method', '', 'Toy'])
+def test_unknown_methods_are_refused(call, method):
+    message = refusal(call, method)
+    assert repr(method) in message
+    assert DEFAULT_METHOD in message

@@ -1,0 +1,218 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Backbones take weights from files, stay frozen, and say in one line what they cannot use."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+from flow_anomaly_ros.layers.backbone import Backbone, BackboneError, IMAGENET_MEAN, IMAGENET_STD
+import pytest
+from safetensors.torch import save_file
+import torch
+import torchvision
+
+SHARED_WEIGHTS = Path(__file__).resolve().parents[2].parent / 'shared' / 'weights'
+FAST = 'squeezenet1_1'
+
+
+def network(seed=0, name=FAST):
+    torch.manual_seed(seed)
+    return torchvision.models.get_model(name, weights=None).eval()
+
+
+@pytest.fixture(scope='module')
+def backbone():
+    torch.manual_seed(0)
+    return Backbone(FAST)
+
+
+@pytest.fixture(scope='module')
+def resnet():
+    torch.manual_seed(0)
+    return Backbone('resnet18', ('layer1',), stride=4)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+
+
+def refusal(call, *arguments):
+    with pytest.raises(BackboneError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert '\n' not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ('name', 'levels', 'channels'),
+    [
+        ('resnet18', ('layer1', 'layer2', 'layer3'), 64 + 128 + 256),
+        ('mobilenet_v2', ('features.3', 'features.6', 'features.13'), 24 + 32 + 96),
+        (FAST, ('features.4', 'features.7', 'features.12'), 128 + 256 + 512),
+    ],
+)
+def test_default_levels_are_the_last_of_stride_4_8_and_16(name, levels, channels):
+    backbone = Backbone(name)
+    assert backbone.levels == levels
+    assert backbone.channels == channels
+
+
+@pytest.mark.parametrize('size', [(64, 32), (37, 51), (33, 65)])
+def test_features_lie_on_the_grid_of_the_stride(backbone, size):
+    features = backbone(torch.rand(1, 3, *size))
+    assert tuple(features.shape) == (1, backbone.channels, *backbone.grid(size))
+
+
+def test_features_are_the_networks_own_for_normalised_images(resnet, images, tmp_path):
+    source = network(1, 'resnet18')
+    torch.save(source.state_dict(), tmp_path / 'weights.pth')
+    resnet.load_pretrained(tmp_path / 'weights.pth')
+    seen = []
+    source.layer1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad():
+        source((images - mean) / std)
+        torch.testing.assert_close(resnet(images), seen[0])
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_weights_survive_a_file(backbone, images, tmp_path, suffix):
+    path = tmp_path / f'weights{suffix}'
+    state = network(1).state_dict()
+    if suffix == '.safetensors':
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    torch.manual_seed(2)
+    other = Backbone(FAST)
+    backbone.load_pretrained(path)
+    assert not torch.equal(other(images), backbone(images))
+    other.load_pretrained(path)
+    assert torch.equal(other(images), backbone(images))
+
+
+def test_only_entries_up_to_the_deepest_level_are_needed(resnet, tmp_path):
+    needed = {
+        key: value
+        for key, value in network(1, 'resnet18').state_dict().items()
+        if key.startswith(('conv1', 'bn1', 'layer1')) and not key.endswith('num_batches_tracked')
+    }
+    save_file(needed, tmp_path / 'weights.safetensors')
+    resnet.load_pretrained(tmp_path / 'weights.safetensors')
+    assert torch.equal(resnet.extractor.state_dict()['conv1.weight'], needed['conv1.weight'])
+
+
+def test_grey_images_are_taken_as_colour_images_without_colour(backbone, images):
+    grey = images[:, :1]
+    torch.testing.assert_close(backbone(grey), backbone(grey.repeat(1, 3, 1, 1)))
+
+
+def test_a_frozen_network_keeps_its_statistics_in_training(resnet, images):
+    before = {key: value.clone() for key, value in resnet.state_dict().items()}
+    assert resnet.train() is resnet
+    resnet(images)
+    assert not any(module.training for module in resnet.modules())
+    assert not any(parameter.requires_grad for parameter in resnet.parameters())
+    after = resnet.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize('name', ['no_such_net', '', 'fcn_resnet50'])
+def test_unknown_names_are_refused(name):
+    assert repr(name) in refusal(Backbone, name)
+
+
+def test_unknown_levels_are_refused():
+    assert 'no_such_level' in refusal(Backbone, FAST, ('features.4', 'no_such_level'))
+
+
+def test_levels_without_a_map_are_refused():
+    assert 'flatten' in refusal(Backbone, FAST, ('features.4', 'flatten'))
+
+
+@pytest.mark.parametrize('name', ['vit_b_32', 'mnasnet0_5'])
+def test_networks_without_default_levels_are_refused(name):
+    assert name in refusal(Backbone, name)
+
+
+def test_a_missing_file_is_refused(backbone, tmp_path):
+    assert str(tmp_path / 'none.pth') in refusal(backbone.load_pretrained, tmp_path / 'none.pth')
+    assert str(tmp_path) in refusal(backbone.load_pretrained, tmp_path)
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+@pytest.mark.parametrize('content', [b'', b'no weights\n' * 20])
+def test_an_unreadable_file_is_refused(backbone, tmp_path, suffix, content):
+    path = tmp_path / f'weights{suffix}'
+    path.write_bytes(content)
+    assert str(path) in refusal(backbone.load_pretrained, path)
+
+
+def test_a_file_that_runs_code_is_refused(backbone, tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(network(), path)
+    assert str(path) in refusal(backbone.load_pretrained, path)
+
+
+@pytest.mark.parametrize('content', [torch.zeros(3), [1, 2], None, {'features.0.weight': 3}])
+def test_a_checkpoint_that_holds_no_weights_is_refused(backbone, tmp_path, content):
+    path = tmp_path / 'weights.pth'
+    torch.save(content, path)
+    assert str(path) in refusal(backbone.load_pretrained, path)
+
+
+def test_missing_entries_are_counted_and_the_first_is_named(backbone, tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    state = network().state_dict()
+    del state['features.3.squeeze.bias'], state['features.4.squeeze.bias']
+    save_file(state, path)
+    message = refusal(backbone.load_pretrained, path)
+    assert str(path) in message
+    assert '2 of ' in message
+    assert 'features.3.squeeze.bias' in message
+
+
+def test_wrong_shapes_are_named(backbone, tmp_path):
+    path = tmp_path / 'weights.pth'
+    state = network().state_dict()
+    state['features.0.weight'] = torch.zeros(64, 1, 3, 3)
+    torch.save(state, path)
+    message = refusal(backbone.load_pretrained, path)
+    assert str(path) in message
+    assert 'features.0.weight is [64, 1, 3, 3], not [64, 3, 3, 3]' in message
+
+
+def test_refused_weights_change_nothing(backbone, images, tmp_path):
+    before = backbone(images)
+    state = network(5).state_dict()
+    del state['features.3.squeeze.bias']
+    save_file(state, tmp_path / 'weights.safetensors')
+    refusal(backbone.load_pretrained, tmp_path / 'weights.safetensors')
+    assert torch.equal(backbone(images), before)
+
+
+def test_a_failed_download_is_refused(backbone, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise URLError('no network\nhere')
+
+    monkeypatch.setattr(torchvision.models, 'get_model', fail)
+    message = refusal(backbone.load_pretrained, None)
+    assert FAST in message
+    assert 'no network' in message
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', ['mobilenet_v2', FAST])
+def test_real_weights_are_loaded(name, images):
+    path = SHARED_WEIGHTS / f'{name}.safetensors'
+    if not path.is_file():
+        pytest.skip(f'no weights of {name} next to the repository')
+    backbone = Backbone(name)
+    before = backbone(images)
+    backbone.load_pretrained(path)
+    after = backbone(images)
+    assert after.isfinite().all()
+    assert after.std() > 1e-3
+    assert not torch.allclose(before, after)

@@ -1,0 +1,119 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The flow is inverted exactly, knows its volume change, and fuses neighbouring scales."""
+
+from flow_anomaly_ros.layers.coupling import (
+    CLAMP,
+    CrossScaleCoupling,
+    CrossScaleFlow,
+    FusionNetworks,
+)
+import pytest
+import torch
+
+SIZES = ((9, 7), (5, 3), (2, 2), (1, 1))
+CHANNELS = 6
+
+
+def randomise(module):
+    """Leave the start, where the last convolutions are zero and nothing is transformed."""
+    for part in module.modules():
+        if isinstance(part, FusionNetworks):
+            for network in part.networks:
+                torch.nn.init.normal_(network[-1].weight, std=0.2)
+                torch.nn.init.normal_(network[-1].bias, std=0.2)
+    return module
+
+
+def random_maps(sizes, batch=2, channels=CHANNELS):
+    return [torch.randn(batch, channels, *size) for size in sizes]
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('scales', range(1, 5))
+def test_inverse_is_exact_both_ways(scales, seed):
+    torch.manual_seed(seed)
+    flow = randomise(CrossScaleFlow(scales, CHANNELS, hidden=8, blocks=4))
+    maps = random_maps(SIZES[:scales])
+    with torch.no_grad():
+        latents, _ = flow(maps)
+        restored = flow.inverse(latents)
+        again, _ = flow(flow.inverse(maps))
+    for before, latent, after, other in zip(maps, latents, restored, again, strict=True):
+        assert latent.shape == before.shape
+        assert (latent - before).abs().mean() > 0.1
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+        torch.testing.assert_close(other, before, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('sizes', [((2, 3),), ((3, 2), (1, 2)), ((2, 2), (1, 2), (1, 1))])
+def test_log_determinant_is_that_of_the_joint_jacobian(sizes):
+    torch.manual_seed(1)
+    flow = randomise(CrossScaleFlow(len(sizes), 4, hidden=8, blocks=2)).double()
+    maps = [x.double() for x in random_maps(sizes, batch=1, channels=4)]
+    lengths = [x.numel() for x in maps]
+
+    def joint(vector):
+        parts = vector.split(lengths)
+        latents, _ = flow([part.view_as(x) for part, x in zip(parts, maps, strict=True)])
+        return torch.cat([z.flatten() for z in latents])
+
+    point = torch.cat([x.flatten() for x in maps])
+    expected = torch.linalg.slogdet(torch.autograd.functional.jacobian(joint, point)).logabsdet
+    _, log_determinants = flow(maps)
+    total = sum(d.sum() for d in log_determinants)
+    assert abs(expected) > 0.1
+    torch.testing.assert_close(total, expected)
+
+
+def test_log_determinants_have_one_value_per_position():
+    flow = randomise(CrossScaleFlow(3, CHANNELS, hidden=8, blocks=2))
+    _, log_determinants = flow(random_maps(SIZES[:3], batch=2))
+    assert [tuple(d.shape) for d in log_determinants] == [(2, *size) for size in SIZES[:3]]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_flow_starts_as_a_reordering_of_channels(seed):
+    torch.manual_seed(seed)
+    flow = CrossScaleFlow(2, CHANNELS, hidden=8, blocks=3)
+    maps = random_maps(SIZES[:2])
+    latents, log_determinants = flow(maps)
+    for before, after, change in zip(maps, latents, log_determinants, strict=True):
+        torch.testing.assert_close(after.sort(dim=1).values, before.sort(dim=1).values)
+        assert not change.any()
+
+
+@pytest.mark.parametrize('changed', range(4))
+def test_fusion_reaches_the_neighbouring_scales_and_no_other(changed):
+    torch.manual_seed(0)
+    networks = randomise(FusionNetworks(4, CHANNELS, 8, CHANNELS))
+    maps = random_maps(SIZES)
+    before = networks(maps)
+    maps[changed] = maps[changed] + 1
+    after = networks(maps)
+    differs = [not torch.equal(x, y) for x, y in zip(before, after, strict=True)]
+    assert differs == [abs(index - changed) <= 1 for index in range(4)]
+
+
+@pytest.mark.parametrize(('changed', 'watched'), [(0, 1), (1, 0)])
+def test_a_coupling_passes_information_to_larger_and_smaller_scales(changed, watched):
+    torch.manual_seed(0)
+    coupling = randomise(CrossScaleCoupling(2, CHANNELS, hidden=8))
+    maps = random_maps(SIZES[:2])
+    before, _ = coupling(maps)
+    maps[changed] = maps[changed] + 1
+    after, _ = coupling(maps)
+    assert (before[watched] - after[watched]).abs().mean() > 0.01
+
+
+def test_volume_change_of_a_coupling_is_bounded_for_any_input():
+    torch.manual_seed(0)
+    coupling = randomise(CrossScaleCoupling(2, CHANNELS, hidden=8))
+    _, log_determinants = coupling([1e6 * x for x in random_maps(SIZES[:2])])
+    for change in log_determinants:
+        assert change.abs().max() <= CLAMP * CHANNELS * (1 + 1e-5)
+
+
+def test_odd_channels_are_refused():
+    with pytest.raises(ValueError, match='5 is odd'):
+        CrossScaleFlow(2, 5, hidden=8, blocks=1)

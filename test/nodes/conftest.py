@@ -1,0 +1,136 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of nodes share: a probe node, and executors that spin in the background."""
+
+import os
+import threading
+import time
+
+import pytest
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+
+# First messages take a while: discovery, and stale shared memory of a killed process.
+_TIMEOUT = 20.0
+
+
+def _wait_for(is_there, timeout=_TIMEOUT, what='it'):
+    """Wait until a condition holds; fails the test otherwise."""
+    deadline = time.monotonic() + timeout
+    while not (value := is_there()):
+        assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
+        time.sleep(0.02)
+    return value
+
+
+class _Spinner:
+    """Spins nodes in a background thread."""
+
+    def __init__(self):
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.executor = SingleThreadedExecutor()
+        self.nodes = []
+        self.thread = threading.Thread(target=self._spin, daemon=True)
+        self.is_stopped = False
+        self.thread.start()
+
+    def add(self, node):
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def _spin(self):
+        while not self.is_stopped:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def stop(self):
+        self.is_stopped = True
+        self.thread.join()
+        for node in self.nodes:
+            self.executor.remove_node(node)
+            if hasattr(node, 'close'):
+                node.close()
+            node.destroy_node()
+
+
+class _Probe:
+    """A node that publishes images to a camera and remembers everything that comes back."""
+
+    def __init__(self, spinner, camera='camera', reliable=True):
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import Image
+        from std_msgs.msg import Header
+        from vision_msgs.msg import Classification, Detection2DArray
+
+        self.node = spinner.add(rclpy.create_node('probe'))
+        self.received = {}
+        self.camera = camera
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self.images = self.node.create_publisher(
+            Image, f'{camera}/image', QoSProfile(depth=10, reliability=reliability)
+        )
+        for topic, message_type in (
+            ('mask', Image),
+            ('score_map', Image),
+            ('overlay', Image),
+            ('defects', Detection2DArray),
+            ('verdict', Classification),
+            ('source', Header),
+        ):
+            self.node.create_subscription(
+                message_type,
+                f'{camera}/{topic}',
+                lambda message, topic=topic: self.received.setdefault(topic, []).append(message),
+                10,
+            )
+        self.node.create_subscription(
+            DiagnosticArray,
+            '/diagnostics',
+            lambda message: self.received.setdefault('diagnostics', []).append(message),
+            10,
+        )
+
+    def last(self, topic):
+        """Wait for a message of a topic."""
+        return _wait_for(lambda: self.received.get(topic), what=topic)[-1]
+
+    def verdict_for(self, message):
+        """Publish an image until its verdict comes; returns the verdict."""
+        stamp = message.header.stamp
+
+        def answer():
+            for verdict in self.received.get('verdict', []):
+                if verdict.header.stamp == stamp:
+                    return verdict
+            self.images.publish(message)
+            time.sleep(0.1)
+            return None
+
+        return _wait_for(answer, what='a verdict')
+
+
+@pytest.fixture
+def spinner():
+    """A running ROS context with a background executor."""
+    rclpy = pytest.importorskip('rclpy')
+    rclpy.init()
+    spinner = _Spinner()
+    yield spinner
+    spinner.stop()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def make_probe(spinner):
+    """Make a probe of a camera: `make_probe(camera='camera', reliable=True)`."""
+    return lambda *args, **options: _Probe(spinner, *args, **options)
+
+
+@pytest.fixture
+def wait_for():
+    """Wait for a condition: `wait_for(is_there, timeout=20.0, what='it')`."""
+    return _wait_for

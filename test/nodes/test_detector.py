@@ -1,0 +1,227 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node, in this process, over DDS."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('vision_msgs')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_msgs.msg import Header
+
+from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.nodes.detector import DetectorNode
+from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
+from flow_anomaly_ros.nodes.listener import to_float_map
+
+pytestmark = pytest.mark.ros
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+@pytest.fixture
+def node(spinner, model_file):
+    """A detector node with the tiny model, not configured yet."""
+    node = spinner.add(DetectorNode())
+    set_parameters(node, model=str(model_file), device='cpu', threads=1)
+    return node
+
+
+def set_parameters(node, **values):
+    return node.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+
+
+def part_message(defective=False, seconds=1):
+    """A generated part, with a patch of red paint on it or without; and where the paint is."""
+    image, _ = generate_part(1000, 64)
+    truth = np.zeros(image.shape[:2], bool)
+    if defective:
+        truth[10:22, 26:38] = True
+        image[truth] = (220, 40, 30)
+    header = Header(stamp=Time(sec=seconds, nanosec=7), frame_id='camera_optical_frame')
+    return to_message(image, 'rgb8', header), truth
+
+
+def start(node):
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+
+
+def test_a_defective_part_gives_mask_regions_and_verdict(node, make_probe):
+    probe = make_probe()
+    start(node)
+    message, truth = part_message(True)
+    verdict = probe.verdict_for(message)
+    assert verdict.results[0].class_id == 'defect'
+
+    mask = to_array(probe.last('mask'))
+    assert mask.shape == truth.shape
+    assert set(np.unique(mask)) <= {0, 255}
+    assert (mask[truth] == 255).any(), 'the mask misses the defect'
+
+    box = probe.last('defects').detections[0].bbox
+    rows, columns = np.nonzero(truth)
+    assert abs(box.center.position.x - columns.mean()) < 10
+    assert abs(box.center.position.y - rows.mean()) < 10
+
+    score_map = to_float_map(probe.last('score_map'))
+    assert score_map[truth].mean() > score_map[~truth].mean()
+    assert to_array(probe.last('overlay')).shape == (*truth.shape, 3)
+
+
+def test_a_good_part_is_ok_and_has_no_regions(node, make_probe):
+    probe = make_probe()
+    start(node)
+    message, _ = part_message()
+    assert probe.verdict_for(message).results[0].class_id == 'ok'
+    assert not probe.last('defects').detections
+    assert not to_array(probe.last('mask')).any()
+
+
+def test_headers_are_copied_whole(node, make_probe):
+    probe = make_probe()
+    start(node)
+    message, _ = part_message(True)
+    probe.verdict_for(message)
+    for topic in ('verdict', 'defects', 'mask', 'score_map', 'overlay'):
+        assert probe.last(topic).header == message.header
+    assert probe.last('defects').detections[0].header == message.header
+
+
+def test_the_lifecycle_can_be_walked_twice(node, make_probe):
+    probe = make_probe()
+    for seconds in (1, 2):
+        start(node)
+        assert probe.verdict_for(part_message(seconds=seconds)[0]).results
+        assert node.trigger_deactivate() == SUCCESS
+        assert node.trigger_cleanup() == SUCCESS
+
+
+def test_an_inactive_node_inspects_nothing_and_comes_back(node, make_probe, wait_for):
+    probe = make_probe()
+    start(node)
+    probe.verdict_for(part_message(seconds=1)[0])
+    assert node.trigger_deactivate() == SUCCESS
+    count = len(probe.received['verdict'])
+    for _ in range(5):
+        probe.images.publish(part_message(seconds=2)[0])
+    wait_for(lambda: len(probe.received.get('diagnostics', [])) > 1)
+    assert len(probe.received['verdict']) == count
+    assert node.trigger_activate() == SUCCESS
+    assert probe.verdict_for(part_message(seconds=3)[0]).results
+
+
+@pytest.mark.parametrize('content', [None, b'no model'])
+def test_a_bad_model_fails_to_configure_and_can_be_mended(spinner, node, tmp_path, model_file, content):
+    path = tmp_path / 'model.safetensors'
+    if content:
+        path.write_bytes(content)
+    set_parameters(node, model=str(path))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    set_parameters(node, model=str(model_file))
+    start(node)
+
+
+def bad_messages():
+    message, _ = part_message(seconds=9)
+    message.encoding = 'plaid8'
+    yield 'encoding', message
+    message, _ = part_message(seconds=9)
+    message.height = 0
+    yield 'zero size', message
+    message, _ = part_message(seconds=9)
+    message.step = 10
+    yield 'step', message
+    message, _ = part_message(seconds=9)
+    message.data = message.data[:100]
+    yield 'short data', message
+
+
+@pytest.mark.parametrize(
+    'message', [pytest.param(message, id=name) for name, message in bad_messages()]
+)
+def test_a_bad_image_is_reported_and_the_next_one_inspected(node, message, make_probe, wait_for):
+    probe = make_probe()
+    start(node)
+    probe.verdict_for(part_message(seconds=1)[0])
+    probe.images.publish(message)
+
+    def error():
+        return [
+            status
+            for array in probe.received.get('diagnostics', [])
+            for status in array.status
+            if status.level == DiagnosticStatus.ERROR
+        ]
+
+    (first, *_) = wait_for(error, what='an error in the diagnostics')
+    assert '\n' not in first.message
+    assert probe.verdict_for(part_message(seconds=2)[0]).results
+
+
+def test_a_best_effort_camera_is_received(node, make_probe):
+    probe = make_probe(reliable=False)
+    start(node)
+    assert probe.verdict_for(part_message()[0]).results
+
+
+def test_thresholds_change_at_run_time(node, make_probe):
+    probe = make_probe()
+    start(node)
+    assert probe.verdict_for(part_message(True, 1)[0]).results[0].class_id == 'defect'
+    assert set_parameters(node, defect_threshold=1e6, uncertain_threshold=1e5)[0].successful
+    assert probe.verdict_for(part_message(True, 2)[0]).results[0].class_id == 'ok'
+
+
+def test_thresholds_out_of_order_are_refused_with_the_reason(spinner, node):
+    start(node)
+    result = set_parameters(node, uncertain_threshold=1e6)[0]
+    assert not result.successful
+    assert 'uncertain' in result.reason
+    assert not set_parameters(node, mask_rule='guess')[0].successful
+
+
+def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
+    probe = make_probe()
+    start(node)
+    probe.verdict_for(part_message(True)[0])
+
+    def values():
+        status = probe.last('diagnostics').status[0]
+        found = {one.key: one.value for one in status.values}
+        return found if int(found['inspected']) > 0 else None
+
+    found = wait_for(values, what='a count')
+    assert found['device'] == 'cpu'
+    assert int(found['verdict defect']) >= 1
+    assert float(found['total p95 (ms)']) >= float(found['total p50 (ms)']) > 0
+
+
+
+def test_two_cameras_are_inspected_by_one_node(spinner, model_file, make_probe):
+    node = spinner.add(
+        DetectorNode(parameter_overrides=[Parameter('cameras', value=['left', 'right'])])
+    )
+    set_parameters(node, model=str(model_file), device='cpu', threads=1)
+    left, right = make_probe('left'), make_probe('right')
+    start(node)
+    assert left.verdict_for(part_message()[0]).results[0].class_id == 'ok'
+    assert right.verdict_for(part_message(True)[0]).results[0].class_id == 'defect'
+
+
+def test_nothing_is_inspected_while_nobody_subscribes(spinner, node, wait_for):
+    import rclpy
+    from sensor_msgs.msg import Image
+
+    camera = spinner.add(rclpy.create_node('camera'))
+    images = camera.create_publisher(Image, 'camera/image', 10)
+    start(node)
+    with pytest.raises(AssertionError):
+        wait_for(images.get_subscription_count, timeout=1.0)
+    set_parameters(node, lazy=False)
+    wait_for(images.get_subscription_count)

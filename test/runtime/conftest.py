@@ -1,0 +1,53 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""An engine whose scores are known in advance."""
+
+from dataclasses import dataclass
+
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.scoring.thresholds import Thresholds
+import pytest
+
+
+@dataclass(frozen=True)
+class BrightnessConfig:
+    channels: int = 3
+
+
+class Brightness(Detector):
+    """Scores a pixel by its brightness: what is white is a defect."""
+
+    method = 'brightness'
+    config_class = BrightnessConfig
+
+    def forward(self, images):
+        score_map = images.mean(1)
+        return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
+
+    def fit(self, images, seed=0, progress=None):
+        return FitReport()
+
+
+@pytest.fixture
+def make_engine():
+    """Make engines that call a part a defect when a pixel is brighter than 0.8."""
+
+    def make(detector=None, channels=3, input_size=(32, 32)):
+        manifest = Manifest(
+            method='brightness',
+            config={'channels': channels},
+            input_size=input_size,
+            image_size=input_size,
+            thresholds=Thresholds(defect=0.8, uncertain=0.6, region=0.8, pixel=0.5),
+        )
+        return Engine(detector or Brightness(BrightnessConfig(channels)), manifest, 'cpu')
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine):
+    """An engine that calls a part a defect when a pixel is brighter than 0.8."""
+    return make_engine()

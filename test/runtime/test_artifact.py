@@ -1,0 +1,136 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A model file gives back the same detector, or one line that says why not."""
+
+import json
+
+from flow_anomaly_ros.runtime import artifact
+from flow_anomaly_ros.runtime.artifact import (
+    ArtifactError,
+    load_artifact,
+    MANIFEST_KEY,
+    save_artifact,
+)
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+import torch
+
+
+def refusal(path):
+    with pytest.raises(ArtifactError) as caught:
+        load_artifact(path)
+    message = str(caught.value)
+    assert '\n' not in message
+    assert str(path) in message
+    return message
+
+
+def tampered(model_file, target, tensors=None, drop=(), **changes):
+    """Copy a model file with other manifest entries or tensors."""
+    with safe_open(model_file, framework='np') as file:
+        manifest = json.loads(file.metadata()[MANIFEST_KEY]) | changes
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name in drop:
+        del manifest[name]
+    save_file(tensors or stored, target, metadata={MANIFEST_KEY: json.dumps(manifest)})
+    return target
+
+
+def test_round_trip_gives_identical_scores(training, model_file):
+    detector, manifest = load_artifact(model_file)
+    assert manifest.to_json() == training.manifest.to_json()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before, after = training.detector(images), detector(images)
+    assert torch.equal(before.score_map, after.score_map)
+    assert torch.equal(before.image_score, after.image_score)
+
+
+def test_manifest_says_where_the_model_comes_from(training):
+    manifest = training.manifest
+    assert manifest.method == 'restoration'
+    assert manifest.config['stride'] == 4
+    assert manifest.input_size == manifest.image_size == (64, 64)
+    assert manifest.training['images'] == 8
+    assert len(manifest.training['digest']) == 64
+    assert set(manifest.libraries) == {'torch', 'torchvision'}
+
+
+def test_missing_file(tmp_path):
+    assert 'no model file' in refusal(tmp_path / 'absent.safetensors')
+    assert 'no model file' in refusal(tmp_path)
+
+
+@pytest.mark.parametrize('length', [0, 5, 100, 0.5, -1])
+def test_truncated_file(model_file, tmp_path, length):
+    whole = model_file.read_bytes()
+    kept = int(len(whole) * length) if isinstance(length, float) else length
+    path = tmp_path / 'cut.safetensors'
+    path.write_bytes(whole[:kept])
+    assert 'damaged' in refusal(path)
+
+
+def test_other_files(tmp_path):
+    text = tmp_path / 'notes.safetensors'
+    text.write_text('no tensors here, only words and more words')
+    assert 'damaged' in refusal(text)
+    checkpoint = tmp_path / 'checkpoint.pt'
+    torch.save({'weight': torch.zeros(3)}, checkpoint)
+    assert 'damaged' in refusal(checkpoint)
+    weights = tmp_path / 'weights.safetensors'
+    save_file({'weight': np.zeros(3, np.float32)}, weights)
+    assert 'not written by flow-anomaly train' in refusal(weights)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'format_version': 99}, 'format version 99'),
+        ({'format_version': 'one'}, 'no format version'),
+        ({'method': 'telepathy'}, "unknown method 'telepathy'"),
+        ({'method': ['restoration']}, 'cannot be used'),
+        ({'config': {'channels': 3, 'colour': 'red'}}, 'no option colour'),
+        ({'config': {'stride': 'four'}}, 'stride must be of type int'),
+        ({'config': {'backbone': 'no_such_net'}}, "unknown backbone 'no_such_net'"),
+        ({'config': 7}, 'cannot be used'),
+        ({'config': {'channels': 3, 'stride': 8}}, 'weights do not fit'),
+        ({'input_size': [64]}, 'input_size'),
+        ({'thresholds': {'defect': 1.0}}, 'thresholds'),
+        ({'thresholds': dict.fromkeys(('defect', 'uncertain', 'region', 'pixel'), 'x')}, 'thresh'),
+        ({'drop': ['calibration']}, 'lacks calibration'),
+        ({'tensors': {'weight': np.zeros(3, np.float32)}}, 'weights do not fit'),
+    ],
+)
+def test_files_that_cannot_be_used(model_file, tmp_path, changes, reason):
+    path = tampered(model_file, tmp_path / 'model.safetensors', **changes)
+    assert reason in refusal(path)
+
+
+def test_manifest_that_is_no_json(tmp_path):
+    path = tmp_path / 'model.safetensors'
+    save_file({'weight': np.zeros(3, np.float32)}, path, metadata={MANIFEST_KEY: '{"method": '})
+    refusal(path)
+
+
+def test_interrupted_write_leaves_the_old_file(training, model_file, tmp_path, monkeypatch):
+    target = tmp_path / 'model.safetensors'
+    target.write_bytes(model_file.read_bytes())
+
+    def full_disk(_tensors, path, metadata):
+        path.write_bytes(b'half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(artifact, 'save_file', full_disk)
+    with pytest.raises(ArtifactError, match='No space left'):
+        save_artifact(target, training.detector, training.manifest)
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == model_file.read_bytes()
+
+
+def test_missing_folder(training, tmp_path):
+    with pytest.raises(ArtifactError, match='cannot write the model') as caught:
+        save_artifact(tmp_path / 'absent/model', training.detector, training.manifest)
+    assert '\n' not in str(caught.value)
+    assert not list(tmp_path.iterdir())

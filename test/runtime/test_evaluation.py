@@ -1,0 +1,118 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Figures over a test folder, and None for those that its images cannot give."""
+
+from flow_anomaly_ros.data.folder import read_folder
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.runtime.evaluation import evaluate
+import numpy as np
+import pytest
+
+FIGURES = ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1')
+
+
+def add(root, label, name, spot, masked=False):
+    """Write a test image; the brightness of its spot is its score."""
+    image = np.full((32, 32), 50, np.uint8)
+    image[8:12, 4:8] = spot
+    path = root / 'test' / label / f'{name}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image)
+    if masked:
+        mask = root / 'ground_truth' / label / f'{name}_mask.png'
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        write_image(mask, np.where(image == spot, 255, 0).astype(np.uint8))
+    return path
+
+
+def samples(root):
+    return read_folder(root).test
+
+
+def test_perfect_engine(engine, tmp_path):
+    add(tmp_path, 'good', '0', 60)
+    add(tmp_path, 'good', '1', 70)
+    add(tmp_path, 'spot', '0', 255, masked=True)
+    add(tmp_path, 'spot', '1', 250, masked=True)
+    result = evaluate(engine, samples(tmp_path))
+    assert [getattr(result, name) for name in FIGURES] == pytest.approx([1, 1, 1, 1])
+    assert [(row.label, row.verdict, row.is_right) for row in result.rows] == [
+        ('good', 'ok', True),
+        ('good', 'ok', True),
+        ('spot', 'defect', True),
+        ('spot', 'defect', True),
+    ]
+    figures = result.figures()
+    assert figures['images'] == figures['verdicts_right'] == 4
+    assert figures['verdicts_wrong'] == figures['false_positive_rate'] == 0
+    assert 0 < figures['latency_ms_p50'] <= figures['latency_ms_p95']
+
+
+def test_wrong_and_uncertain_verdicts_are_not_right(engine, tmp_path):
+    add(tmp_path, 'good', '0', 255)
+    add(tmp_path, 'good', '1', 160)
+    add(tmp_path, 'good', '2', 60)
+    add(tmp_path, 'spot', '0', 160)
+    add(tmp_path, 'spot', '1', 60)
+    figures = evaluate(engine, samples(tmp_path)).figures()
+    assert figures['verdicts_right'] == 1
+    assert figures['verdicts_wrong'] == 4
+    assert figures['false_positive_rate'] == pytest.approx(1 / 3)
+    assert figures['image_auroc'] == pytest.approx((0 + 0.5 + 1 + 0 + 0 + 0.5) / 6)
+
+
+def test_missing_masks_leave_the_pixel_figures_out(engine, tmp_path):
+    add(tmp_path, 'good', '0', 60)
+    add(tmp_path, 'spot', '0', 255)
+    result = evaluate(engine, samples(tmp_path))
+    assert (result.pixel_auroc, result.aupro) == (None, None)
+    assert result.image_auroc == 1
+
+
+def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
+    add(tmp_path, 'good', '0', 60)
+    add(tmp_path, 'spot', '0', 240, masked=True)
+    add(tmp_path, 'spot', '1', 255)
+    result = evaluate(engine, samples(tmp_path))
+    assert result.pixel_auroc == pytest.approx(1)
+
+
+@pytest.mark.parametrize('label', ['good', 'spot'])
+def test_one_class_has_no_image_figures(engine, tmp_path, label):
+    add(tmp_path, label, '0', 60)
+    add(tmp_path, label, '1', 255)
+    result = evaluate(engine, samples(tmp_path))
+    assert [getattr(result, name) for name in FIGURES] == [None] * 4
+    assert result.figures()['false_positive_rate'] == (0.5 if label == 'good' else None)
+
+
+def test_unreadable_image_is_named_and_left_out(engine, tmp_path):
+    add(tmp_path, 'good', '0', 60)
+    broken = add(tmp_path, 'good', '1', 60)
+    broken.write_bytes(broken.read_bytes()[:60])
+    result = evaluate(engine, samples(tmp_path))
+    assert len(result.rows) == 1
+    (line,) = result.skipped
+    assert str(broken) in line
+    assert result.figures()['skipped'] == 1
+
+
+def test_nothing_readable(engine, tmp_path):
+    path = add(tmp_path, 'good', '0', 60)
+    path.write_text('no image')
+    with pytest.raises(ValueError, match='none of the 1 test images') as caught:
+        evaluate(engine, samples(tmp_path))
+    assert str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_every_image_is_shown(engine, tmp_path):
+    add(tmp_path, 'good', '0', 60)
+    add(tmp_path, 'spot', '0', 255)
+    shown = []
+    evaluate(engine, samples(tmp_path), lambda *one: shown.append(one))
+    assert [(sample.label, one.verdict) for sample, _, one in shown] == [
+        ('good', 'ok'),
+        ('spot', 'defect'),
+    ]
+    assert all(image.shape == one.mask.shape == (32, 32) for _, image, one in shown)

@@ -1,0 +1,157 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Training is repeatable, and calibrates on parts that the scoring detector has not seen."""
+
+from dataclasses import dataclass
+
+from flow_anomaly_ros.detectors import registry
+from flow_anomaly_ros.detectors.base import Cancelled, Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.manifest import input_size_of
+from flow_anomaly_ros.runtime.training import train
+import numpy as np
+import pytest
+import torch
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    channels: int = 3
+
+
+class Memory(Detector):
+    """Scores 1 what it has seen in training and 2 what it has not."""
+
+    method = 'memory'
+    config_class = MemoryConfig
+    fits = 0
+
+    def forward(self, images):
+        distances = (images[:, None] - self.seen[None]).abs().amax(dim=(2, 3, 4))
+        scores = 1 + (distances.amin(1) > 1e-6).float()
+        return DetectorOutput(scores[:, None, None].expand(-1, *images.shape[-2:]), scores)
+
+    def fit(self, images, seed=0, progress=None):
+        type(self).fits += 1
+        self.seen = images
+        progress('remember', 1, 1, None)
+        return FitReport()
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A method that knows its training images."""
+    monkeypatch.setitem(registry.METHODS, 'memory', Memory)
+    monkeypatch.setattr(Memory, 'fits', 0)
+    return 'memory'
+
+
+def flat_images(count):
+    return [np.full((32, 32), value, np.uint8) for value in range(count)]
+
+
+def short(options):
+    return options | {'flow_steps': 4}
+
+
+def test_same_seed_same_detector(good_images, tiny_options):
+    def tensors(seed):
+        torch.seed()  # the state of the caller does not matter
+        trained = train(
+            'restoration', good_images[:2], short(tiny_options), seed=seed, device='cpu'
+        )
+        return trained.detector.state_dict(), trained.manifest.thresholds
+
+    first, second, other = tensors(1), tensors(1), tensors(2)
+    assert first[1] == second[1] != other[1]
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    assert any(not torch.equal(first[0][name], other[0][name]) for name in first[0])
+
+
+@pytest.mark.parametrize('count', [2, 3, 10, 40])
+def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
+    training = train(memory, flat_images(count), device='cpu')
+    assert training.manifest.calibration['image_scores'] == [2.0] * count
+    assert len(training.detector.seen) == count
+    assert Memory.fits == min(3, count) + 1
+
+
+def test_of_many_images_a_share_is_held_out_for_good(memory):
+    training = train(memory, flat_images(60), device='cpu')
+    assert training.manifest.calibration['image_scores'] == [2.0] * 12
+    assert len(training.detector.seen) == 48
+    assert Memory.fits == 1
+
+
+def test_one_image_will_do(memory, good_images, tiny_options):
+    assert train(memory, flat_images(1), device='cpu').manifest.thresholds.defect > 1
+    trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
+    engine = Engine(trained.detector, trained.manifest, 'cpu')
+    assert engine.inspect(good_images[:1])[0].verdict == 'ok'
+
+
+def test_channels_come_from_the_images(good_images, tiny_options):
+    grey = [image[..., 0] for image in good_images[:2]]
+    training = train('restoration', grey, short(tiny_options), device='cpu')
+    assert training.manifest.config['channels'] == 1
+    engine = Engine(training.detector, training.manifest, 'cpu')
+    assert engine.inspect([good_images[0]])[0].mask.shape == (64, 64)
+
+
+def test_progress_names_every_stage(good_images, tiny_options):
+    calls = []
+    report = train(
+        'restoration',
+        good_images[:2],
+        short(tiny_options),
+        device='cpu',
+        progress=lambda *call: calls.append(call),
+    ).report
+    stages = list(dict.fromkeys(stage for stage, *_ in calls))
+    prefixes = ('calibration 1/2 ', 'calibration 2/2 ', '')
+    assert stages == [prefix + stage for prefix in prefixes for stage in ('features', 'flow')]
+    flow = [(step, steps, loss) for stage, step, steps, loss in calls if stage == 'flow']
+    assert [(step, steps) for step, steps, _ in flow] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [loss for *_, loss in flow] == report.losses['flow']
+
+
+def test_cancelling_stops_between_two_steps(good_images, tiny_options):
+    steps = []
+    random_state = torch.get_rng_state()
+
+    def cancel(stage, step, _steps, _loss):
+        steps.append((stage, step))
+        if len(steps) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train('restoration', good_images[:2], tiny_options, device='cpu', progress=cancel)
+    assert len(steps) == 3
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.5, -1.0, float('nan')])
+def test_impossible_rate_is_refused_before_training(memory, rate):
+    with pytest.raises(ValueError, match='false_positive_rate'):
+        train(memory, flat_images(3), false_positive_rate=rate, device='cpu')
+    assert Memory.fits == 0
+
+
+def test_unknown_option_is_refused(good_images):
+    with pytest.raises(ValueError, match='no option flow_step'):
+        train('restoration', good_images, {'flow_step': 1}, device='cpu')
+
+
+@pytest.mark.parametrize(
+    ('image_size', 'shorter', 'expected'),
+    [
+        ((480, 640), 256, (256, 344)),
+        ((900, 900), 256, (256, 256)),
+        ((64, 64), 256, (64, 64)),
+        ((293, 293), 224, (224, 224)),  # 293 * (224 / 293) is above 224
+        ((20, 3000), 256, (32, 3000)),
+        ((3000, 1000), 256, (768, 256)),
+    ],
+)
+def test_input_size_keeps_the_aspect_and_never_enlarges_much(image_size, shorter, expected):
+    assert input_size_of(image_size, shorter) == expected

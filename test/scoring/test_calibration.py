@@ -1,0 +1,89 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Calibrated thresholds reject the share of good parts that was asked for."""
+
+from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, upper_limit
+import numpy as np
+import pytest
+
+SPREAD = 0.3
+
+
+def good_scores(rng, count):
+    return np.exp(rng.normal(0.0, SPREAD, count))
+
+
+def scores_of(image_scores, peaks=None, pixel_quantile=0.1):
+    image_scores = np.asarray(image_scores, float)
+    peaks = image_scores if peaks is None else np.asarray(peaks, float)
+    return CalibrationScores(image_scores, peaks, pixel_quantile)
+
+
+@pytest.mark.parametrize('count', [5, 10, 40, 300])
+@pytest.mark.parametrize('rate', [0.01, 0.05])
+def test_realised_rate_is_the_requested_one(count, rate):
+    rng = np.random.default_rng(count)
+    fresh = np.sort(good_scores(rng, 200_000))
+    realised = [
+        1 - np.searchsorted(fresh, upper_limit(good_scores(rng, count), rate)) / len(fresh)
+        for _ in range(1500)
+    ]
+    assert 0.8 * rate < np.mean(realised) < 1.2 * rate
+
+
+def test_heavy_tail_is_respected_where_there_are_parts_enough():
+    rng = np.random.default_rng(0)
+    scores = 1 + rng.pareto(1.5, 5000)
+    assert np.mean(scores > upper_limit(scores, 0.05)) <= 0.05
+
+
+def test_stricter_rate_gives_a_higher_limit():
+    scores = good_scores(np.random.default_rng(1), 10)
+    limits = [upper_limit(scores, rate) for rate in (0.001, 0.01, 0.05, 0.2, 0.4)]
+    assert limits == sorted(limits, reverse=True)
+    assert len(set(limits)) == len(limits)
+
+
+def test_limit_scales_with_the_scores():
+    scores = good_scores(np.random.default_rng(2), 10)
+    assert upper_limit(1000 * scores, 0.01) == pytest.approx(1000 * upper_limit(scores, 0.01))
+
+
+def test_fewer_parts_give_a_wider_margin():
+    assert upper_limit(np.array([1.0, 1.2, 1.4]), 0.01) > upper_limit(
+        np.array([1.0, 1.2, 1.4] * 4), 0.01
+    )
+
+
+@pytest.mark.parametrize('scores', [[1.3], [1.3] * 10])
+def test_good_part_is_ok_by_its_own_calibration(scores):
+    thresholds = calibrate(scores_of(scores), 0.01)
+    assert 1.3 < thresholds.uncertain <= thresholds.defect < 3
+    assert 1.3 < thresholds.region
+
+
+@pytest.mark.parametrize('scores', [[0.0, 1.0], [0.0], [0.0, 0.0, 0.0], [0.0, 1e30]])
+def test_scores_of_zero_do_not_break_it(scores):
+    thresholds = calibrate(scores_of(scores), 0.01)
+    assert thresholds.defect > max(scores)
+
+
+def test_thresholds_are_in_order():
+    rng = np.random.default_rng(3)
+    for rate in (0.001, 0.05, 0.49):
+        scores = scores_of(good_scores(rng, 10), good_scores(rng, 10), pixel_quantile=50.0)
+        thresholds = calibrate(scores, rate)
+        assert thresholds.uncertain <= thresholds.defect
+        assert thresholds.pixel <= thresholds.region
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.5, 1.0, -0.1, float('nan')])
+def test_impossible_rate(rate):
+    with pytest.raises(ValueError, match='false_positive_rate'):
+        calibrate(scores_of([1.0, 1.1]), rate)
+
+
+@pytest.mark.parametrize('scores', [[], [1.0, float('nan')], [float('inf')]])
+def test_impossible_scores(scores):
+    with pytest.raises(ValueError, match='finite scores'):
+        calibrate(scores_of(scores), 0.01)

@@ -1,0 +1,84 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Thresholds turn scores into masks and verdicts, and refuse to be set wrongly."""
+
+from flow_anomaly_ros.scoring.thresholds import judge, RULES, Thresholds, Verdict
+import numpy as np
+import pytest
+
+LIMITS = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0)
+
+
+def score_map(peak=None):
+    """Scores of 0.5, with a 3 x 3 hill of 1.2 around one peak."""
+    scores = np.full((10, 12), 0.5, np.float32)
+    if peak is not None:
+        scores[4:7, 5:8] = 1.2
+        scores[5, 6] = peak
+    return scores
+
+
+@pytest.mark.parametrize(
+    ('score', 'verdict'),
+    [(0.5, 'ok'), (1.49, 'ok'), (1.5, 'uncertain'), (1.99, 'uncertain'), (2.0, 'defect')],
+)
+def test_verdict_by_image_score(score, verdict):
+    assert judge(score_map(peak=2.5), score, LIMITS)[2] == verdict
+
+
+def test_high_score_without_a_region_is_uncertain():
+    mask, regions, verdict = judge(score_map(), 9.0, LIMITS)
+    assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
+
+
+@pytest.mark.parametrize('score', [float('nan'), float('inf'), float('-inf')])
+def test_score_that_is_no_number_is_uncertain(score):
+    assert judge(score_map(), score, LIMITS)[2] == Verdict.UNCERTAIN
+
+
+def test_mask_reaches_from_the_peak_to_the_pixel_threshold():
+    mask, (region,), _ = judge(score_map(peak=2.5), 2.5, LIMITS)
+    assert np.count_nonzero(mask) == 9
+    assert (region.x, region.y, region.width, region.height) == (5, 4, 3, 3)
+    assert region.max_score == 2.5
+
+
+def test_small_regions_are_ignored():
+    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=10)
+    mask, regions, verdict = judge(score_map(peak=2.5), 2.5, limits)
+    assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
+
+
+@pytest.mark.parametrize(('rule', 'expected'), [('mean', 9), ('half', 1)])
+def test_rules_of_the_patent(rule, expected):
+    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
+    mask, _, verdict = judge(score_map(peak=1.95), 0.5, limits)
+    assert np.count_nonzero(mask) == expected
+    # They colour every image; the verdict still rests on the calibrated score.
+    assert verdict == Verdict.OK
+
+
+@pytest.mark.parametrize('rule', RULES)
+def test_map_without_a_number_has_no_mask(rule):
+    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
+    mask, regions, verdict = judge(np.full((4, 5), np.nan, np.float32), float('nan'), limits)
+    assert mask.shape == (4, 5)
+    assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'uncertain': 2.1}, r'uncertain \(2.1\) must not exceed threshold defect \(2\)'),
+        ({'pixel': 2.1}, r'pixel \(2.1\) must not exceed threshold region \(2\)'),
+        ({'defect': float('nan')}, 'finite'),
+        ({'region': float('inf')}, 'finite'),
+        ({'rule': 'guess'}, "unknown mask rule 'guess'"),
+        ({'min_area': 0}, 'min_area is 0'),
+    ],
+)
+def test_impossible_thresholds(changes, reason):
+    values = {'defect': 2.0, 'uncertain': 1.5, 'region': 2.0, 'pixel': 1.0} | changes
+    with pytest.raises(ValueError, match=reason) as caught:
+        Thresholds(**values)
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,407 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: every command does its work, and every bad input is one line."""
+
+import json
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+from flow_anomaly_ros import cli
+from flow_anomaly_ros.commands.progress import StageProgress
+from flow_anomaly_ros.data.images import read_image, write_image
+from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD
+from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
+from flow_anomaly_ros.runtime.artifact import load_artifact
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tiny(tiny_options):
+    """Arguments that make a training take a second."""
+    return ['--threads', '1', '--device', 'cpu'] + [
+        argument
+        for name, value in tiny_options.items()
+        for argument in ('--set', f'{name}={value}')
+    ]
+
+
+@pytest.fixture
+def outcome(capsys):
+    """Run a command line; returns exit status, stdout and the lines of stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err.splitlines()
+
+    return run
+
+
+def listed(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob('*'))
+
+
+def python_m(*arguments):
+    command = [sys.executable, '-m', 'flow_anomaly_ros.cli', *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+# What every command does
+
+
+def test_train(parts, tmp_path, tiny, outcome):
+    model = tmp_path / 'model.safetensors'
+    status, out, err = outcome(
+        'train', '--data', parts, '--output', model, '--max-images', 3, '--seed', 5, *tiny
+    )
+    assert status == 0
+    assert listed(tmp_path) == [Path('model.loss.png'), Path('model.safetensors')]
+    assert 'trained restoration on 3 images at 64x64 px' in out
+    assert 'defect from' in out
+    # Not a terminal: one line for each stage.
+    assert [line.split(':')[0] for line in err] == [
+        prefix + stage
+        for prefix in ('calibration 1/3 ', 'calibration 2/3 ', 'calibration 3/3 ', '')
+        for stage in ('features', 'flow')
+    ]
+    _, manifest = load_artifact(model)
+    assert manifest.training['seed'] == 5
+    assert manifest.calibration['false_positive_rate'] == 0.01
+
+
+def test_train_quietly(parts, tmp_path, tiny, outcome):
+    model = tmp_path / 'model.safetensors'
+    assert outcome(
+        'train', '--data', parts, '--output', model, '--max-images', 1, '--quiet', *tiny
+    ) == (0, '', [])
+    assert model.is_file()
+
+
+def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome):
+    config = tmp_path / 'options.yaml'
+    config.write_text('learning_rate: 2e-3\nflow_steps: 999\nscales: [1.0, 0.5]\n')
+    model = tmp_path / 'model.safetensors'
+    arguments = ['--data', parts, '--output', model, '--max-images', 1, '--config', config]
+    assert outcome('train', *arguments, *tiny, '--false-positive-rate', 0.2)[0] == 0
+    _, manifest = load_artifact(model)
+    assert manifest.config['learning_rate'] == 2e-3
+    assert manifest.config['scales'] == [1.0, 0.5]
+    assert manifest.config['flow_steps'] == 20
+    assert manifest.calibration['false_positive_rate'] == 0.2
+
+
+def test_train_names_unreadable_files_with_a_count(parts, tmp_path, tiny, outcome):
+    folder = tmp_path / 'data'
+    shutil.copytree(parts / 'train/good', folder)
+    (folder / '000.png').write_bytes((folder / '000.png').read_bytes()[:100])
+    (folder / 'table.csv').write_text('1,2,3')
+    arguments = ['train', '--data', folder, '--output', tmp_path / 'model.safetensors', *tiny]
+    status, _, err = outcome(*arguments, '--quiet')
+    assert status == 0
+    assert len(err) == 3
+    assert '000.png' in err[0]
+    assert 'table.csv' in err[1]
+    assert err[2] == 'skipped 2 of 9 files, training on 7 images'
+
+
+def test_evaluate(parts, model_file, tmp_path, outcome):
+    figures_file, pictures = tmp_path / 'figures.json', tmp_path / 'new/pictures'
+    status, out, err = outcome(
+        'evaluate', model_file, '--data', parts, '--json', figures_file, '--pictures', pictures
+    )
+    assert (status, err) == (0, [])
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ['label', 'images', 'right']
+    assert lines[4].split()[:2] == ['good', '3']
+    figures = json.loads(figures_file.read_text())
+    assert figures['model'] == str(model_file)
+    assert figures['data'] == str(parts)
+    assert figures['images'] == 9
+    for name in ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1'):
+        assert 0 <= figures[name] <= 1
+        assert f'{figures[name]:.4f}' in out
+    assert figures['latency_ms_p50'] > 0
+    assert len(listed(pictures)) == 9
+    assert Path('stain_000.png') in listed(pictures)
+
+
+def test_evaluate_writes_null_where_there_is_no_figure(parts, model_file, tmp_path, outcome):
+    shutil.copytree(parts / 'test/good', tmp_path / 'data/test/good')
+    figures_file = tmp_path / 'figures.json'
+    status, out, _ = outcome(
+        'evaluate', model_file, '--data', tmp_path / 'data', '--json', figures_file
+    )
+    assert status == 0
+    figures = json.loads(figures_file.read_text())
+    assert figures['image_auroc'] is figures['pixel_auroc'] is figures['aupro'] is None
+    assert 'not computable' in out
+
+
+def test_evaluate_with_an_unreadable_image(parts, model_file, tmp_path, outcome):
+    shutil.copytree(parts / 'test', tmp_path / 'test')
+    (tmp_path / 'test/good/001.png').write_text('no image')
+    status, out, err = outcome('evaluate', model_file, '--data', tmp_path)
+    assert status == 1
+    assert '001.png' in err[0]
+    assert err[1] == 'skipped 1 of 9 images'
+    assert out.splitlines()[4].split()[:2] == ['good', '2']
+
+
+def test_predict(parts, model_file, tmp_path, outcome):
+    output, results = tmp_path / 'pictures', tmp_path / 'results.json'
+    images = [parts / 'test/good', parts / 'test/stain/000.png']
+    status, out, err = outcome(
+        'predict', model_file, *images, '--output', output, '--json', results
+    )
+    assert (status, err) == (0, [])
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert lines[3].split()[0] == str(images[1])
+    assert all(line.split()[1] in ('ok', 'uncertain', 'defect') for line in lines)
+    # The two images called 000 keep their own pictures.
+    names = ('000', '000_2', '001', '002')
+    kinds = ('mask', 'strip')
+    assert listed(output) == [Path(f'{name}.{kind}.png') for name in names for kind in kinds]
+    mask = read_image(output / '000.mask.png')
+    assert mask.shape == (64, 64)
+    assert set(np.unique(mask)) <= {0, 255}
+    entries = json.loads(results.read_text())['images']
+    assert [entry['verdict'] for entry in entries] == [line.split()[1] for line in lines]
+    assert [len(entry['regions']) for entry in entries] == [int(x.split()[3]) for x in lines]
+
+
+def test_predict_goes_on_after_an_unreadable_image(parts, model_file, tmp_path, outcome):
+    broken, missing = tmp_path / 'broken.png', tmp_path / 'missing.png'
+    broken.write_text('no image')
+    good = parts / 'test/good/000.png'
+    status, out, err = outcome('predict', model_file, broken, missing, good)
+    assert status == 1
+    assert len(out.splitlines()) == 1
+    assert len(err) == 2
+    assert 'broken.png' in err[0]
+    assert 'missing.png' in err[1]
+
+
+def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
+    write_image(tmp_path / 'wide.png', np.zeros((20, 90), np.uint8))
+    write_image(tmp_path / 'deep.tif', np.full((70, 50, 3), 40_000, np.uint16))
+    status, out, err = outcome('predict', model_file, tmp_path, '--output', tmp_path / 'out')
+    assert (status, len(out.splitlines()), err) == (0, 2, [])
+    assert read_image(tmp_path / 'out/wide.mask.png').shape == (20, 90)
+
+
+def test_methods_lists_every_option_with_its_meaning(outcome):
+    status, out, _ = outcome('methods')
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].startswith('restoration: ')
+    for name, field in RestorationConfig.__dataclass_fields__.items():
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        index = next(i for i, line in enumerate(lines) if line.startswith(f'  {name} = '))
+        assert f'= {default!r} (' in lines[index]
+        assert lines[index + 1].startswith('      ')
+    assert '(list of numbers)' in out
+
+
+@pytest.mark.parametrize('command', [[], ['train'], ['evaluate'], ['predict'], ['methods']])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, '--help'])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert 'exit status:' in out
+    assert '130' in out
+    if command:
+        assert f'example:\n  flow-anomaly {command[0]}' in out
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        'import sys\n'
+        'from flow_anomaly_ros.cli import main\n'
+        'try:\n    main(["train", "--help"])\n'
+        'except SystemExit:\n    print("torch" in sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == 'False'
+    assert f'(default: {DEFAULT_METHOD})' in done.stdout
+
+
+def test_as_a_process(parts, model_file, tmp_path):
+    done = python_m('predict', model_file, parts / 'test/good/000.png', tmp_path / 'absent.png')
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    (line,) = done.stderr.splitlines()
+    assert 'absent.png' in line
+
+
+# What every command refuses
+
+
+@pytest.fixture
+def refused(tmp_path, outcome):
+    """Run a command line that must fail; returns the one line that says why."""
+
+    def run(*arguments):
+        before = listed(tmp_path)
+        status, out, err = outcome(*arguments)
+        assert (status, out, len(err)) == (2, '', 1), err
+        assert err[0].startswith('flow-anomaly: ')
+        assert listed(tmp_path) == before
+        return err[0]
+
+    return run
+
+
+@pytest.fixture
+def train_refused(parts, tmp_path, refused, tiny):
+    """Run a training that must fail; later arguments replace the usual ones."""
+
+    def run(*arguments):
+        usual = ['--data', parts, '--output', tmp_path / 'model.safetensors', *tiny]
+        return refused('train', *usual, *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        ([], 'required: COMMAND'),
+        (['teach'], "invalid choice: 'teach'"),
+        (['train'], 'required: --data, --output; see flow-anomaly train --help'),
+        (['evaluate', 'model.safetensors'], 'required: --data'),
+        (['predict', 'model.safetensors'], 'required: IMAGE_OR_FOLDER'),
+    ],
+)
+def test_wrong_command_lines(refused, arguments, reason):
+    assert reason in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        (['--max-images', '0'], "'0' is no whole number from 1 up"),
+        (['--max-images', 'ten'], "'ten' is no whole number"),
+        (['--seed', '-1'], 'whole number from 0 up'),
+        (['--image-size', '8'], 'whole number from 32 up'),
+        (['--false-positive-rate', '0.5'], 'between 0 and 0.5'),
+        (['--false-positive-rate', 'nan'], 'between 0 and 0.5'),
+        (['--threads', '-2'], 'whole number from 0 up'),
+        (['--method', 'telepathy'], "unknown method 'telepathy'"),
+        (['--device', 'gpu7'], "device 'gpu7' cannot be used"),
+        (['--set', 'flow_steps'], 'write name=value'),
+        (['--set', '=3'], 'write name=value'),
+        (['--set', 'flow_step=3'], 'no option flow_step'),
+        (['--set', 'flow_steps=many'], 'flow_steps must be of type int'),
+        (['--set', 'flow_steps=0'], 'flow_steps is 0'),
+        (['--set', 'scales=[1.0'], 'is no YAML'),
+        (['--backbone', 'no_such_net'], "unknown backbone 'no_such_net'"),
+        (['--weights', 'net.pt'], 'name the network it is for with --backbone'),
+        (['--backbone', 'squeezenet1_1', '--weights', 'absent.pt'], 'no weights file at absent'),
+        (['--config', 'absent.yaml'], 'cannot read options from absent.yaml'),
+        (['--data', 'absent'], 'data folder absent does not exist'),
+        (['--output', 'absent/model.safetensors'], 'there is no folder absent'),
+        (['--output', '.'], 'it is a folder'),
+    ],
+)
+def test_train_refuses(train_refused, arguments, reason):
+    assert reason in train_refused(*arguments)
+
+
+@pytest.mark.parametrize('text', ['a: [', '- 1\n- 2\n', '1: 2\n', '\x00'])
+def test_train_refuses_a_config_that_is_none(train_refused, tmp_path, text):
+    config = tmp_path / 'options.yaml'
+    config.write_text(text)
+    assert str(config) in train_refused('--config', config)
+
+
+def test_train_refuses_bad_folders(train_refused, parts, tmp_path):
+    empty, words, mixed = tmp_path / 'empty', tmp_path / 'words', tmp_path / 'mixed'
+    for folder in (empty, words, mixed):
+        folder.mkdir()
+    assert 'no images' in train_refused('--data', empty)
+    (words / '000.png').write_text('no image')
+    assert 'none of the 1 files' in train_refused('--data', words)
+    assert 'is a file' in train_refused('--data', words / '000.png')
+    for size in (32, 48):
+        write_image(mixed / f'{size}.png', np.zeros((size, size), np.uint8))
+    assert 'images of good parts differ' in train_refused('--data', mixed)
+    shutil.copytree(parts / 'test', tmp_path / 'half/test')
+    assert 'no images of good parts' in train_refused('--data', tmp_path / 'half')
+
+
+def test_train_strictly(train_refused, parts, tmp_path):
+    folder = tmp_path / 'data'
+    shutil.copytree(parts / 'train/good', folder)
+    (folder / '003.png').write_text('no image')
+    assert '003.png; repair or remove' in train_refused('--data', folder, '--strict')
+
+
+@pytest.mark.parametrize('name', ['weights.safetensors', 'weights.pt'])
+def test_train_refuses_weights_that_do_not_fit(train_refused, tmp_path, name):
+    weights = tmp_path / name
+    save_file({'other.weight': np.zeros(3, np.float32)}, weights)
+    arguments = ['--backbone', 'squeezenet1_1', '--weights', weights]
+    assert str(weights) in train_refused(*arguments, '--set', 'levels=[features.3]')
+
+
+def test_train_stopped_with_ctrl_c(parts, tmp_path, tiny, outcome, monkeypatch):
+    def interrupt(_self, stage, step, _steps, _loss):
+        if (stage, step) == ('flow', 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StageProgress, '__call__', interrupt)
+    arguments = ['--data', parts, '--output', tmp_path / 'model.safetensors', '--max-images', 1]
+    assert outcome('train', *arguments, *tiny) == (130, '', ['flow-anomaly: stopped'])
+    assert listed(tmp_path) == []
+
+
+def test_bad_models_are_refused(refused, parts, model_file, tmp_path):
+    image = parts / 'test/good/000.png'
+    cut, foreign = tmp_path / 'cut.safetensors', tmp_path / 'foreign.safetensors'
+    cut.write_bytes(model_file.read_bytes()[:5000])
+    save_file({'weight': np.zeros(3, np.float32)}, foreign)
+    for model, reason in (
+        (tmp_path / 'absent.safetensors', 'no model file'),
+        (cut, 'damaged'),
+        (foreign, 'not written by flow-anomaly train'),
+    ):
+        output = tmp_path / 'pictures'
+        assert reason in refused('predict', model, image, '--output', output)
+        assert reason in refused('evaluate', model, '--data', parts, '--pictures', output)
+
+
+def test_evaluate_refuses(refused, parts, model_file, tmp_path):
+    plain, figures = parts / 'train/good', tmp_path / 'absent/figures.json'
+    assert 'no test images' in refused('evaluate', model_file, '--data', plain)
+    assert 'no folder' in refused('evaluate', model_file, '--data', parts, '--json', figures)
+    pictures = plain / '000.png'
+    assert 'cannot make the folder' in refused(
+        'evaluate', model_file, '--data', parts, '--pictures', pictures
+    )
+
+
+def test_predict_refuses_an_empty_folder(refused, model_file, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    assert 'no images in folder' in refused('predict', model_file, tmp_path / 'empty')
+
+
+def test_mistakes_of_the_program_keep_their_traceback(monkeypatch):
+    def broken(_arguments):
+        raise RuntimeError
+
+    monkeypatch.setattr('flow_anomaly_ros.commands.methods.run', broken)
+    with pytest.raises(RuntimeError):
+        cli.main(['methods'])
