@@ -7,10 +7,10 @@ import os
 # Also for the processes that tests start: waiting threads would slow each other down.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-from flow_anomaly_ros.data.folder import load_good_images, read_folder  # noqa: E402
-from flow_anomaly_ros.data.generated import write_dataset  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
+from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.data.generated import write_dataset
+import pytest
+import torch
 
 torch.set_num_threads(1)
 

@@ -19,7 +19,7 @@ WIDTH = 96
 def run(_arguments: argparse.Namespace) -> int:
     """Print every method with its options."""
     for name, detector in sorted(METHODS.items()):
-        print(f'{name}: {inspect.getdoc(detector).splitlines()[0]}')
+        print(f'{name}: {(inspect.getdoc(detector) or name).splitlines()[0]}')
         for line in option_lines(detector.config_class):
             print(f'  {line}')
     return 0

@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         make_folder(arguments.output)
 
-    inspected, unreadable, names = [], [], set()
+    inspected, unreadable = [], []
+    names: set[str] = set()
     for path in paths:
         try:
             image = read_image(path)

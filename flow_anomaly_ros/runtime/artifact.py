@@ -6,13 +6,12 @@ import dataclasses
 import os
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.manifest import Manifest
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+import torch
 
 MANIFEST_KEY = 'flow_anomaly_ros'
 

@@ -2,23 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine: camera images in, inspections out."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import time
 
 import cv2
-import numpy as np
-import torch
-from torch import Tensor
-
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.layers.resample import resize
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.scoring.regions import Region
-from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict, judge
+from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
+import numpy as np
+import torch
+from torch import Tensor
 
 # ITU-R BT.601, as OpenCV's RGB to grey conversion.
 LUMA = (0.299, 0.587, 0.114)

@@ -2,19 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well an engine tells good parts from defective ones."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import time
 
 import cv2
-import numpy as np
-
-from flow_anomaly_ros.data.folder import Sample, load_mask
+from flow_anomaly_ros.data.folder import load_mask, Sample
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
 from flow_anomaly_ros.scoring.thresholds import Verdict
+import numpy as np
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 """What a model file says about itself."""
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
+import json
 
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
@@ -77,7 +77,7 @@ class Manifest:
 
 
 def input_size_of(image_size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Size to inspect at: the shorter side as given, the other by the aspect ratio, never enlarged.
+    """Size to inspect at: the shorter side as given, the other in proportion, never enlarged.
 
     Args:
         image_size: (height, width) of the camera image in px.

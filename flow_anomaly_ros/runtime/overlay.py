@@ -32,11 +32,25 @@ STRIP_GAP = 4
 class Box(Protocol):
     """What is drawn of a region; a `Region` is one, and so is a box taken from a message."""
 
-    x: float
-    y: float
-    width: float
-    height: float
-    max_score: float
+    @property
+    def x(self) -> float:
+        """Left column in px."""
+
+    @property
+    def y(self) -> float:
+        """Top row in px."""
+
+    @property
+    def width(self) -> float:
+        """Columns."""
+
+    @property
+    def height(self) -> float:
+        """Rows."""
+
+    @property
+    def max_score(self) -> float:
+        """Largest score in the region."""
 
 
 def draw_overlay(
@@ -96,8 +110,8 @@ def heat_map(score_map: np.ndarray, low: float, high: float) -> np.ndarray:
         HxWx3 RGB uint8.
     """
     # Thresholds may be set to 0 at run time.
-    span = max(high - low, np.finfo(np.float32).tiny)
-    shares = np.clip((score_map - np.float32(low)) / np.float32(span), 0, 1)
+    span = np.float32(max(high - low, float(np.finfo(np.float32).tiny)))
+    shares = np.clip((score_map - np.float32(low)) / span, 0, 1)
     levels = (np.nan_to_num(shares, copy=False, nan=1) * 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 

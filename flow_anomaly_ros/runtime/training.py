@@ -2,28 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """From images of good parts to a calibrated detector."""
 
-import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import hashlib
 from pathlib import Path
+import time
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from flow_anomaly_ros.detectors.base import Detector, FitReport, Progress, no_progress
+from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import to_tensor
-from flow_anomaly_ros.runtime.manifest import Manifest, input_size_of
+from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest
 from flow_anomaly_ros.scoring.calibration import (
-    PIXEL_RATE,
-    CalibrationScores,
     calibrate,
+    CalibrationScores,
+    PIXEL_RATE,
     require_rate,
 )
+import numpy as np
+import torch
+from torch import Tensor
 
 # Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
 # trained on all of them; with more, a share is held out for good.

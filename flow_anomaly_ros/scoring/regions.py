@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connected regions of a score map: thresholding with hysteresis, boxes, outlines, scores."""
 
-import math
 from dataclasses import dataclass
+import math
 
 import cv2
 import numpy as np

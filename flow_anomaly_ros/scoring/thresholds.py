@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds, and how they turn scores into a mask, regions and a verdict."""
 
+from dataclasses import dataclass
 import enum
 import math
-from dataclasses import dataclass
 
+from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask, Region
 import numpy as np
-
-from flow_anomaly_ros.scoring.regions import Region, find_regions, hysteresis_mask
 
 RULES = ('calibrated', 'mean', 'half')
 

@@ -48,7 +48,7 @@ class RestorationConfig:
     levels: tuple[str, ...] = ()
     stride: int = 8
     components: int = 0
-    blocks: int = 4
+    blocks: int = 2
     hidden: int = 64
     second_image: str = 'nearest'
     tolerance: float = 2.0
@@ -58,8 +58,8 @@ class RestorationConfig:
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
-    flow_steps: int = 150
-    decoder_steps: int = 150
+    flow_steps: int = 100
+    decoder_steps: int = 100
     batch: int = 2
     learning_rate: float = 1e-3
     decoder_learning_rate: float = 5e-3

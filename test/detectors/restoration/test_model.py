@@ -127,14 +127,14 @@ def test_metrics_give_different_scores(detector):
     assert not torch.allclose(manhattan, detector(image).score_map, rtol=0.01)
 
 
-def test_pixel_and_feature_distances_add_up(detector):
+def test_pixel_and_feature_distances_are_weighted_and_added(detector):
     image = stained(good_images(1))
-    pixels = variant(detector, pixel_weight=2.0, feature_weight=0.0)(image).score_map
-    features = variant(detector, pixel_weight=0.0, feature_weight=0.5)(image).score_map
+    pixels = variant(detector, pixel_weight=1.0, feature_weight=0.0)(image).score_map
+    features = variant(detector, pixel_weight=0.0, feature_weight=1.0)(image).score_map
     both = variant(detector, pixel_weight=2.0, feature_weight=0.5)(image).score_map
     assert pixels.max() > 0
     assert features.max() > 0
-    torch.testing.assert_close(both, pixels + features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both, 2 * pixels + 0.5 * features, rtol=1e-4, atol=1e-5)
 
 
 def test_smoothing_spreads_scores_and_zero_does_not(detector):
@@ -180,6 +180,17 @@ def test_training_lowers_the_loss():
     report = build().fit(good_images(4))
     assert list(report.losses) == ['flow']
     assert sum(report.losses['flow'][-5:]) < sum(report.losses['flow'][:5])
+
+
+def test_the_target_is_what_the_good_images_show_at_each_position():
+    images = good_images(3)
+    detector = build(copies=1, flow_steps=2)
+    detector.fit(images)
+    with torch.no_grad():
+        latents, _ = detector.flow(detector.extract(detector.scale_images(images)))
+    for target, z in zip(detector.targets, latents, strict=True):
+        torch.testing.assert_close(target.mean, z.mean(0), atol=1e-4, rtol=0)
+        assert target.mean.std() > 0.1
 
 
 def test_a_single_step_is_a_training():
