@@ -132,8 +132,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar='FILE',
-        help='model file to write, as a rule *.safetensors; an existing one is replaced '
-        '(required)',
+        help='model file to write, as a rule *.safetensors; an existing one is replaced (required)',
     )
     parser.add_argument(
         '--method',

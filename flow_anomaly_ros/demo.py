@@ -4,10 +4,10 @@
 
 import argparse
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import write_dataset

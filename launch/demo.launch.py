@@ -77,9 +77,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
         package='flow_anomaly_ros',
         executable='listener',
         name='listener',
-        parameters=[
-            {'data': data, 'output': f'{values["output"]}/pictures', 'least_right': 0.9}
-        ],
+        parameters=[{'data': data, 'output': f'{values["output"]}/pictures', 'least_right': 0.9}],
         output='screen',
     )
 

@@ -8,15 +8,15 @@ goes into a temporary folder. With `--remove` the types are taken out again, say
 """
 
 import argparse
+from collections.abc import Mapping
 import importlib.util
 import os
+from pathlib import Path
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import NoReturn
 
 PACKAGE = 'vision_msgs'

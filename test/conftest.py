@@ -34,9 +34,7 @@ def tiny_options():
 @pytest.fixture(scope='session')
 def parts(tmp_path_factory):
     """A data folder of generated parts, 64 px; tests must not change it."""
-    return write_dataset(
-        tmp_path_factory.mktemp('parts'), train=8, good=3, per_defect=1, size=SIZE
-    )
+    return write_dataset(tmp_path_factory.mktemp('parts'), train=8, good=3, per_defect=1, size=SIZE)
 
 
 @pytest.fixture(scope='session')

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
-
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image
+import numpy as np
 
 GOOD = 'good'
 _DOCUMENT_SUFFIXES = ('.txt', '.md')
 _DOCUMENT_STEMS = ('licence', 'license', 'readme')
-_EXPECTED = ("expected images in it, or the MVTec layout: 'train/good/' and "
-             "'test/good/', 'test/<defect>/', 'ground_truth/<defect>/<name>_mask.png'")
+_EXPECTED = (
+    "expected images in it, or the MVTec layout: 'train/good/' and "
+    "'test/good/', 'test/<defect>/', 'ground_truth/<defect>/<name>_mask.png'"
+)
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,16 @@ def load_good_images(
 
     if strict and skipped:
         names = ', '.join(path.name for path in sorted(skipped))
-        msg = (f'{len(skipped)} of {len(folder.train)} files in {folder.train[0].parent} '
-               f'are unreadable: {names}; repair or remove them')
+        msg = (
+            f'{len(skipped)} of {len(folder.train)} files in {folder.train[0].parent} '
+            f'are unreadable: {names}; repair or remove them'
+        )
         raise ValueError(msg)
     if not images:
-        msg = (f'none of the {len(skipped)} files in {folder.train[0].parent} is readable; '
-               f'the first: {skipped[min(skipped)]}')
+        msg = (
+            f'none of the {len(skipped)} files in {folder.train[0].parent} is readable; '
+            f'the first: {skipped[min(skipped)]}'
+        )
         raise ValueError(msg)
     _require_one_size(images)
     paths = tuple(sorted(images))

@@ -9,16 +9,15 @@ part and the same part with a defect share every random number but those of the 
 the two pictures differ in no other place.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import cv2
-import numpy as np
-
 from flow_anomaly_ros.data.folder import GOOD
 from flow_anomaly_ros.data.images import write_image
+import numpy as np
 
 SMALLEST_SIZE = 32
 
@@ -308,7 +307,7 @@ def _scratch(
     x = centre[0] + along * math.cos(heading) - across * math.sin(heading)
     y = centre[1] + along * math.sin(heading) + across * math.cos(heading)
     # What slides over a part presses harder in the middle, and skips.
-    widths = rng.uniform(0.014, 0.022) * np.sqrt(1 - t[:-1]**2) * rng.uniform(0.3, 1.2, 24)
+    widths = rng.uniform(0.014, 0.022) * np.sqrt(1 - t[:-1] ** 2) * rng.uniform(0.3, 1.2, 24)
     # The groove lies in the shadow of the ridge the scratch threw up.
     shadow_x, shadow_y = 0.010 * math.cos(view.light), 0.010 * math.sin(view.light)
     ridge = layers.metal * _stroke(view, x, y, widths)
@@ -318,9 +317,7 @@ def _scratch(
     return scratched, np.maximum(ridge, groove)
 
 
-def _dent(
-    view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator
-) -> _Painted:
+def _dent(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator) -> _Painted:
     shape = _blob(view, rng, _free_spot(view, rng), rng.uniform(0.04, 0.09), 0.12)
     depth = np.exp(-np.square(np.square(shape)))
     downwards, rightwards = np.gradient(depth)
@@ -332,9 +329,7 @@ def _dent(
     return _over(picture, dented, layers.metal), depth * layers.metal
 
 
-def _stain(
-    view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator
-) -> _Painted:
+def _stain(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator) -> _Painted:
     shape = _blob(view, rng, _free_spot(view, rng), rng.uniform(0.08, 0.19), 0.35)
     strength = rng.uniform(0.4, 0.85)
     if rng.random() < 0.5:
@@ -351,9 +346,7 @@ def _stain(
     return stained, extent * layers.metal
 
 
-def _chip(
-    view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator
-) -> _Painted:
+def _chip(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator) -> _Painted:
     at, size = rng.uniform(0, 2 * math.pi), rng.uniform(0.08, 0.15)
     depth = size * (1 - _blob(view, rng, (math.cos(at), math.sin(at)), size, 0.3))
     r, angle = view.polar()
@@ -373,9 +366,7 @@ def _missing_hole(
     return np.where(hole > 0, blank, picture), hole
 
 
-def _burr(
-    view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator
-) -> _Painted:
+def _burr(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator) -> _Painted:
     r, angle = view.polar(*view.bolt(int(rng.integers(_BOLT_COUNT))))
     middle, half = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.4)
     arc = np.clip(1.5 - 1.5 * np.arccos(np.cos(angle - middle)) / half, 0, 1)

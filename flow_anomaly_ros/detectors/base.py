@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 
 class DetectorOutput(NamedTuple):
@@ -85,7 +85,8 @@ class Detector(nn.Module, ABC):
 
         Args:
             images: NxCxHxW float32 in [0, 1], images of good parts, N >= 1.
-            seed: The same seed, images, machine and thread count give the same detector.
+            seed: The same seed, initial weights, images, machine and thread count give the same
+                detector.
             progress: Called after every step of every stage.
 
         Raises:

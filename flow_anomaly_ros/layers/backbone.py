@@ -3,20 +3,22 @@
 """Pretrained torchvision networks as frozen feature extractors."""
 
 import math
-import warnings
 from pathlib import Path
-
-import torch
-import torchvision
-from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
+import warnings
 
 from flow_anomaly_ros.layers.resample import resize
+from safetensors.torch import load_file
+import torch
+from torch import nn, Tensor
+import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Levels of a backbone that are used when none are named: the last one of each of these strides.
 DEFAULT_STRIDES = (4, 8, 16)
+# Side in px of the empty image that a network is probed with.
+PROBE = 128
 # Modules that hold a network's top-level blocks instead of being one.
 CONTAINERS = ('features', 'trunk_output')
 
@@ -46,9 +48,7 @@ class Backbone(nn.Module):
             with warnings.catch_warnings():
                 # torchvision warns about nodes that only exist in training mode; none is used.
                 warnings.simplefilter('ignore', UserWarning)
-                self.extractor = create_feature_extractor(
-                    network, list(self.levels)
-                )
+                self.extractor = create_feature_extractor(network, list(self.levels))
         except ValueError as error:
             msg = f'backbone {name} has no level {", ".join(self.levels)}: {_first_line(error)}'
             raise BackboneError(msg) from error
@@ -58,9 +58,19 @@ class Backbone(nn.Module):
         self.register_buffer('std', torch.tensor(IMAGENET_STD)[:, None, None])
         self.extractor.requires_grad_(requires_grad=False)
         self.eval()
-        with torch.no_grad():
-            outputs = self.extractor(torch.zeros(1, 3, 64, 64))
-        self.channels = sum(level.shape[1] for level in outputs.values())
+        self.channels = sum(self._channels_of_levels())
+
+    def _channels_of_levels(self) -> list[int]:
+        try:
+            with torch.no_grad():
+                outputs = self.extractor(torch.zeros(1, 3, PROBE, PROBE))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise _not_convolutional(self.name, error) from error
+        for level, output in outputs.items():
+            if not isinstance(output, Tensor) or output.dim() != 4:
+                msg = f'level {level} of backbone {self.name} is no feature map: name others'
+                raise BackboneError(msg)
+        return [output.shape[1] for output in outputs.values()]
 
     def train(self, mode: bool = True) -> 'Backbone':
         """Stay in evaluation mode: a frozen network keeps its batch statistics."""
@@ -118,14 +128,13 @@ def _build(name: str) -> nn.Module:
 
 def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
     """Find the last top-level block of each default stride."""
-    size = 128
     last: dict[int, str] = {}
 
     def record(node: str):
         def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
             if not isinstance(output, Tensor) or output.dim() != 4:
                 return
-            stride = 2 ** round(math.log2(size / output.shape[-1]))
+            stride = 2 ** round(math.log2(PROBE / output.shape[-1]))
             # A pooling layer in front of the classifier may enlarge small maps again.
             if stride >= max(last, default=0):
                 last[stride] = node
@@ -142,8 +151,11 @@ def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
         )
     ]
     hooks = [module.register_forward_hook(record(node)) for node, module in blocks]
-    with torch.no_grad():
-        network(torch.zeros(1, 3, size, size))
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, PROBE, PROBE))
+    except (AssertionError, RuntimeError) as error:
+        raise _not_convolutional(name, error) from error
     for hook in hooks:
         hook.remove()
     levels = tuple(last[stride] for stride in DEFAULT_STRIDES if stride in last)
@@ -151,6 +163,13 @@ def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
         msg = f'backbone {name} has no convolutional level of stride 4, 8 or 16: name its levels'
         raise BackboneError(msg)
     return levels
+
+
+def _not_convolutional(name: str, error: Exception) -> BackboneError:
+    return BackboneError(
+        f'backbone {name} does not take images of any size ({_first_line(error)}): '
+        'choose a convolutional network such as mobilenet_v2'
+    )
 
 
 def _download(name: str) -> dict[str, Tensor]:
@@ -170,13 +189,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise BackboneError(msg)
     try:
         if path.suffix == '.safetensors':
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         msg = f'cannot read the weights in {path}: {_first_line(error)}'
         raise BackboneError(msg) from error
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        msg = f'{path} holds no weights: give a file of tensors by name'
+        raise BackboneError(msg)
+    return state
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coupling flow over feature maps of several scales, fused inside the coupling networks."""
 
-import torch
-from torch import Tensor, nn
-
 from flow_anomaly_ros.layers.resample import resize
+import torch
+from torch import nn, Tensor
 
 # Scales of a coupling stay within exp(-CLAMP) .. exp(CLAMP): the inverse stays well conditioned.
 CLAMP = 1.5
@@ -41,9 +40,7 @@ class FusionNetworks(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
-        return [
-            network(self._fuse(maps, index)) for index, network in enumerate(self.networks)
-        ]
+        return [network(self._fuse(maps, index)) for index, network in enumerate(self.networks)]
 
     @staticmethod
     def _fuse(maps: list[Tensor], index: int) -> Tensor:
@@ -117,9 +114,7 @@ class CrossScaleCoupling(nn.Module):
         a = [(x - shift) * (-scale).exp() for x, (scale, shift) in zip(a, second, strict=True)]
         first = [_scale_and_shift(x) for x in self.first(a)]
         b = [(x - shift) * (-scale).exp() for x, (scale, shift) in zip(b, first, strict=True)]
-        return [
-            torch.cat(pair, 1)[:, self.inverse_permutation] for pair in zip(a, b, strict=True)
-        ]
+        return [torch.cat(pair, 1)[:, self.inverse_permutation] for pair in zip(a, b, strict=True)]
 
 
 def _scale_and_shift(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,8 @@
 
 import math
 
-from torch import Tensor, nn
-
 from flow_anomaly_ros.layers.resample import resize
+from torch import nn, Tensor
 
 
 class Decoder(nn.Module):

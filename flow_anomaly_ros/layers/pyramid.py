@@ -4,7 +4,7 @@
 
 import math
 
-from torch import Tensor, nn
+from torch import nn, Tensor
 from torch.nn import functional
 
 

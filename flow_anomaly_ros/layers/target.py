@@ -5,7 +5,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 # Few images and their shifted copies agree too well: no position is trusted to vary less than this
 # share of the standard Gaussian that the flow was trained towards.

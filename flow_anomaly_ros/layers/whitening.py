@@ -3,11 +3,13 @@
 """Principal-component whitening of feature channels, fitted once, inverted by transposition."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 # Components below this share of the largest standard deviation are noise of the network or the
 # camera: whitening them fully would score that noise as high as a defect.
 FLOOR = 0.03
+# Never below this, for images or features that hardly change at all; about a grey level of 8 bit.
+LEAST_DEVIATION = 4e-3
 
 
 class Whitening(nn.Module):
@@ -34,7 +36,7 @@ class Whitening(nn.Module):
         variance, vectors = torch.linalg.eigh(covariance)
         components = self.rotation.shape[1]
         deviation = variance.clamp(min=0).sqrt().flip(0)[:components]
-        floor = FLOOR * deviation[0].clamp(min=1e-6)
+        floor = max(FLOOR * deviation[0].item(), LEAST_DEVIATION)
         self.mean.copy_(mean)
         self.rotation.copy_(vectors.flip(1)[:, :components])
         self.deviation.copy_(deviation.clamp(min=floor))

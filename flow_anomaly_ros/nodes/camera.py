@@ -4,19 +4,18 @@
 
 from collections.abc import Callable
 
-import numpy as np
-from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Classification, Detection2DArray
-
 from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.messages import defects_message, verdict_message
 from flow_anomaly_ros.nodes.qos import matching_profile, output_profile
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.runtime.overlay import draw_overlay
+import numpy as np
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Classification, Detection2DArray
 
 
 class Camera:

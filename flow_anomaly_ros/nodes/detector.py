@@ -11,18 +11,11 @@ import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import SetParametersResult
-import rclpy
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter as RosParameter
-from sensor_msgs.msg import CompressedImage, Image
-
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.nodes.image_conversion import (
-    ImageConversionError,
     compressed_to_array,
     conversion_backend,
+    ImageConversionError,
     to_array,
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
@@ -30,6 +23,12 @@ from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.scoring.thresholds import RULES, Thresholds
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from sensor_msgs.msg import CompressedImage, Image
 
 # Seconds between looks at who publishes the images and who wants the results.
 DISCOVERY_PERIOD = 0.2
@@ -164,9 +163,7 @@ class DetectorNode(LifecycleNode):
         self._engine = engine
         self._cameras = tuple(Camera(self, name) for name in self.parameters['cameras'])
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(
-            DIAGNOSTICS_PERIOD, self._publish_diagnostics
-        )
+        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics)
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s: {engine.manifest.method} model '
             f'{self.parameters["model"]} on {engine.device}, images through '
@@ -273,7 +270,7 @@ class DetectorNode(LifecycleNode):
         while messages := self._mailbox.take_all():
             try:
                 self._inspect({by_name[name]: value for name, value in messages.items()})
-            except Exception as error:  # noqa: BLE001 - the thread must outlive any one frame
+            except Exception as error:
                 if not self.context.ok():
                     return
                 for name in messages:
@@ -286,7 +283,9 @@ class DetectorNode(LifecycleNode):
         for camera, (message, _) in messages.items():
             try:
                 images[camera] = (
-                    to_array(message) if isinstance(message, Image) else compressed_to_array(message)
+                    to_array(message)
+                    if isinstance(message, Image)
+                    else compressed_to_array(message)
                 )
             except ImageConversionError as error:
                 self._report(camera, str(error))
@@ -324,9 +323,7 @@ class DetectorNode(LifecycleNode):
 
     def _report(self, camera: Camera, problem: str) -> None:
         camera.statistics.add_failure(problem)
-        self.get_logger().error(
-            f'{camera.input_topic}: {problem}', throttle_duration_sec=5.0
-        )
+        self.get_logger().error(f'{camera.input_topic}: {problem}', throttle_duration_sec=5.0)
 
     # Diagnostics ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ that: its binary part, built against NumPy 1, may crash when it is handed an arr
 import functools
 import importlib.metadata
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 import cv2
 import numpy as np

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+from flow_anomaly_ros.data.folder import read_folder
+from flow_anomaly_ros.data.images import ImageReadError, read_image
+from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.qos import output_profile
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -13,12 +18,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-
-from flow_anomaly_ros.data.folder import read_folder
-from flow_anomaly_ros.data.images import ImageReadError, read_image
-from flow_anomaly_ros.nodes.image_conversion import to_message
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
-from flow_anomaly_ros.nodes.qos import output_profile
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 

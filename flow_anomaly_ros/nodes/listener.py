@@ -8,6 +8,15 @@ import sys
 import time
 from typing import Any
 
+from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.nodes.image_conversion import to_array
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
+from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
+from flow_anomaly_ros.runtime.report import format_row, format_summary, HEADER
+from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -16,16 +25,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, Detection2D, Detection2DArray
-
-from flow_anomaly_ros.data.folder import Sample, load_mask, read_folder
-from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.nodes.image_conversion import to_array
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
-from flow_anomaly_ros.nodes.qos import output_profile
-from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
-from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
-from flow_anomaly_ros.runtime.report import HEADER, format_row, format_summary
-from flow_anomaly_ros.scoring.thresholds import Verdict
 
 PARAMETERS = (
     Parameter('data', '', 'Folder in MVTec layout that the image source shows.', read_only=True),

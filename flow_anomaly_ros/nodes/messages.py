@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inspections as ROS messages."""
 
+from flow_anomaly_ros.runtime.engine import Inspection
+from flow_anomaly_ros.scoring.regions import Region
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -13,9 +15,6 @@ from vision_msgs.msg import (
     Point2D,
     Pose2D,
 )
-
-from flow_anomaly_ros.runtime.engine import Inspection
-from flow_anomaly_ros.scoring.regions import Region
 
 REGION_CLASS = 'defect'
 

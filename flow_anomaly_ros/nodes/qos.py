@@ -30,9 +30,7 @@ def matching_profile(node: Node, topic: str) -> QoSProfile | None:
     publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
     if not publishers:
         return None
-    reliable = all(
-        one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers
-    )
+    reliable = all(one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers)
     return QoSProfile(
         depth=DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,

@@ -96,6 +96,8 @@ class Engine:
         Raises:
             ValueError: An array that is no such image.
         """
+        if not images:
+            return []
         start = time.perf_counter()
         batch = torch.cat([self._preprocess(image) for image in images])
         prepared = time.perf_counter()

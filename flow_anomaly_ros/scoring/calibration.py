@@ -14,10 +14,8 @@ from scipy.special import stdtrit
 PIXEL_RATE = 0.005
 # The uncertain band begins at the score that this many times the requested share exceeds.
 UNCERTAIN_FACTOR = 2.0
-# How scores are told apart on a log scale: one near 0 counts as this share of the largest, and
-# repeated images of one part as spread by a hundredth.
-SMALLEST_SHARE = 1e-3
-SMALLEST_SPREAD = 0.01
+# Repeated images of one part count as spread by this share, on the scale of cube roots.
+SMALLEST_SPREAD = 0.003
 # One part says nothing about spread, and is scored by a detector that has seen it.
 LONE_FACTOR = 2.0
 
@@ -78,22 +76,22 @@ def upper_limit(scores: np.ndarray, rate: float) -> float:
     """Score that a further good part exceeds with probability `rate`.
 
     The larger of two estimates. The prediction limit of a normal distribution with unknown mean
-    and variance, on log scores (Hahn & Meeker, Statistical Intervals, 1991, section 4.8), is
-    honest about how little ten parts say: it widens as N falls. The empirical quantile takes over
-    where there are parts enough to see a heavier tail.
+    and variance (Hahn & Meeker, Statistical Intervals, 1991, section 4.8) is honest about how
+    little ten parts say: it widens as N falls. It is taken of the cube roots of the scores, which
+    make sums of squares nearly normal (Wilson & Hilferty, PNAS 17, 1931). The empirical quantile
+    takes over where there are parts enough to see a heavier tail.
 
     Args:
         scores: N scores, not negative.
         rate: Probability in (0, 1).
     """
-    floor = max(SMALLEST_SHARE * scores.max(), np.finfo(np.float32).tiny)
-    scores = np.maximum(scores, floor)
+    scores = np.maximum(scores, np.finfo(np.float32).tiny)
     count = len(scores)
     if count == 1:
         return float(LONE_FACTOR * scores[0])
-    logs = np.log(scores)
-    spread = max(logs.std(ddof=1), SMALLEST_SPREAD)
+    roots = np.cbrt(scores)
+    spread = max(roots.std(ddof=1), SMALLEST_SPREAD * roots.mean())
     # The quantile of Student's t; scipy.stats has it too, but takes a second to import.
     factor = stdtrit(count - 1, 1 - rate)
-    predicted = math.exp(logs.mean() + factor * spread * math.sqrt(1 + 1 / count))
+    predicted = (roots.mean() + factor * spread * math.sqrt(1 + 1 / count)) ** 3
     return float(max(predicted, np.quantile(scores, 1 - rate)))

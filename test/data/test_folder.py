@@ -3,11 +3,10 @@
 
 """Data folders are read whole, and what is wrong with them is said in one line."""
 
+from flow_anomaly_ros.data.folder import load_good_images, load_mask, read_folder, Sample
+from flow_anomaly_ros.data.images import ImageReadError, write_image
 import numpy as np
 import pytest
-
-from flow_anomaly_ros.data.folder import Sample, load_good_images, load_mask, read_folder
-from flow_anomaly_ros.data.images import ImageReadError, write_image
 
 
 def add_image(path, size=(8, 10), value=100, dtype=np.uint8):

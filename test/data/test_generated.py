@@ -4,12 +4,11 @@
 """Generated parts repeat by their seed, vary with it, and carry masks that tell the truth."""
 
 import cv2
-import numpy as np
-import pytest
-
 from flow_anomaly_ros.data.folder import load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.generated import DEFECTS, generate_part, write_dataset
 from flow_anomaly_ros.data.images import read_image
+import numpy as np
+import pytest
 
 SIZE = 64
 

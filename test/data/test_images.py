@@ -4,9 +4,6 @@
 """Image files come back as they were written, and bad ones are refused in one clear line."""
 
 import cv2
-import numpy as np
-import pytest
-
 from flow_anomaly_ros.data.images import (
     IMAGE_SUFFIXES,
     ImageReadError,
@@ -14,6 +11,8 @@ from flow_anomaly_ros.data.images import (
     read_image,
     write_image,
 )
+import numpy as np
+import pytest
 
 LOSSLESS = ('.png', '.bmp', '.tif', '.tiff', '.webp')
 

@@ -151,9 +151,7 @@ def test_a_batch_gives_the_scores_of_its_images(detector):
     batch = score(detector, images)
     for index in range(len(images)):
         alone = score(detector, images[index : index + 1])
-        torch.testing.assert_close(
-            alone.score_map[0], batch.score_map[index], rtol=1e-3, atol=1e-4
-        )
+        torch.testing.assert_close(alone.score_map[0], batch.score_map[index], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(
             alone.image_score[0], batch.image_score[index], rtol=1e-3, atol=1e-4
         )

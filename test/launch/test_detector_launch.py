@@ -2,33 +2,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """detector.launch.py: the lifecycle is walked, and a known defect found."""
 
+from pathlib import Path
 import tempfile
 import unittest
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip('launch_testing', reason='launch_testing is part of a ROS 2 installation')
 pytest.importorskip('launch_ros', reason='launch_ros is part of a ROS 2 installation')
 
+from flow_anomaly_ros import cli
+from flow_anomaly_ros.data.generated import generate_part, write_dataset
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.nodes.image_conversion import to_array
 import launch
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import PathJoinSubstitution
 import launch_ros.actions
+from launch_ros.substitutions import FindPackageShare
 import launch_testing.actions
 import launch_testing.asserts
 import launch_testing.markers
 import launch_testing.util
-import rclpy
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+import rclpy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, Detection2DArray
-
-from flow_anomaly_ros import cli
-from flow_anomaly_ros.data.generated import write_dataset
-from flow_anomaly_ros.nodes.image_conversion import to_array
 
 TIMEOUT = 20.0
 
@@ -37,7 +37,11 @@ TIMEOUT = 20.0
 @launch_testing.markers.keep_alive
 def generate_test_description():
     folder = Path(tempfile.mkdtemp(prefix='flow_anomaly_launch_'))
-    data = write_dataset(folder / 'data', train=4, good=1, per_defect=1, size=64)
+    data = write_dataset(folder / 'data', train=4, good=0, per_defect=0, size=64)
+    part, _ = generate_part(1000, 64)
+    part[10:22, 26:38] = (220, 40, 30)
+    (folder / 'painted').mkdir()
+    write_image(folder / 'painted' / 'part.png', part)
     model = folder / 'model.safetensors'
     options = ['--set', 'flow_steps=20', '--set', 'stride=4', '--set', 'hidden=16']
     command = ['train', '--data', str(data), '--output', str(model), '--threads', '1', '--quiet']
@@ -60,7 +64,7 @@ def generate_test_description():
         package='flow_anomaly_ros',
         executable='image_source',
         namespace='cell',
-        parameters=[{'path': str(data / 'test' / 'missing_hole'), 'rate': 10.0}],
+        parameters=[{'path': str(folder / 'painted'), 'rate': 10.0}],
         output='screen',
     )
     return launch.LaunchDescription([detector, source, launch_testing.actions.ReadyToTest()])

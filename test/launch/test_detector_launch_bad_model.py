@@ -10,12 +10,12 @@ pytest.importorskip('launch_testing', reason='launch_testing is part of a ROS 2 
 pytest.importorskip('launch_ros', reason='launch_ros is part of a ROS 2 installation')
 
 import launch
-import launch_testing.actions
-import launch_testing.asserts
-import launch_testing.markers
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
+import launch_testing.actions
+import launch_testing.asserts
+import launch_testing.markers
 
 
 @pytest.mark.launch_test

@@ -59,8 +59,8 @@ class _Probe:
     """A node that publishes images to a camera and remembers everything that comes back."""
 
     def __init__(self, spinner, camera='camera', reliable=True):
-        import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
+        import rclpy
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import Image
         from std_msgs.msg import Header

@@ -10,14 +10,13 @@ pytest.importorskip('vision_msgs')
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.parameter import Parameter
-from std_msgs.msg import Header
-
 from flow_anomaly_ros.data.generated import generate_part
 from flow_anomaly_ros.nodes.detector import DetectorNode
 from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
 from flow_anomaly_ros.nodes.listener import to_float_map
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
 
@@ -117,7 +116,9 @@ def test_an_inactive_node_inspects_nothing_and_comes_back(node, make_probe, wait
 
 
 @pytest.mark.parametrize('content', [None, b'no model'])
-def test_a_bad_model_fails_to_configure_and_can_be_mended(spinner, node, tmp_path, model_file, content):
+def test_a_bad_model_fails_to_configure_and_can_be_mended(
+    spinner, node, tmp_path, model_file, content
+):
     path = tmp_path / 'model.safetensors'
     if content:
         path.write_bytes(content)
@@ -200,7 +201,6 @@ def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
     assert found['device'] == 'cpu'
     assert int(found['verdict defect']) >= 1
     assert float(found['total p95 (ms)']) >= float(found['total p50 (ms)']) > 0
-
 
 
 def test_two_cameras_are_inspected_by_one_node(spinner, model_file, make_probe):

@@ -2,22 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every encoding, layout and kind of bad message, with and without cv_bridge."""
 
-import sys
 from array import array
+import sys
 from types import ModuleType, SimpleNamespace
 
 import cv2
-import numpy as np
-import pytest
-
 from flow_anomaly_ros.nodes import image_conversion
 from flow_anomaly_ros.nodes.image_conversion import (
-    ImageConversionError,
     compressed_to_array,
     conversion_backend,
+    ImageConversionError,
     to_array,
     to_message,
 )
+import numpy as np
+import pytest
 
 # Encoding -> stored order of the channels (y: grey) and bytes per value.
 PACKED = {
@@ -374,7 +373,11 @@ def test_message_and_back(header, encoding, order):
     [
         ('rgba8', np.zeros((2, 2, 4), np.uint8), "as 'rgba8': use one of mono8, rgb8, bgr8,"),
         ('mono8', np.zeros((2, 2), bool), 'mono8 takes an HxW array of uint8, not bool of shape'),
-        ('mono8', np.zeros((2, 2, 1), np.uint8), r'array of uint8, not uint8 of shape \(2, 2, 1\)'),
+        (
+            'mono8',
+            np.zeros((2, 2, 1), np.uint8),
+            r'array of uint8, not uint8 of shape \(2, 2, 1\)',
+        ),
         ('mono8', np.zeros(4, np.uint8), r'HxW array of uint8, not uint8 of shape \(4,\)'),
         ('bgr8', np.zeros((2, 2), np.uint8), r'bgr8 takes an HxWx3 array of uint8, not uint8 of'),
         ('bgr8', np.zeros((0, 2, 3), np.uint8), r'not uint8 of shape \(0, 2, 3\)'),

@@ -30,9 +30,7 @@ def test_spot_is_found_where_it_is(engine):
     assert inspection.score_map.dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ('value', 'verdict'), [(100, 'ok'), (160, 'uncertain'), (255, 'defect')]
-)
+@pytest.mark.parametrize(('value', 'verdict'), [(100, 'ok'), (160, 'uncertain'), (255, 'defect')])
 def test_verdicts(engine, value, verdict):
     assert engine.inspect([part(spot=value)])[0].verdict == verdict
 

@@ -6,11 +6,12 @@ from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, u
 import numpy as np
 import pytest
 
-SPREAD = 0.3
+SHAPE = 6.0
 
 
 def good_scores(rng, count):
-    return np.exp(rng.normal(0.0, SPREAD, count))
+    """Sums of squares, as distances are."""
+    return rng.gamma(SHAPE, 1 / SHAPE, count)
 
 
 def scores_of(image_scores, peaks=None, pixel_quantile=0.1):

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics against scikit-learn, a slow AUPRO written from its definition, and known values."""
 
+from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
 import numpy as np
 import pytest
-
-from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
 
 
 def random_samples(seed, levels):

@@ -5,10 +5,9 @@
 import math
 
 import cv2
+from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask
 import numpy as np
 import pytest
-
-from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask
 
 
 def filled(shape, *boxes):

@@ -74,9 +74,7 @@ class RestorationConfig:
             list(self.scales),
             'positive and falling, such as [1.0, 0.5, 0.25]',
         )
-        _require(
-            self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32'
-        )
+        _require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
         _require(
             self.components >= 0 and self.components % 2 == 0,
             'components',
@@ -87,11 +85,12 @@ class RestorationConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
             _require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+        has_features = self.backbone != PIXELS and self.feature_weight > 0
         _require(
-            self.pixel_weight + self.feature_weight > 0,
-            'pixel_weight and feature_weight',
-            0,
-            'greater than 0, one of them at least',
+            self.pixel_weight > 0 or has_features,
+            'pixel_weight',
+            self.pixel_weight,
+            'greater than 0 where feature_weight does not count',
         )
         for name in ('learning_rate', 'decoder_learning_rate'):
             _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-scale restoration with a flow model (US 2025/0265693 A1)."""
 
-import math
 from dataclasses import dataclass
+import math
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
-
-from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport, Progress
-from flow_anomaly_ros.detectors.base import no_progress
+from flow_anomaly_ros.detectors.base import (
+    Detector,
+    DetectorOutput,
+    FitReport,
+    no_progress,
+    Progress,
+)
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CrossScaleFlow
@@ -20,6 +21,9 @@ from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.resample import resize
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.whitening import Whitening
+import torch
+from torch import nn, Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 BACKBONE_COMPONENTS = 64
 
@@ -159,10 +163,7 @@ class RestorationDetector(Detector):
     ) -> Tensor:
         """Distances of all scales, brought to one size and added (paragraphs 75-78), Bx1xHxW."""
         return torch.stack(
-            [
-                resize(self.distance(x, y)[:, None], size)
-                for x, y in zip(first, second, strict=True)
-            ]
+            [resize(self.distance(x, y)[:, None], size) for x, y in zip(first, second, strict=True)]
         ).sum(0)
 
     def forward(self, images: Tensor) -> DetectorOutput:

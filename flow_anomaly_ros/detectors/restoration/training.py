@@ -5,11 +5,10 @@
 from collections.abc import Callable
 import typing
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
 
 if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.restoration.model import RestorationDetector

@@ -51,6 +51,21 @@ def detector():
     return detector.requires_grad_(requires_grad=False)
 
 
+@pytest.fixture(scope='module')
+def backbone_training():
+    """Return a detector with a backbone, which needs a decoder, and the report of its training."""
+    detector = build(
+        backbone='squeezenet1_1',
+        levels=('features.4', 'features.7'),
+        components=16,
+        copies=4,
+        flow_steps=5,
+        decoder_steps=60,
+    )
+    report = detector.fit(good_images(2))
+    return detector.requires_grad_(requires_grad=False), report
+
+
 def variant(detector, **options):
     """Use the weights of a trained detector with other options."""
     other = build(**options)
@@ -127,14 +142,28 @@ def test_metrics_give_different_scores(detector):
     assert not torch.allclose(manhattan, detector(image).score_map, rtol=0.01)
 
 
-def test_pixel_and_feature_distances_are_weighted_and_added(detector):
+def test_pixel_and_feature_distances_are_weighted_and_added(backbone_training):
+    detector, _ = backbone_training
     image = stained(good_images(1))
-    pixels = variant(detector, pixel_weight=1.0, feature_weight=0.0)(image).score_map
-    features = variant(detector, pixel_weight=0.0, feature_weight=1.0)(image).score_map
-    both = variant(detector, pixel_weight=2.0, feature_weight=0.5)(image).score_map
+
+    def scores(pixel_weight, feature_weight):
+        config = dataclasses.replace(
+            detector.config, pixel_weight=pixel_weight, feature_weight=feature_weight
+        )
+        other = RestorationDetector(config).eval().requires_grad_(requires_grad=False)
+        other.load_state_dict(detector.state_dict())
+        return other(image).score_map
+
+    pixels, features = scores(1.0, 0.0), scores(0.0, 1.0)
     assert pixels.max() > 0
     assert features.max() > 0
-    torch.testing.assert_close(both, 2 * pixels + 0.5 * features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores(2.0, 0.5), 2 * pixels + 0.5 * features, rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_have_no_features_to_compare(detector):
+    image = stained(good_images(1))
+    heavy = variant(detector, feature_weight=9.0)(image).score_map
+    assert torch.equal(heavy, detector(image).score_map)
 
 
 def test_smoothing_spreads_scores_and_zero_does_not(detector):
@@ -197,20 +226,12 @@ def test_a_single_step_is_a_training():
     assert len(build(flow_steps=1, copies=1).fit(good_images(1)).losses['flow']) == 1
 
 
-def test_a_backbone_learns_to_decode_its_features():
-    detector = build(
-        backbone='squeezenet1_1',
-        levels=('features.4', 'features.7'),
-        components=16,
-        copies=4,
-        flow_steps=5,
-        decoder_steps=60,
-    )
-    losses = detector.fit(good_images(2)).losses['decoder']
+def test_a_backbone_learns_to_decode_its_features(backbone_training):
+    detector, report = backbone_training
+    losses = report.losses['decoder']
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     image = good_images(1)
-    with torch.no_grad():
-        restored = detector.restore(image).restored
+    restored = detector.restore(image).restored
     assert [x.shape for x in restored] == [x.shape for x in detector.scale_images(image)]
     assert (restored[0] - image).abs().mean() < (image - image.mean()).abs().mean()
 
@@ -257,6 +278,12 @@ def test_bad_options_are_refused_in_one_line(option, value):
     assert '\n' not in str(caught.value)
 
 
-def test_one_of_the_distances_must_count():
-    with pytest.raises(ValueError, match='pixel_weight and feature_weight'):
-        RestorationConfig(pixel_weight=0.0, feature_weight=0.0)
+@pytest.mark.parametrize('backbone', ['pixels', 'squeezenet1_1'])
+def test_one_of_the_distances_must_count(backbone):
+    with pytest.raises(ValueError, match='pixel_weight is 0'):
+        RestorationConfig(backbone=backbone, pixel_weight=0.0, feature_weight=0.0)
+
+
+def test_the_only_distance_of_pixels_must_count():
+    with pytest.raises(ValueError, match='pixel_weight'):
+        RestorationConfig(backbone='pixels', pixel_weight=0.0, feature_weight=1.0)
