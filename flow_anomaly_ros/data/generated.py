@@ -312,7 +312,7 @@ def _scratch(
     shadow_x, shadow_y = 0.010 * math.cos(view.light), 0.010 * math.sin(view.light)
     ridge = layers.metal * _stroke(view, x, y, widths)
     groove = layers.metal * _stroke(view, x - shadow_x, y - shadow_y, widths)
-    contrast = rng.uniform(0.6, 0.9)
+    contrast = rng.uniform(0.75, 0.95)
     scratched = _over(_over(picture, 0.14, 0.8 * contrast * groove), 0.92, contrast * ridge)
     return scratched, np.maximum(ridge, groove)
 
@@ -347,7 +347,7 @@ def _stain(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Gen
 
 
 def _chip(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Generator) -> _Painted:
-    at, size = rng.uniform(0, 2 * math.pi), rng.uniform(0.08, 0.15)
+    at, size = rng.uniform(0, 2 * math.pi), rng.uniform(0.12, 0.19)
     depth = size * (1 - _blob(view, rng, (math.cos(at), math.sin(at)), size, 0.3))
     r, angle = view.polar()
     bite, solid = view.inside(-depth), view.inside(r - 1)
@@ -371,7 +371,7 @@ def _burr(view: _View, layers: _Layers, picture: np.ndarray, rng: np.random.Gene
     middle, half = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.4)
     arc = np.clip(1.5 - 1.5 * np.arccos(np.cos(angle - middle)) / half, 0, 1)
     ragged = 0.5 + np.abs(_ragged(rng, angle, 40))
-    height = 0.020 * arc * ragged
+    height = 0.030 * arc * ragged
     burr = view.inside(np.abs(r - _BOLT_HOLE + 0.3 * height) - height) * (arc > 0)
     glint = 0.70 + 0.15 * _cloud(view, rng, 0.03)
     return _over(picture, glint, burr), burr

@@ -35,7 +35,7 @@ PARAMETERS = (
         'rate',
         5.0,
         'Images per second; 0 shows the next image whenever ~/next is called, as a '
-        'triggered camera does.',
+        'triggered camera does, and the same one again with ~/repeat.',
         limits=(0.0, 1000.0),
         read_only=True,
     ),
@@ -63,6 +63,7 @@ class ImageSourceNode(Node):
         self.parameters = ParameterTable(self, PARAMETERS)
         self._path = Path(self.parameters['path'])
         self._frames = open_frames(self._path)
+        self._current: tuple[str, np.ndarray] | None = None
         self.is_done = False
         camera = self.parameters['camera']
         self._image = self.create_publisher(Image, f'{camera}/image', output_profile())
@@ -72,6 +73,7 @@ class ImageSourceNode(Node):
             self._timer = self.create_timer(1 / rate, self._show_if_wanted)
         else:
             self.create_service(Trigger, '~/next', self._on_next)
+            self.create_service(Trigger, '~/repeat', self._on_repeat)
         self.get_logger().info(
             f'showing {self._path} on {self._image.topic_name} '
             + (f'at {rate:g} images per second' if rate > 0 else 'at each call of ~/next')
@@ -92,12 +94,17 @@ class ImageSourceNode(Node):
             response.message = 'that was the last image'
         return response
 
+    def _on_repeat(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._current is not None
+        response.message = self._show() if self._current else 'no image was shown yet'
+        return response
+
     def show_next(self) -> str:
         """Publish the next readable frame; returns its name, empty after the last one."""
         while True:
             try:
-                name, image = next(self._frames)
-                break
+                self._current = next(self._frames)
+                return self._show()
             except ImageReadError as error:
                 self.get_logger().warning(f'skipped: {error}')
             except StopIteration:
@@ -105,6 +112,9 @@ class ImageSourceNode(Node):
                     self.is_done = True
                     return ''
                 self._frames = open_frames(self._path)
+
+    def _show(self) -> str:
+        name, image = self._current
         stamp = self.get_clock().now().to_msg()
         encoding = {(2, 1): 'mono8', (2, 2): 'mono16', (3, 1): 'rgb8'}.get(
             (image.ndim, image.dtype.itemsize)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listener node: collects inspections over ROS, compares them with the truth, reports."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 import sys
@@ -19,12 +20,16 @@ from flow_anomaly_ros.runtime.report import format_row, format_summary, HEADER
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import rclpy
+from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, Detection2D, Detection2DArray
+
+# Seconds to wait for the results of an image before it is shown again.
+PATIENCE = 3.0
 
 PARAMETERS = (
     Parameter('data', '', 'Folder in MVTec layout that the image source shows.', read_only=True),
@@ -119,6 +124,7 @@ class ListenerNode(Node):
                 output_profile(),
             )
         self._next = self.create_client(Trigger, f'{self.parameters["source"]}/next')
+        self._repeat = self.create_client(Trigger, f'{self.parameters["source"]}/repeat')
 
     def run(self) -> bool:
         """Go through all images, print table and summary; True if the bar is met.
@@ -126,11 +132,11 @@ class ListenerNode(Node):
         Raises:
             TimeoutError: The source or the detector did not answer in time; one line.
         """
-        self._wait(self._next.service_is_ready, 'the image source')
         inspected: list[tuple[Sample, Row, dict[str, Any]]] = []
         print(HEADER, flush=True)
         while (answer := self._ask(first=not inspected)).success:
-            sample, parcel = self._collect(answer.message)
+            sample = self._samples[answer.message]
+            parcel = self._collect(answer.message)
             row = self._row(sample, parcel)
             inspected.append((sample, row, parcel.messages))
             print(format_row(row), flush=True)
@@ -167,21 +173,30 @@ class ListenerNode(Node):
         if topic == 'verdict':
             parcel.received = self.get_clock().now().nanoseconds
 
-    def _wait(self, is_there: Any, what: str) -> None:
-        deadline = time.monotonic() + self.parameters['timeout']
+    def _spin_until(self, is_there: Callable[[], object], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while not is_there():
             if time.monotonic() > deadline:
-                msg = f'no answer from {what} within {self.parameters["timeout"]:g} s'
-                raise TimeoutError(msg)
+                return False
             rclpy.spin_once(self, timeout_sec=0.05)
+        return True
+
+    def _call(self, client: Client) -> Trigger.Response:
+        timeout = self.parameters['timeout']
+        if not self._spin_until(client.service_is_ready, timeout):
+            msg = f'no image source offers {client.srv_name} within {timeout:g} s'
+            raise TimeoutError(msg)
+        future = client.call_async(Trigger.Request())
+        if not self._spin_until(future.done, timeout):
+            msg = f'no answer from {client.srv_name} within {timeout:g} s'
+            raise TimeoutError(msg)
+        return future.result()
 
     def _ask(self, first: bool) -> Trigger.Response:
         """Ask the source for an image; the first time until the detector listens to it."""
         deadline = time.monotonic() + self.parameters['timeout']
         while True:
-            future = self._next.call_async(Trigger.Request())
-            self._wait(future.done, 'the image source')
-            answer = future.result()
+            answer = self._call(self._next)
             if answer.success or not first:
                 return answer
             if time.monotonic() > deadline:
@@ -189,22 +204,27 @@ class ListenerNode(Node):
                 raise TimeoutError(msg)
             rclpy.spin_once(self, timeout_sec=0.1)
 
-    def _collect(self, name: str) -> tuple[Sample, Parcel]:
-        complete: list[tuple[int, int]] = []
+    def _collect(self, name: str) -> Parcel:
+        """Wait for all results of an image; have it shown again if some do not come.
 
-        def is_complete() -> bool:
-            complete[:] = [
-                stamp
-                for stamp, parcel in self._parcels.items()
-                if len(parcel.messages) == len(self._topics)
-                and parcel.messages['source'].frame_id == name
-            ]
-            return bool(complete)
-
-        self._wait(is_complete, f'the detector for {name}')
-        parcel = self._parcels[complete[0]]
+        The first results may be published before discovery has matched every topic.
+        """
+        deadline = time.monotonic() + self.parameters['timeout']
+        while not self._spin_until(lambda: self._complete(name), PATIENCE):
+            if time.monotonic() > deadline:
+                msg = f'no results for {name} within {self.parameters["timeout"]:g} s'
+                raise TimeoutError(msg)
+            self._call(self._repeat)
+        parcel = self._complete(name)
         self._parcels.clear()
-        return self._samples[name], parcel
+        return parcel
+
+    def _complete(self, name: str) -> Parcel | None:
+        for parcel in self._parcels.values():
+            messages = parcel.messages
+            if len(messages) == len(self._topics) and messages['source'].frame_id == name:
+                return parcel
+        return None
 
     def _row(self, sample: Sample, parcel: Parcel) -> Row:
         verdict = parcel.messages['verdict']

@@ -9,9 +9,10 @@ from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 from scipy.special import stdtrit
 
-# Share of the pixels of good parts that the low threshold of the mask lets through; only those
-# connected to a peak end up in it.
+# The low threshold of the mask: what this share of the pixels of good parts exceeds, and no less
+# than this share of a region's smallest peak. Only pixels connected to a peak end up in the mask.
 PIXEL_RATE = 0.005
+PIXEL_SHARE = 0.5
 # The uncertain band begins at the score that this many times the requested share exceeds.
 UNCERTAIN_FACTOR = 2.0
 # Repeated images of one part count as spread by this share, on the scale of cube roots.
@@ -57,7 +58,7 @@ def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Threshol
         defect=defect,
         uncertain=min(uncertain, defect),
         region=region,
-        pixel=min(scores.pixel_quantile, region),
+        pixel=min(max(scores.pixel_quantile, PIXEL_SHARE * region), region),
     )
 
 

@@ -72,11 +72,13 @@ def test_a_camera_at_a_rate_gives_verdicts_and_ends_cleanly(
     'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
 )
 def test_an_inactive_detector_ends_cleanly(
-    processes, spinner, model_file, signal_number, make_probe, wait_for
+    processes, model_file, signal_number, make_probe, wait_for
 ):
+    node = make_probe().node
+    # A node of an earlier test may not have left the graph yet.
+    wait_for(lambda: 'detector' not in node.get_node_names(), what='the graph to clear')
     process = demo.start('detector', model=model_file)
     processes.append(process)
-    node = make_probe().node
     wait_for(lambda: 'detector' in node.get_node_names(), what='the detector')
     process.send_signal(signal_number)
     assert process.wait(20) == 0
