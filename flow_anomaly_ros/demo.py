@@ -8,6 +8,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+import time
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import write_dataset
@@ -64,7 +65,10 @@ def inspect(options: argparse.Namespace) -> int:
         'listener', data=data_folder(options), output=pictures, least_right=LEAST_RIGHT
     )
     try:
-        status = listener.wait()
+        # A source that has shown everything ends by itself; a node that fails ends the demo.
+        while listener.poll() is None and not any(process.poll() for process in others):
+            time.sleep(0.1)
+        status = listener.poll() or 0
     except KeyboardInterrupt:
         status = 130
     for process in (*others, listener):

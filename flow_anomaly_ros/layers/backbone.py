@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 import warnings
 
-from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.resample import resize, size_of
 from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
@@ -81,7 +81,7 @@ class Backbone(nn.Module):
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         outputs = self.extractor((images - self.mean) / self.std)
-        size = self.grid(tuple(images.shape[-2:]))
+        size = self.grid(size_of(images))
         return torch.cat([resize(level, size) for level in outputs.values()], dim=1)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -30,3 +30,9 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(
         maps, size=size, mode='bilinear', align_corners=False, antialias=shrinks
     )
+
+
+def size_of(maps: Tensor) -> tuple[int, int]:
+    """Height and width of a tensor whose last two dimensions they are."""
+    height, width = maps.shape[-2:]
+    return height, width

@@ -210,14 +210,16 @@ class ListenerNode(Node):
         The first results may be published before discovery has matched every topic.
         """
         deadline = time.monotonic() + self.parameters['timeout']
-        while not self._spin_until(lambda: self._complete(name), PATIENCE):
+        while True:
+            self._spin_until(lambda: self._complete(name), PATIENCE)
+            parcel = self._complete(name)
+            if parcel:
+                self._parcels.clear()
+                return parcel
             if time.monotonic() > deadline:
                 msg = f'no results for {name} within {self.parameters["timeout"]:g} s'
                 raise TimeoutError(msg)
             self._call(self._repeat)
-        parcel = self._complete(name)
-        self._parcels.clear()
-        return parcel
 
     def _complete(self, name: str) -> Parcel | None:
         for parcel in self._parcels.values():

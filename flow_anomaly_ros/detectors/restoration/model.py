@@ -18,7 +18,7 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CrossScaleFlow
 from flow_anomaly_ros.layers.decoder import Decoder
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
-from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.resample import resize, size_of
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -139,7 +139,7 @@ class RestorationDetector(Detector):
             images: BxCxHxW float32 in [0, 1].
         """
         scaled = self.scale_images(images)
-        sizes = [tuple(x.shape[-2:]) for x in scaled]
+        sizes = [size_of(x) for x in scaled]
         latents, _ = self.flow(self.extract(scaled))
         restored_features = self.flow.inverse(latents)
         second_features = self.flow.inverse(self.second_latents(latents))
@@ -168,7 +168,7 @@ class RestorationDetector(Detector):
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
-        size = tuple(images.shape[-2:])
+        size = size_of(images)
         restoration = self.restore(images)
         score_map = self.config.pixel_weight * self._summed_distance(
             restoration.restored, restoration.second, size

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -45,7 +46,7 @@ def fit(
 
     def decoder_loss(chosen: Tensor) -> Tensor:
         scaled = detector.scale_images(samples[chosen])
-        sizes = [tuple(x.shape[-2:]) for x in scaled]
+        sizes = [size_of(x) for x in scaled]
         decoded = detector.decode([x[chosen] for x in features], sizes)
         return torch.stack(
             [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
