@@ -10,6 +10,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    ExecuteProcess,
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
@@ -18,6 +19,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
+from launch_ros.substitutions import ExecutableInPackage
 
 ARGUMENTS = (
     ('data', '', 'Folder in MVTec layout; empty generates images of a machined part.'),
@@ -43,10 +45,10 @@ def _train_then_inspect(context: LaunchContext) -> list:
         for name in ('data', 'backbone', 'weights', 'output')
     }
     data = values['data'] or f'{values["output"]}/data'
-    training = Node(
-        package='flow_anomaly_ros',
-        executable='flow-anomaly-demo',
-        arguments=[
+    # No Node, which would add ROS arguments.
+    training = ExecuteProcess(
+        cmd=[
+            ExecutableInPackage('flow-anomaly-demo', 'flow_anomaly_ros'),
             '--prepare',
             *(one for name, value in values.items() if value for one in (f'--{name}', value)),
         ],
