@@ -57,24 +57,26 @@ def inspect(options: argparse.Namespace) -> int:
     """Start image source, detector and listener as processes; returns the listener's status."""
     print('demo: starting image source, detector and listener', flush=True)
     pictures = options.output / 'pictures'
-    others = [
-        start('image_source', path=data_folder(options), rate=0.0, loop=False),
-        start('detector', model=model_file(options), autostart=True),
-    ]
+    others = {
+        'image_source': start('image_source', path=data_folder(options), rate=0.0, loop=False),
+        'detector': start('detector', model=model_file(options), autostart=True),
+    }
     listener = start(
         'listener', data=data_folder(options), output=pictures, least_right=LEAST_RIGHT
     )
     try:
         # A source that has shown everything ends by itself; a node that fails ends the demo.
-        while listener.poll() is None and not any(process.poll() for process in others):
+        while listener.poll() is None and not any(process.poll() for process in others.values()):
             time.sleep(0.1)
         status = listener.poll() or 0
     except KeyboardInterrupt:
         status = 130
-    for process in (*others, listener):
+    for name, process in (others | {'listener': listener}).items():
         failed = stop(process)
         if failed and status == 0:
-            print(f'demo: {process.args[2]} ended with status {failed}', file=sys.stderr)
+            print(
+                f'demo: flow_anomaly_ros.nodes.{name} ended with status {failed}', file=sys.stderr
+            )
             status = 1
     print(f'demo: pictures are in {pictures}' if status == 0 else 'demo: failed', flush=True)
     return status

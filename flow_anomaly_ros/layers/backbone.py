@@ -40,6 +40,9 @@ class Backbone(nn.Module):
         BackboneError: Unknown name or level.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, levels: tuple[str, ...] = (), stride: int = 8) -> None:
         super().__init__()
         network = _build(name)

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coupling flow over feature maps of several scales, fused inside the coupling networks."""
 
-from flow_anomaly_ros.layers.resample import resize
+from collections.abc import Sequence
+from typing import cast
+
+from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import nn, Tensor
 
@@ -35,8 +38,9 @@ class FusionNetworks(nn.Module):
         )
         for network in self.networks:
             # The flow starts as the identity, whatever the seed.
-            nn.init.zeros_(network[-1].weight)
-            nn.init.zeros_(network[-1].bias)
+            *_, weight, bias = network.parameters()
+            nn.init.zeros_(weight)
+            nn.init.zeros_(bias)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
@@ -47,7 +51,7 @@ class FusionNetworks(nn.Module):
         fused = maps[index]
         for neighbour in (index - 1, index + 1):
             if 0 <= neighbour < len(maps):
-                fused = fused + resize(maps[neighbour], fused.shape[-2:])
+                fused = fused + resize(maps[neighbour], size_of(fused))
         return fused
 
 
@@ -70,6 +74,9 @@ class CrossScaleCoupling(nn.Module):
     Raises:
         ValueError: If the number of channels is odd.
     """
+
+    permutation: Tensor
+    inverse_permutation: Tensor
 
     def __init__(self, scales: int, channels: int, hidden: int) -> None:
         super().__init__()
@@ -134,8 +141,10 @@ class CrossScaleFlow(nn.Module):
 
     def __init__(self, scales: int, channels: int, hidden: int, blocks: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            CrossScaleCoupling(scales, channels, hidden) for _ in range(blocks)
+        # A ModuleList does not tell type checkers what it holds.
+        self.blocks = cast(
+            Sequence[CrossScaleCoupling],
+            nn.ModuleList(CrossScaleCoupling(scales, channels, hidden) for _ in range(blocks)),
         )
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

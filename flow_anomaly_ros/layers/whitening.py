@@ -21,6 +21,10 @@ class Whitening(nn.Module):
             the least-squares one.
     """
 
+    mean: Tensor
+    rotation: Tensor
+    deviation: Tensor
+
     def __init__(self, channels: int, components: int) -> None:
         super().__init__()
         self.register_buffer('mean', torch.zeros(channels))

@@ -11,8 +11,10 @@ from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.runtime.overlay import draw_overlay
 import numpy as np
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray
@@ -41,8 +43,8 @@ class Camera:
         self._type = CompressedImage if compressed else Image
         self._topic = f'{name}/image/compressed' if compressed else f'{name}/image'
         self.input_topic = node.resolve_topic_name(self._topic)
-        self._subscription = None
-        self._reliability = None
+        self._subscription: Subscription | None = None
+        self._reliability: ReliabilityPolicy | None = None
 
         def publisher(message_type: type, topic: str):
             return node.create_lifecycle_publisher(
@@ -136,7 +138,7 @@ class Camera:
                 to_message(np.ascontiguousarray(picture[..., ::-1]), 'bgr8', header)
             )
 
-    def _report_incompatible_qos(self, event: object) -> None:
+    def _report_incompatible_qos(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         self.problem = f'{self.input_topic} has publishers with an incompatible QoS'
         self._node.get_logger().error(
             f'{self.problem} (last policy {event.last_policy_kind}): no images are received'

@@ -9,6 +9,7 @@ deactivate keeps the model, clean-up frees it.
 import dataclasses
 import threading
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flow_anomaly_ros.nodes.camera import Camera
@@ -28,6 +29,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.publisher import Publisher
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 
 # Seconds between looks at who publishes the images and who wants the results.
@@ -131,15 +134,15 @@ class DetectorNode(LifecycleNode):
         options: Passed on to rclpy's node, such as `namespace` and `parameter_overrides`.
     """
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__('detector', **options)
         self._engine: Engine | None = None
         self._cameras: tuple[Camera, ...] = ()
         self._mailbox = Mailbox()
         self._worker: threading.Thread | None = None
-        self._diagnostics_timer = None
-        self._discovery_timer = None
-        self._diagnostics = None
+        self._diagnostics_timer: Timer | None = None
+        self._discovery_timer: Timer | None = None
+        self._diagnostics: Publisher | None = None
         self.parameters = ParameterTable(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._validate_thresholds)
         self.add_post_set_parameters_callback(self._apply_thresholds)
@@ -223,9 +226,13 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = ()
-        if self._engine:
+        if self._diagnostics_timer:
             self.destroy_timer(self._diagnostics_timer)
+            self._diagnostics_timer = None
+        if self._diagnostics:
             self.destroy_publisher(self._diagnostics)
+            self._diagnostics = None
+        if self._engine:
             self._engine.close()
             self._engine = None
 
@@ -278,6 +285,7 @@ class DetectorNode(LifecycleNode):
 
     def _inspect(self, messages: dict[Camera, tuple[Image | CompressedImage, float]]) -> None:
         """Inspect one frame of each camera as one batch, and publish the results."""
+        assert self._engine is not None
         taken = time.perf_counter()
         images = {}
         for camera, (message, _) in messages.items():
@@ -328,11 +336,13 @@ class DetectorNode(LifecycleNode):
     # Diagnostics ----------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
+        assert self._diagnostics is not None
         array = DiagnosticArray(status=[self._status(camera) for camera in self._cameras])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
     def _status(self, camera: Camera) -> DiagnosticStatus:
+        assert self._engine is not None
         statistics = camera.statistics
         level, message = DiagnosticStatus.OK, 'inspecting'
         if statistics.last_error:

@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -54,12 +55,15 @@ class ImageSourceNode(Node):
     The latter is a std_msgs/Header whose frame_id is the file the image came from: who knows the
     truth about a file can compare it with the verdict.
 
+    Args:
+        parameter_overrides: Parameters that are set as if on the command line.
+
     Raises:
         ValueError: Nothing to show at the path; one line.
     """
 
-    def __init__(self) -> None:
-        super().__init__('image_source')
+    def __init__(self, parameter_overrides: list[RosParameter] | None = None) -> None:
+        super().__init__('image_source', parameter_overrides=parameter_overrides)
         self.parameters = ParameterTable(self, PARAMETERS)
         self._path = Path(self.parameters['path'])
         self._frames = open_frames(self._path)
@@ -96,25 +100,31 @@ class ImageSourceNode(Node):
 
     def _on_repeat(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._current is not None
-        response.message = self._show() if self._current else 'no image was shown yet'
+        response.message = self._show(*self._current) if self._current else 'no image was shown yet'
         return response
 
     def show_next(self) -> str:
-        """Publish the next readable frame; returns its name, empty after the last one."""
+        """Publish the next readable frame; returns its name, empty after the last one.
+
+        Raises:
+            ValueError: None of the images can be read.
+        """
         while True:
             try:
                 self._current = next(self._frames)
-                return self._show()
+                return self._show(*self._current)
             except ImageReadError as error:
                 self.get_logger().warning(f'skipped: {error}')
             except StopIteration:
                 if not self.parameters['loop']:
                     self.is_done = True
                     return ''
+                if self._current is None:
+                    msg = f'none of the images in {self._path} is readable'
+                    raise ValueError(msg) from None
                 self._frames = open_frames(self._path)
 
-    def _show(self) -> str:
-        name, image = self._current
+    def _show(self, name: str, image: np.ndarray) -> str:
         stamp = self.get_clock().now().to_msg()
         encoding = {(2, 1): 'mono8', (2, 2): 'mono16', (3, 1): 'rgb8'}.get(
             (image.ndim, image.dtype.itemsize)
@@ -177,21 +187,21 @@ def _video_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted or has shown everything."""
     rclpy.init(args=args)
+    node = None
     try:
         node = ImageSourceNode()
-    except ValueError as error:
-        rclpy.logging.get_logger('image_source').error(str(error))
-        rclpy.try_shutdown()
-        raise SystemExit(1) from None
-    try:
         while rclpy.ok() and not node.is_done:
             rclpy.spin_once(node, timeout_sec=1.0)
         # Let the last answer and the last image leave.
         rclpy.spin_once(node, timeout_sec=0.5)
+    except ValueError as error:
+        rclpy.logging.get_logger('image_source').error(str(error))
+        raise SystemExit(1) from None
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.destroy_node()
+        if node:
+            node.destroy_node()
         rclpy.try_shutdown()
 
 

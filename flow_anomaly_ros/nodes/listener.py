@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import sys
 import time
@@ -120,7 +121,7 @@ class ListenerNode(Node):
             self.create_subscription(
                 message_type,
                 f'{camera}/{topic}',
-                lambda message, topic=topic: self._receive(topic, message),
+                partial(self._receive, topic),
                 output_profile(),
             )
         self._next = self.create_client(Trigger, f'{self.parameters["source"]}/next')

@@ -126,7 +126,7 @@ def hysteresis_mask(
     kept &= stats[:, cv2.CC_STAT_AREA] >= min_area
     # A pixel that equals both thresholds is background, label 0, yet marks its label as strong.
     kept[0] = False
-    return np.where(kept, np.uint8(255), np.uint8(0)).take(labels)
+    return np.where(kept, np.uint8(255), np.uint8(0)).take(np.asarray(labels, dtype=np.int32))
 
 
 def _outer_contours(binary: np.ndarray) -> list[np.ndarray]:

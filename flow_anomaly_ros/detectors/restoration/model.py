@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-scale restoration with a flow model (US 2025/0265693 A1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from pathlib import Path
+from typing import cast
 
 from flow_anomaly_ros.detectors.base import (
     Detector,
@@ -73,15 +75,20 @@ class RestorationDetector(Detector):
         components = min(components, self.features.channels)
         components -= components % 2
         scales = len(config.scales)
-        self.whitenings = nn.ModuleList(
-            Whitening(self.features.channels, components) for _ in range(scales)
+        # A ModuleList does not tell type checkers what it holds.
+        self.whitenings = cast(
+            Sequence[Whitening],
+            nn.ModuleList(Whitening(self.features.channels, components) for _ in range(scales)),
         )
         self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
             for _ in range(scales if self.needs_decoder else 0)
         )
-        self.targets = nn.ModuleList(TargetDistribution(components) for _ in range(scales))
+        self.targets = cast(
+            Sequence[TargetDistribution],
+            nn.ModuleList(TargetDistribution(components) for _ in range(scales)),
+        )
 
     @property
     def needs_decoder(self) -> bool:
@@ -126,11 +133,15 @@ class RestorationDetector(Detector):
 
     def decode(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
         """Whitened features to images of the given sizes: paragraph 97."""
-        if self.needs_decoder:
-            pairs = zip(self.decoders, features, sizes, strict=True)
-            return [decoder(x, size) for decoder, x, size in pairs]
-        pairs = zip(self.whitenings, features, sizes, strict=True)
-        return [self.features.inverse(w.inverse(x), size) for w, x, size in pairs]
+        if isinstance(self.features, Backbone):
+            return [
+                decoder(x, size)
+                for decoder, x, size in zip(self.decoders, features, sizes, strict=True)
+            ]
+        return [
+            self.features.inverse(whitening.inverse(x), size)
+            for whitening, x, size in zip(self.whitenings, features, sizes, strict=True)
+        ]
 
     def restore(self, images: Tensor) -> Restoration:
         """Restore images of all scales, and what they are compared with.

@@ -1,0 +1,39 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ten images of real bottles, a real pretrained backbone: defects are found on real parts."""
+
+from pathlib import Path
+
+from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.evaluation import evaluate
+from flow_anomaly_ros.runtime.training import train
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / 'shared'
+BOTTLE = SHARED / 'data' / 'bottle'
+WEIGHTS = SHARED / 'weights' / 'mobilenet_v2.safetensors'
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (BOTTLE.is_dir() and WEIGHTS.is_file()),
+    reason='needs the bottle images of MVTec AD and MobileNetV2 weights beside the repository',
+)
+def test_bottles_are_told_apart_after_ten_good_ones():
+    folder = read_folder(BOTTLE)
+    # Half the size and the steps of the defaults: the test suite has to be quick.
+    training = train(
+        'restoration',
+        load_good_images(folder, 10).images,
+        {'backbone': 'mobilenet_v2', 'flow_steps': 50, 'decoder_steps': 20, 'copies': 40},
+        WEIGHTS,
+        shorter_side=128,
+        device='cpu',
+    )
+    evaluation = evaluate(Engine(training.detector, training.manifest, 'cpu'), folder.test[::2])
+    right = sum(row.is_right for row in evaluation.rows)
+    assert evaluation.image_auroc > 0.95
+    assert evaluation.pixel_auroc > 0.9
+    assert right >= 0.85 * len(evaluation.rows)
