@@ -21,12 +21,12 @@ from flow_anomaly_ros.nodes.image_conversion import (
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.process import ros_process
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.scoring.thresholds import RULES, Thresholds
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
@@ -375,21 +375,18 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    rclpy.init(args=args)
-    node = DetectorNode()
-    try:
-        if node.parameters['autostart']:
-            if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-                # Without a lifecycle manager nobody could mend and retry it.
-                raise SystemExit(1)
-            node.trigger_activate()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.close()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with ros_process('detector', args):
+        node = DetectorNode()
+        try:
+            if node.parameters['autostart']:
+                if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+                    # Without a lifecycle manager nobody could mend and retry it.
+                    raise SystemExit(1)
+                node.trigger_activate()
+            rclpy.spin(node)
+        finally:
+            node.close()
+            node.destroy_node()
 
 
 if __name__ == '__main__':

@@ -10,10 +10,10 @@ from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.process import ros_process
 from flow_anomaly_ros.nodes.qos import output_profile
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image
@@ -186,23 +186,15 @@ def _video_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted or has shown everything."""
-    rclpy.init(args=args)
-    node = None
-    try:
+    with ros_process('image_source', args):
         node = ImageSourceNode()
-        while rclpy.ok() and not node.is_done:
-            rclpy.spin_once(node, timeout_sec=1.0)
-        # Let the last answer and the last image leave.
-        rclpy.spin_once(node, timeout_sec=0.5)
-    except ValueError as error:
-        rclpy.logging.get_logger('image_source').error(str(error))
-        raise SystemExit(1) from None
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node:
+        try:
+            while not node.is_done:
+                rclpy.spin_once(node, timeout_sec=1.0)
+            # Let the last answer and the last image leave.
+            rclpy.spin_once(node, timeout_sec=0.5)
+        finally:
             node.destroy_node()
-        rclpy.try_shutdown()
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.image_conversion import to_array
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.process import ros_process
 from flow_anomaly_ros.nodes.qos import output_profile
 from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
@@ -22,7 +23,6 @@ from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import rclpy
 from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -269,21 +269,14 @@ def to_float_map(message: Image) -> np.ndarray:
 
 def main(args: list[str] | None = None) -> None:
     """Run until all images are inspected; exit status 0 if the bar is met."""
-    rclpy.init(args=args)
-    node = None
-    try:
+    with ros_process('listener', args):
         node = ListenerNode()
-        status = 0 if node.run() else 1
-    except (ValueError, TimeoutError) as error:
-        rclpy.logging.get_logger('listener').error(str(error))
-        status = 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        status = 130
-    finally:
-        if node:
+        try:
+            is_met = node.run()
+        finally:
             node.destroy_node()
-        rclpy.try_shutdown()
-    raise SystemExit(status)
+        if not is_met:
+            raise SystemExit(1)
 
 
 if __name__ == '__main__':

@@ -75,11 +75,13 @@ def test_an_inactive_detector_ends_cleanly(
     processes, model_file, signal_number, make_probe, wait_for
 ):
     node = make_probe().node
-    # A node of an earlier test may not have left the graph yet.
-    wait_for(lambda: 'detector' not in node.get_node_names(), what='the graph to clear')
-    process = demo.start('detector', model=model_file)
+    # A name of its own: nodes of earlier tests may still be in the graph.
+    arguments = ['--ros-args', '-r', '__node:=lone_detector', '-p', f'model:={model_file}']
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'flow_anomaly_ros.nodes.detector', *arguments]
+    )
     processes.append(process)
-    wait_for(lambda: 'detector' in node.get_node_names(), what='the detector')
+    wait_for(lambda: 'lone_detector' in node.get_node_names(), what='the detector')
     process.send_signal(signal_number)
     assert process.wait(20) == 0
 
