@@ -22,6 +22,8 @@ PATIENCE = 15.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit status, 0 if enough verdicts are right."""
     options = parse_arguments(arguments)
+    # The nodes are in sessions of their own, so this process has to end them whatever ends it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = prepare(options)
     if status != 0 or options.prepare:
         return status
@@ -54,32 +56,34 @@ def model_file(options: argparse.Namespace) -> Path:
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Start image source, detector and listener as processes; returns the listener's status."""
+    """Start image source, detector and listener as processes; returns 0 if enough is right."""
     print('demo: starting image source, detector and listener', flush=True)
     pictures = options.output / 'pictures'
-    others = {
-        'image_source': start('image_source', path=data_folder(options), rate=0.0, loop=False),
-        'detector': start('detector', model=model_file(options), autostart=True),
-    }
-    listener = start(
-        'listener', data=data_folder(options), output=pictures, least_right=LEAST_RIGHT
-    )
+    processes: dict[str, subprocess.Popen] = {}
     try:
+        data = data_folder(options)
+        processes['image_source'] = start('image_source', path=data, rate=0.0, loop=False)
+        processes['detector'] = start('detector', model=model_file(options), autostart=True)
+        processes['listener'] = start(
+            'listener', data=data, output=pictures, least_right=LEAST_RIGHT
+        )
         # A source that has shown everything ends by itself; a node that fails ends the demo.
-        while listener.poll() is None and not any(process.poll() for process in others.values()):
+        while processes['listener'].poll() is None:
+            if any(process.poll() for process in processes.values()):
+                break
             time.sleep(0.1)
-        status = listener.poll() or 0
     except KeyboardInterrupt:
-        status = 130
-    for name, process in (others | {'listener': listener}).items():
-        failed = stop(process)
-        if failed and status == 0:
-            print(
-                f'demo: flow_anomaly_ros.nodes.{name} ended with status {failed}', file=sys.stderr
-            )
-            status = 1
-    print(f'demo: pictures are in {pictures}' if status == 0 else 'demo: failed', flush=True)
-    return status
+        print('demo: stopped', file=sys.stderr)
+        return 130
+    finally:
+        # The first to fail is the one to name: the others end because of it.
+        failed = [name for name, process in processes.items() if process.poll()]
+        failed += [name for name, process in processes.items() if stop(process)]
+    if failed:
+        print(f'demo: failed, because of the {failed[0]}', file=sys.stderr)
+        return 1
+    print(f'demo: pictures are in {pictures}', flush=True)
+    return 0
 
 
 def start(executable: str, **parameters: object) -> subprocess.Popen:

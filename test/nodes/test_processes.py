@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The executables as processes of their own, talking over DDS."""
 
+from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -103,3 +104,35 @@ def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected)
     assert len(lines) == 1
     assert expected in lines[0]
     assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
+)
+def test_a_stopped_demo_leaves_no_node_behind(tmp_path, model_file, signal_number):
+    data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=0, size=64)
+    (tmp_path / 'model.safetensors').write_bytes(model_file.read_bytes())
+    (tmp_path / 'demo.py').write_text(
+        'import sys\n'
+        'from flow_anomaly_ros import demo\n'
+        'demo.prepare = lambda options: 0\n'
+        'node = demo.start\n'
+        'def start(*args, **parameters):\n'
+        '    process = node(*args, **parameters)\n'
+        '    print(process.pid, flush=True)\n'
+        '    return process\n'
+        'demo.start = start\n'
+        'sys.exit(demo.main())\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / 'demo.py', '--data', data, '--output', tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = [process.stdout.readline() for _ in range(4)]
+    pids = [int(line) for line in lines if line.strip().isdigit()]
+    time.sleep(0.5)
+    process.send_signal(signal_number)
+    assert process.wait(60) == 130
+    assert pids
+    assert not [pid for pid in pids if Path(f'/proc/{pid}').exists()]
