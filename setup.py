@@ -28,7 +28,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (SHARE, ['package.xml']),
-        (f'{SHARE}/config', [*files('config/*.yaml'), *files('config/*.rviz')]),
+        (f'{SHARE}/config', files('config/*.yaml')),
         (f'{SHARE}/launch', files('launch/*.launch.py')),
     ],
     zip_safe=True,
@@ -68,6 +68,7 @@ setup(
         ],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
+            'mypy',
             'pytest>=7.4,<8.4',
             'ruff',
             'scikit-learn',

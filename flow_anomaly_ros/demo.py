@@ -3,6 +3,7 @@
 """The demo: train on ten good parts, then inspect good and defective ones over ROS 2."""
 
 import argparse
+import json
 import os
 from pathlib import Path
 import signal
@@ -11,6 +12,8 @@ import sys
 import time
 
 from flow_anomaly_ros import cli
+from flow_anomaly_ros.commands.output import make_folder
+from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.generated import write_dataset
 
 # Share of right verdicts that the demo has to reach; stated in the README.
@@ -32,10 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Generate the data set unless one is given, and train; returns the exit status."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    if options.data is None:
-        write_dataset(data_folder(options))
-        print(f'demo: wrote images of a machined part to {data_folder(options)}', flush=True)
+    try:
+        if options.data is not None:
+            read_folder(options.data)
+        make_folder(options.output)
+        if options.data is None:
+            write_dataset(data_folder(options))
+            print(f'demo: wrote images of a machined part to {data_folder(options)}', flush=True)
+    except ValueError as error:
+        print(f'demo: {error}', file=sys.stderr)
+        return 2
     command = ['train', '--data', str(data_folder(options)), '--output', str(model_file(options))]
     command += ['--max-images', str(options.max_images), '--seed', str(options.seed)]
     if options.backbone:
@@ -90,8 +99,9 @@ def start(executable: str, **parameters: object) -> subprocess.Popen:
     """Start a node of this package as a process of its own."""
     command = [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args']
     for name, value in parameters.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        command += ['-p', f'{name}:={text}']
+        # JSON, so that a path such as 2024 stays a string: ROS reads values as YAML.
+        plain = value if isinstance(value, bool | float) else str(value)
+        command += ['-p', f'{name}:={json.dumps(plain)}']
     environment = {
         # Nothing of the demo leaves this machine, and nothing from outside gets in.
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',

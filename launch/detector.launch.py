@@ -9,11 +9,12 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 ARGUMENTS = (
     ('model', None, 'Model file written by flow-anomaly train.'),
-    ('image', 'camera/image', 'Image topic of the camera.'),
+    ('image', 'camera/image', 'Image topic of the camera named camera.'),
     ('namespace', '', 'Namespace of the node and its topics.'),
     ('device', 'auto', 'auto, cpu or cuda[:N].'),
     ('autostart', 'true', 'Configure and activate at start; false leaves that to a manager.'),
@@ -39,12 +40,15 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
-                'model': LaunchConfiguration('model'),
+                'model': ParameterValue(LaunchConfiguration('model'), value_type=str),
                 'device': LaunchConfiguration('device'),
-                'autostart': LaunchConfiguration('autostart'),
+                'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
             },
         ],
-        remappings=[('camera/image', LaunchConfiguration('image'))],
+        remappings=[
+            ('camera/image', LaunchConfiguration('image')),
+            ('camera/image/compressed', [LaunchConfiguration('image'), '/compressed']),
+        ],
         output='screen',
     )
     return LaunchDescription([*arguments, detector])

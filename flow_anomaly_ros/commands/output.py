@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from flow_anomaly_ros.data.atomic import written_whole
+
 
 def require_writable(path: Path) -> None:
     """Check that a file can be written, before the work whose result it is to hold.
@@ -41,9 +43,5 @@ def make_folder(path: Path) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write values as JSON, whole or not at all."""
     text = json.dumps(values, indent=2, allow_nan=False) + '\n'
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with written_whole(path) as temporary:
         temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

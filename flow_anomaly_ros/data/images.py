@@ -3,10 +3,10 @@
 
 """Image files: one array convention in, the same out, and one clear line where a file is bad."""
 
-import os
 from pathlib import Path
 
 import cv2
+from flow_anomaly_ros.data.atomic import written_whole
 import numpy as np
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise _unreadable(path, error.strerror or str(error)) from error
     if data.size == 0:
         raise _unreadable(path, 'the file is empty')
-    if _is_cut_off(data.tobytes()):
+    if is_cut_off(data.tobytes()):
         raise _unreadable(path, 'the file is cut off; copy or record it again')
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -85,13 +85,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise _unwritable(path, f"'{suffix}' holds 8 bit only; use .png or .tif for uint16")
 
     encoded = cv2.imencode(suffix, image if image.ndim == 2 else image[..., ::-1])[1]
-    # The hidden name keeps a half-written file out of every folder listing.
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with written_whole(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -110,7 +105,7 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
-def _is_cut_off(data: bytes) -> bool:
+def is_cut_off(data: bytes) -> bool:
     """Tell whether a JPEG or PNG lacks its end mark.
 
     Asked before decoding because OpenCV 4 fills the missing part of a JPEG with grey and says

@@ -11,7 +11,6 @@ from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.runtime.overlay import draw_overlay
 import numpy as np
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -79,24 +78,24 @@ class Camera:
         Args:
             callback: Called with the camera's name and each message.
         """
-        profile = matching_profile(self._node, self._topic)
-        if profile is None:
+        publishers = self._node.get_publishers_info_by_topic(self.input_topic)
+        if not publishers:
             self.problem = f'nobody publishes {self.input_topic}'
             return
+        expected = f'sensor_msgs/msg/{self._type.__name__}'
+        others = {one.topic_type for one in publishers} - {expected}
+        if others:
+            self._complain(f'{self.input_topic} is {others.pop()}, not {expected}: no images come')
+            self.unsubscribe()
+            return
         self.problem = ''
+        profile = matching_profile(publishers)
         if self._subscription and self._reliability == profile.reliability:
             return
         self.unsubscribe()
         self._reliability = profile.reliability
         self._subscription = self._node.create_subscription(
-            self._type,
-            self._topic,
-            lambda message: callback(self.name, message),
-            profile,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._report_incompatible_qos,
-                incompatible_type=self._report_incompatible_type,
-            ),
+            self._type, self._topic, lambda message: callback(self.name, message), profile
         )
 
     def unsubscribe(self) -> None:
@@ -138,12 +137,7 @@ class Camera:
                 to_message(np.ascontiguousarray(picture[..., ::-1]), 'bgr8', header)
             )
 
-    def _report_incompatible_qos(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
-        self.problem = f'{self.input_topic} has publishers with an incompatible QoS'
-        self._node.get_logger().error(
-            f'{self.problem} (last policy {event.last_policy_kind}): no images are received'
-        )
-
-    def _report_incompatible_type(self, _event: object) -> None:
-        self.problem = f'{self.input_topic} is published with another message type'
-        self._node.get_logger().error(f'{self.problem}: no images are received')
+    def _complain(self, problem: str) -> None:
+        if problem != self.problem:
+            self._node.get_logger().error(problem)
+        self.problem = problem

@@ -6,24 +6,23 @@ A managed (lifecycle) node. Configure loads the model, activate subscribes and i
 deactivate keeps the model, clean-up frees it.
 """
 
-import dataclasses
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.nodes.image_conversion import (
     compressed_to_array,
     conversion_backend,
-    ImageConversionError,
     to_array,
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import ros_process
+from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.engine import Engine, Inspection
+from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.scoring.thresholds import RULES, Thresholds
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -31,6 +30,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.timer import Timer
+from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 
 # Seconds between looks at who publishes the images and who wants the results.
@@ -104,7 +104,8 @@ PARAMETERS = (
     Parameter(
         'min_area',
         1,
-        'Regions smaller than this many px of the camera image are ignored.',
+        'Regions smaller than this many px of the camera image are left out; a part that has only '
+        'such ones is uncertain.',
         limits=(1, 10**9),
     ),
     Parameter(
@@ -127,6 +128,13 @@ THRESHOLD_PARAMETERS = {
 }
 
 
+class Frame(NamedTuple):
+    """A message of a camera, and when it came on the clock of `time.perf_counter`."""
+
+    message: Image | CompressedImage
+    received: float
+
+
 class DetectorNode(LifecycleNode):
     """Inspects the images of its cameras; see `PARAMETERS` for its parameters.
 
@@ -137,6 +145,7 @@ class DetectorNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__('detector', **options)
         self._engine: Engine | None = None
+        self._model = ''
         self._cameras: tuple[Camera, ...] = ()
         self._mailbox = Mailbox()
         self._worker: threading.Thread | None = None
@@ -152,6 +161,7 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model; fails with one line in the log if that is not possible."""
         try:
+            self._require_cameras()
             limit_threads(self.parameters['threads'])
             if not self.parameters['model']:
                 msg = "parameter 'model' is empty: give a file written by flow-anomaly train"
@@ -160,16 +170,18 @@ class DetectorNode(LifecycleNode):
             engine = Engine.load(self.parameters['model'], self.parameters['device'])
             engine.thresholds = self._thresholds(engine, {})
             engine.warm_up()
-        except ValueError as error:
-            self.get_logger().error(f'cannot configure: {error}')
+        except Exception as error:
+            # rclpy would fail the transition without a word.
+            self.get_logger().error(f'cannot configure: {" ".join(str(error).split())}')
             return TransitionCallbackReturn.FAILURE
         self._engine = engine
+        self._model = self.parameters['model']
         self._cameras = tuple(Camera(self, name) for name in self.parameters['cameras'])
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics)
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s: {engine.manifest.method} model '
-            f'{self.parameters["model"]} on {engine.device}, images through '
+            f'{self._model} on {engine.device}, images through '
             f'{conversion_backend()}'
         )
         return super().on_configure(state)
@@ -178,6 +190,8 @@ class DetectorNode(LifecycleNode):
         """Start inspecting."""
         result = super().on_activate(state)
         self._mailbox = Mailbox()
+        for camera in self._cameras:
+            camera.statistics = CameraStatistics()
         self._worker = threading.Thread(target=self._inspect_forever, name='inspection')
         self._worker.start()
         self._discovery_timer = self.create_timer(DISCOVERY_PERIOD, self._discover)
@@ -210,6 +224,14 @@ class DetectorNode(LifecycleNode):
         """Stop inspecting and free everything; safe in any state."""
         self._stop()
         self._release()
+
+    def _require_cameras(self) -> None:
+        names = self.parameters['cameras']
+        if not all(names) or len(set(names)) < max(1, len(names)):
+            msg = f"parameter 'cameras' is {names}: give each camera a name of its own"
+            raise ValueError(msg)
+        for name in names:
+            validate_topic_name(f'{name}/image')
 
     def _stop(self) -> None:
         if self._discovery_timer:
@@ -244,7 +266,7 @@ class DetectorNode(LifecycleNode):
         replaced = {
             THRESHOLD_PARAMETERS[name]: value for name, value in values.items() if value != 0.0
         }
-        return dataclasses.replace(engine.manifest.thresholds, **replaced)
+        return engine.manifest.thresholds.override(**replaced)
 
     def _validate_thresholds(self, parameters: list[RosParameter]) -> SetParametersResult:
         changed = {p.name: p.value for p in parameters if p.name in THRESHOLD_PARAMETERS}
@@ -270,68 +292,55 @@ class DetectorNode(LifecycleNode):
                 camera.subscribe(self._receive)
 
     def _receive(self, camera: str, message: Image | CompressedImage) -> None:
-        self._mailbox.put(camera, (message, time.perf_counter()))
+        self._mailbox.put(camera, Frame(message, time.perf_counter()))
 
     def _inspect_forever(self) -> None:
         by_name = {camera.name: camera for camera in self._cameras}
         while messages := self._mailbox.take_all():
+            frames = {by_name[name]: frame for name, frame in messages.items()}
             try:
-                self._inspect({by_name[name]: value for name, value in messages.items()})
+                self._inspect(frames)
             except Exception as error:
-                if not self.context.ok():
-                    return
-                for name in messages:
-                    self._report(by_name[name], f'inspection failed: {error!r}')
+                # The thread must outlive any one frame.
+                for camera in frames:
+                    self._report(camera, f'inspection failed: {error!r}')
 
-    def _inspect(self, messages: dict[Camera, tuple[Image | CompressedImage, float]]) -> None:
+    def _inspect(self, frames: dict[Camera, Frame]) -> None:
         """Inspect one frame of each camera as one batch, and publish the results."""
         assert self._engine is not None
         taken = time.perf_counter()
         images = {}
-        for camera, (message, _) in messages.items():
+        for camera, frame in frames.items():
+            decode = to_array if isinstance(frame.message, Image) else compressed_to_array
             try:
-                images[camera] = (
-                    to_array(message)
-                    if isinstance(message, Image)
-                    else compressed_to_array(message)
-                )
-            except ImageConversionError as error:
+                images[camera] = decode(frame.message)
+            except Exception as error:
+                # One broken camera must not stop the others.
                 self._report(camera, str(error))
-        if not images:
-            return
         decoded = time.perf_counter()
         inspections = self._engine.inspect(list(images.values()))
         for (camera, image), inspection in zip(images.items(), inspections, strict=True):
-            message, received = messages[camera]
+            frame = frames[camera]
             publishing = time.perf_counter()
-            camera.publish(message.header, image, inspection)
+            camera.publish(frame.message.header, image, inspection)
             done = time.perf_counter()
-            self._count(camera, inspection, received, taken, decoded, publishing, done)
-
-    def _count(
-        self,
-        camera: Camera,
-        inspection: Inspection,
-        received: float,
-        taken: float,
-        decoded: float,
-        publishing: float,
-        done: float,
-    ) -> None:
-        camera.statistics.add(
-            str(inspection.verdict),
-            {
-                'queue': 1e3 * (taken - received),
+            timings = {
+                'queue': 1e3 * (taken - frame.received),
                 'decode': 1e3 * (decoded - taken),
                 **inspection.timings,
                 'publish': 1e3 * (done - publishing),
-                'total': 1e3 * (done - received),
-            },
-        )
+                'total': 1e3 * (done - frame.received),
+            }
+            camera.statistics.add(str(inspection.verdict), timings)
 
     def _report(self, camera: Camera, problem: str) -> None:
+        if not self.context.ok():
+            # An interrupt took ROS away in the middle of a frame.
+            return
+        # Every problem once, not with every frame.
+        if problem != camera.statistics.snapshot().last_error:
+            self.get_logger().error(f'{camera.input_topic}: {problem}')
         camera.statistics.add_failure(problem)
-        self.get_logger().error(f'{camera.input_topic}: {problem}', throttle_duration_sec=5.0)
 
     # Diagnostics ----------------------------------------------------------------------------
 
@@ -343,25 +352,25 @@ class DetectorNode(LifecycleNode):
 
     def _status(self, camera: Camera) -> DiagnosticStatus:
         assert self._engine is not None
-        statistics = camera.statistics
+        statistics = camera.statistics.snapshot()
         level, message = DiagnosticStatus.OK, 'inspecting'
-        if statistics.last_error:
-            level, message = DiagnosticStatus.ERROR, statistics.last_error
-        elif self._worker is None:
+        if self._worker is None:
             message = 'inactive'
+        elif statistics.last_error:
+            level, message = DiagnosticStatus.ERROR, statistics.last_error
         elif camera.problem:
             level, message = DiagnosticStatus.WARN, camera.problem
         elif not camera.is_subscribed:
             message = 'idle: nobody subscribes to its results'
         values = {
-            'model': self.parameters['model'],
+            'model': self._model,
             'device': str(self._engine.device),
             'inspected': statistics.inspected,
             'dropped': self._mailbox.dropped(camera.name),
             'failed': statistics.failed,
             **{f'verdict {name}': count for name, count in statistics.verdicts.items()},
         }
-        for stage, (median, high) in statistics.percentiles().items():
+        for stage, (median, high) in statistics.latencies.items():
             values[f'{stage} p50 (ms)'] = f'{median:.1f}'
             values[f'{stage} p95 (ms)'] = f'{high:.1f}'
         return DiagnosticStatus(

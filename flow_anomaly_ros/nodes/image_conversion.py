@@ -11,12 +11,14 @@ that: its binary part, built against NumPy 1, may crash when it is handed an arr
 (https://github.com/ros-perception/vision_opencv/issues/535), and no self-test survives a crash.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import cv2
+from flow_anomaly_ros.data.images import is_cut_off
 import numpy as np
 
 if TYPE_CHECKING:
@@ -116,13 +118,14 @@ def compressed_to_array(msg: 'CompressedImage') -> np.ndarray:
         ImageConversionError: No data, or data that is not such an image.
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
-    except cv2.error:
-        image = None
+    image = None
+    # OpenCV 4 would fill up half an image with grey.
+    if not is_cut_off(bytes(msg.data)):
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         name = f"compressed image (format '{msg.format}', {len(msg.data)} bytes)"
-        text = f'{name} is not an 8-bit or 16-bit image that OpenCV reads: publish jpeg or png'
+        text = f'{name} is not a whole 8-bit or 16-bit image that OpenCV reads: publish jpeg or png'
         raise ImageConversionError(text)
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

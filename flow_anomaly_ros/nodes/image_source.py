@@ -44,7 +44,7 @@ PARAMETERS = (
     Parameter(
         'wait_for_subscriber',
         True,
-        'Show the first image only when somebody subscribes to it.',
+        'Show images only while somebody subscribes to them.',
     ),
 )
 
@@ -116,12 +116,12 @@ class ImageSourceNode(Node):
             except ImageReadError as error:
                 self.get_logger().warning(f'skipped: {error}')
             except StopIteration:
-                if not self.parameters['loop']:
-                    self.is_done = True
-                    return ''
                 if self._current is None:
                     msg = f'none of the images in {self._path} is readable'
                     raise ValueError(msg) from None
+                if not self.parameters['loop']:
+                    self.is_done = True
+                    return ''
                 self._frames = open_frames(self._path)
 
     def _show(self, name: str, image: np.ndarray) -> str:

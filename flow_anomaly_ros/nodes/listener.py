@@ -106,7 +106,7 @@ class ListenerNode(Node):
         if not folder.test:
             msg = f'{folder.root} has no test images: give a folder in MVTec layout'
             raise ValueError(msg)
-        self._samples = {str(sample.path): sample for sample in folder.test}
+        self._samples = {str(sample.path.resolve()): sample for sample in folder.test}
         self._parcels: dict[tuple[int, int], Parcel] = {}
         camera = self.parameters['camera']
         self._topics = {
@@ -136,7 +136,10 @@ class ListenerNode(Node):
         inspected: list[tuple[Sample, Row, dict[str, Any]]] = []
         print(HEADER, flush=True)
         while (answer := self._ask(first=not inspected)).success:
-            sample = self._samples[answer.message]
+            sample = self._samples.get(str(Path(answer.message).resolve()))
+            if sample is None:
+                msg = f'the image source shows {answer.message}, which is not in the data folder'
+                raise ValueError(msg)
             parcel = self._collect(answer.message)
             row = self._row(sample, parcel)
             inspected.append((sample, row, parcel.messages))
@@ -269,14 +272,14 @@ def to_float_map(message: Image) -> np.ndarray:
 
 def main(args: list[str] | None = None) -> None:
     """Run until all images are inspected; exit status 0 if the bar is met."""
+    status = 130
     with ros_process('listener', args):
         node = ListenerNode()
         try:
-            is_met = node.run()
+            status = 0 if node.run() else 1
         finally:
             node.destroy_node()
-        if not is_met:
-            raise SystemExit(1)
+    raise SystemExit(status)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
     InvalidTopicNameException,
+    ParameterUninitializedException,
 )
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
@@ -23,6 +24,7 @@ USER_ERRORS = (
     InvalidParameterTypeException,
     InvalidParameterValueException,
     InvalidTopicNameException,
+    ParameterUninitializedException,
 )
 
 

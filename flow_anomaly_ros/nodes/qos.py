@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality of service of image topics."""
 
-from rclpy.node import Node
+from collections.abc import Sequence
+
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 # Deep enough that a burst of large reliable images survives; the mailbox keeps the newest anyway.
 DEPTH = 10
@@ -14,22 +16,18 @@ def output_profile() -> QoSProfile:
     return QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def matching_profile(node: Node, topic: str) -> QoSProfile | None:
-    """Return a subscription profile that every present publisher of a topic satisfies.
+def matching_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
+    """Return a subscription profile that all publishers of a topic satisfy.
 
     A subscription that asks for more than a publisher offers receives nothing and says nothing,
     the most frequent complaint about perception nodes.
 
     Args:
-        node: Node that will subscribe.
-        topic: Topic name.
+        publishers: As the graph reports them.
 
     Returns:
-        Reliable if all publishers are, best effort otherwise; None while there is no publisher.
+        Reliable if all publishers are, best effort otherwise; volatile, which every one is.
     """
-    publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
-    if not publishers:
-        return None
     reliable = all(one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers)
     return QoSProfile(
         depth=DEPTH,

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters and latencies of one camera, for diagnostics."""
 
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass
+import threading
 
 import numpy as np
 
@@ -10,32 +12,62 @@ import numpy as np
 WINDOW = 200
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The statistics at one moment.
+
+    Attributes:
+        inspected: Frames inspected.
+        failed: Frames that could not be inspected.
+        last_error: Why the last frame failed; empty if it did not.
+        verdicts: Number of each verdict.
+        latencies: Median and 95th percentile in ms by stage.
+    """
+
+    inspected: int
+    failed: int
+    last_error: str
+    verdicts: dict[str, int]
+    latencies: dict[str, tuple[float, float]]
+
+
 class CameraStatistics:
-    """What happened to the frames of one camera since activation."""
+    """What happened to the frames of one camera since activation.
+
+    The inspecting thread writes and the thread of the node reads.
+    """
 
     def __init__(self) -> None:
-        self.inspected = 0
-        self.failed = 0
-        self.last_error = ''
-        self.verdicts: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._inspected = 0
+        self._failed = 0
+        self._last_error = ''
+        self._verdicts: Counter[str] = Counter()
         self._timings: dict[str, deque[float]] = {}
 
     def add(self, verdict: str, timings: dict[str, float]) -> None:
         """Count one inspection; timings in ms by stage."""
-        self.inspected += 1
-        self.last_error = ''
-        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        for stage, value in timings.items():
-            self._timings.setdefault(stage, deque(maxlen=WINDOW)).append(value)
+        with self._lock:
+            self._inspected += 1
+            self._last_error = ''
+            self._verdicts[verdict] += 1
+            for stage, value in timings.items():
+                self._timings.setdefault(stage, deque(maxlen=WINDOW)).append(value)
 
     def add_failure(self, error: str) -> None:
         """Count a frame that could not be inspected."""
-        self.failed += 1
-        self.last_error = error
+        with self._lock:
+            self._failed += 1
+            self._last_error = error
 
-    def percentiles(self) -> dict[str, tuple[float, float]]:
-        """Return the median and 95th percentile in ms by stage."""
-        return {
-            stage: tuple(np.percentile(list(values), (50, 95)).tolist())
-            for stage, values in self._timings.items()
-        }
+    def snapshot(self) -> Snapshot:
+        """Return the statistics as they are now."""
+        with self._lock:
+            timings = {stage: list(values) for stage, values in self._timings.items()}
+            inspected, failed, last_error = self._inspected, self._failed, self._last_error
+            verdicts = dict(self._verdicts)
+        latencies = {}
+        for stage, values in timings.items():
+            median, high = np.percentile(values, (50, 95)).tolist()
+            latencies[stage] = (median, high)
+        return Snapshot(inspected, failed, last_error, verdicts, latencies)

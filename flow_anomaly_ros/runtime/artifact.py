@@ -3,9 +3,9 @@
 """Model files: one .safetensors file of weights with the manifest in its header."""
 
 import dataclasses
-import os
 from pathlib import Path
 
+from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.manifest import Manifest
@@ -32,15 +32,12 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
         ArtifactError: The folder is missing or not writable.
     """
     tensors = {name: x.detach().cpu().contiguous() for name, x in detector.state_dict().items()}
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        save_file(tensors, temporary, metadata={MANIFEST_KEY: manifest.to_json()})
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, metadata={MANIFEST_KEY: manifest.to_json()})
     except (OSError, SafetensorError) as error:
         msg = f'cannot write the model to {path}: {error}'
         raise ArtifactError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_artifact(path: Path) -> tuple[Detector, Manifest]:
@@ -66,19 +63,30 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
         msg = f'{path} holds weights, but was not written by flow-anomaly train: give such a file'
         raise ArtifactError(msg)
     try:
-        manifest = Manifest.from_json(text)
-        config = build_config(manifest.method, manifest.config)
-        detector = find_method(manifest.method)(config)
-    except (ValueError, TypeError) as error:
-        msg = f'{path} cannot be used: {error}'
+        return _build(text, tensors)
+    except Exception as error:
+        # Whatever a hostile or damaged file brings about, the caller learns which file it was.
+        why = ' '.join(str(error).split())[:300] or type(error).__name__
+        msg = f'{path} cannot be used: {why}'
         raise ArtifactError(msg) from error
+
+
+def _build(text: str, tensors: dict[str, torch.Tensor]) -> tuple[Detector, Manifest]:
+    manifest = Manifest.from_json(text)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            msg = f'its weights {name} are not finite'
+            raise ValueError(msg)
+    detector = find_method(manifest.method)(build_config(manifest.method, manifest.config))
     try:
         detector.load_state_dict(tensors)
     except RuntimeError as error:
-        why = ' '.join(str(error).split())[:200]
-        msg = f'{path} cannot be used: its weights do not fit its configuration ({why})'
-        raise ArtifactError(msg) from error
-    return detector.eval().requires_grad_(requires_grad=False), manifest
+        msg = f'its weights do not fit its configuration ({error})'
+        raise ValueError(msg) from error
+    detector.eval().requires_grad_(requires_grad=False)
+    with torch.inference_mode():
+        detector(torch.zeros(1, detector.config.channels, *manifest.input_size))
+    return detector, manifest
 
 
 def plain_config(detector: Detector) -> dict[str, object]:

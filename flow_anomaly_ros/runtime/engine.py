@@ -120,9 +120,9 @@ class Engine:
     ) -> Inspection:
         start = time.perf_counter()
         height, width = image.shape[:2]
+        mask, regions, verdict = judge(score_map, score, self.thresholds, (height, width))
         if score_map.shape != (height, width):
             score_map = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_LINEAR)
-        mask, regions, verdict = judge(score_map, score, self.thresholds)
         timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
         return Inspection(score_map, mask, regions, score, verdict, timings)
 

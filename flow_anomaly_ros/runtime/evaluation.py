@@ -151,7 +151,7 @@ def summarise(
 
     Args:
         rows: One per image.
-        score_maps: HxW float32 arrays of one size, of the images whose defective pixels are known.
+        score_maps: HxW float32 arrays, of the images whose defective pixels are known.
         masks: HxW bool arrays of the same images, True where defective.
         skipped: One line per image that could not be read.
     """
@@ -163,7 +163,11 @@ def summarise(
         rows=tuple(rows),
         skipped=tuple(skipped),
         image_auroc=auroc(scores, labels) if both else None,
-        pixel_auroc=auroc(np.stack(score_maps), np.stack(masks)) if marked else None,
-        aupro=aupro(np.stack(score_maps), np.stack(masks)) if marked else None,
+        pixel_auroc=auroc(_flat(score_maps), _flat(masks)) if marked else None,
+        aupro=aupro(score_maps, masks) if marked else None,
         image_f1=best_f1(scores, labels)[0] if both else None,
     )
+
+
+def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([array.ravel() for array in arrays])

@@ -9,6 +9,8 @@ import json
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
 FORMAT_VERSION = 1
+# No camera has more pixels on a side; a file that says so is damaged.
+LARGEST = 2**16
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Manifest:
             ValueError: Another format version, or fields missing or of the wrong type.
         """
         values = json.loads(text)
-        if not isinstance(values, dict) or not isinstance(values.get('format_version'), int):
+        if not isinstance(values, dict) or type(values.get('format_version')) is not int:
             msg = 'the manifest has no format version'
             raise ValueError(msg)
         version = values.pop('format_version')
+        if version < 1:
+            msg = f'the manifest has format version {version}'
+            raise ValueError(msg)
         if version > FORMAT_VERSION:
             msg = (
                 f'it has format version {version}, this package reads up to {FORMAT_VERSION}: '
@@ -65,7 +70,7 @@ class Manifest:
         values = {name: values[name] for name in names}
         for name in ('input_size', 'image_size'):
             values[name] = tuple(int(one) for one in values[name])
-            if len(values[name]) != 2 or min(values[name]) < 1:
+            if len(values[name]) != 2 or not 1 <= min(values[name]) <= max(values[name]) <= LARGEST:
                 msg = f'the manifest has {name} {values[name]}'
                 raise ValueError(msg)
         try:

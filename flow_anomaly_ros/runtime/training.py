@@ -26,9 +26,10 @@ from torch import Tensor
 
 # Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
 # trained on all of them; with more, a share is held out for good.
-FEW_IMAGES = 40
+FEW_IMAGES = 100
 FOLDS = 3
 HELD_OUT_SHARE = 0.2
+LEAST_HELD_OUT = 40
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _fit_and_hold_out(
     count = len(batch)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     if count > FEW_IMAGES:
-        held_out = order[: round(HELD_OUT_SHARE * count)]
+        held_out = order[: max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))]
         detector, report = fit(order[len(held_out) :].sort().values, '')
         return detector, report, _score(detector, batch[held_out])
     # One image cannot be held out from itself: its own score is all there is.

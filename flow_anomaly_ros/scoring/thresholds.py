@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds, and how they turn scores into a mask, regions and a verdict."""
 
+import dataclasses
 from dataclasses import dataclass
 import enum
 import math
+from typing import Any
 
+import cv2
 from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask, Region
 import numpy as np
 
@@ -33,7 +36,7 @@ class Thresholds:
             pixels above the mean of the score map, `half` pixels above 0.5 after min-max
             normalisation (US 2025/0265693 A1, paragraphs 77 and 80). Those two mark
             something on every image, good ones too: they show where an image is most unusual.
-        min_area: Regions smaller than this many px of the camera image are ignored.
+        min_area: Regions smaller than this many px of the camera image are left out.
 
     Raises:
         ValueError: Limits out of order, not finite, or an unknown rule.
@@ -64,9 +67,31 @@ class Thresholds:
             msg = f'min_area is {self.min_area}: it must be 1 px or more'
             raise ValueError(msg)
 
+    def override(self, **changes: Any) -> 'Thresholds':
+        """Replace some limits; the others follow where the order requires it.
+
+        A changed `defect` takes `region` along in proportion: both say from where on something is
+        a defect, one of the image and one of a place in it.
+
+        Raises:
+            ValueError: The changes contradict each other.
+        """
+        values = dataclasses.asdict(self) | changes
+        if 'defect' in changes and 'region' not in changes and self.defect > 0:
+            values['region'] = self.region * values['defect'] / self.defect
+        for low, high in (('uncertain', 'defect'), ('pixel', 'region')):
+            if low not in changes:
+                values[low] = min(values[low], values[high])
+            elif high not in changes:
+                values[high] = max(values[low], values[high])
+        return Thresholds(**values)
+
 
 def judge(
-    score_map: np.ndarray, image_score: float, thresholds: Thresholds
+    score_map: np.ndarray,
+    image_score: float,
+    thresholds: Thresholds,
+    size: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, tuple[Region, ...], Verdict]:
     """Turn scores into a mask, regions and a verdict.
 
@@ -74,14 +99,23 @@ def judge(
     score without such a region is uncertain, never ok.
 
     Args:
-        score_map: HxW float32 at the size of the camera image.
+        score_map: HxW float32 as the detector made it: interpolation lowers peaks, and the
+            thresholds are for those.
         image_score: The detector's score of the whole image.
         thresholds: The limits.
+        size: (height, width) of the camera image; None for that of the score map.
 
     Returns:
-        Mask (HxW uint8, 0 or 255), regions by falling peak, verdict.
+        Mask (uint8, 0 or 255) of the camera image, its regions by falling peak, verdict.
     """
-    mask = _mask(score_map, thresholds)
+    height, width = size or score_map.shape
+    share = score_map.size / (height * width)
+    mask = _mask(score_map, thresholds, math.ceil(share * thresholds.min_area))
+    if mask.shape != (height, width):
+        # Linear, so that outlines are smooth; nearest, so that peaks are kept.
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+        mask = np.where(mask > 127, np.uint8(255), np.uint8(0))
+        score_map = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_NEAREST)
     regions = find_regions(score_map, mask)
     if not math.isfinite(image_score):
         # A broken network or image must never pass a part.
@@ -93,7 +127,7 @@ def judge(
     return mask, regions, Verdict.OK
 
 
-def _mask(score_map: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+def _mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:
     if thresholds.rule == 'calibrated':
         low, high = thresholds.pixel, thresholds.region
     else:
@@ -104,4 +138,4 @@ def _mask(score_map: np.ndarray, thresholds: Thresholds) -> np.ndarray:
             low = high = float(scores.mean())
         else:
             low = high = float((scores.min() + scores.max()) / 2)
-    return hysteresis_mask(score_map, low, high, thresholds.min_area)
+    return hysteresis_mask(score_map, low, high, min_area)

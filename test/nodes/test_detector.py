@@ -14,8 +14,10 @@ from flow_anomaly_ros.data.generated import generate_part
 from flow_anomaly_ros.nodes.detector import DetectorNode
 from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
 from flow_anomaly_ros.nodes.listener import to_float_map
+import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
@@ -179,12 +181,40 @@ def test_thresholds_change_at_run_time(node, make_probe):
     assert probe.verdict_for(part_message(True, 2)[0]).results[0].class_id == 'ok'
 
 
-def test_thresholds_out_of_order_are_refused_with_the_reason(spinner, node):
+def test_a_lower_threshold_makes_a_defect_of_a_good_part(node, make_probe):
+    probe = make_probe()
     start(node)
-    result = set_parameters(node, uncertain_threshold=1e6)[0]
+    score = probe.verdict_for(part_message()[0]).results[0].score
+    assert set_parameters(node, defect_threshold=0.9 * score)[0].successful
+    assert probe.verdict_for(part_message(seconds=2)[0]).results[0].class_id == 'defect'
+
+
+def test_thresholds_that_contradict_each_other_are_refused_with_the_reason(spinner, node):
+    start(node)
+    assert set_parameters(node, defect_threshold=5.0)[0].successful
+    result = set_parameters(node, uncertain_threshold=10.0)[0]
     assert not result.successful
     assert 'uncertain' in result.reason
     assert not set_parameters(node, mask_rule='guess')[0].successful
+
+
+@pytest.mark.parametrize('names', [['left', 'left'], ['left cam'], ['']])
+def test_bad_camera_names_fail_to_configure_and_leave_nothing(spinner, model_file, names):
+    node = spinner.add(DetectorNode(parameter_overrides=[Parameter('cameras', value=names)]))
+    set_parameters(node, model=str(model_file), device='cpu', threads=1)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert not [topic for topic, _ in node.get_topic_names_and_types() if 'verdict' in topic]
+
+
+def test_a_topic_of_another_type_is_reported(spinner, node, make_probe, wait_for):
+    probe = make_probe('other')
+    camera = spinner.add(rclpy.create_node('camera'))
+    publisher = camera.create_publisher(CompressedImage, 'camera/image', 10)
+    set_parameters(node, lazy=False)
+    start(node)
+    wait_for(lambda: 'CompressedImage' in probe.last('diagnostics').status[0].message)
+    assert probe.last('diagnostics').status[0].level == DiagnosticStatus.WARN
+    camera.destroy_publisher(publisher)
 
 
 def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
@@ -215,7 +245,6 @@ def test_two_cameras_are_inspected_by_one_node(spinner, model_file, make_probe):
 
 
 def test_nothing_is_inspected_while_nobody_subscribes(spinner, node, wait_for):
-    import rclpy
     from sensor_msgs.msg import Image
 
     camera = spinner.add(rclpy.create_node('camera'))

@@ -315,7 +315,10 @@ def test_compressed_pixels_stay_where_the_camera_put_them():
 @pytest.mark.parametrize(
     ('msg', 'line'),
     [
-        (SimpleNamespace(format='jpeg', data=array('B')), r"'jpeg', 0 bytes\) is not an .* image"),
+        (
+            SimpleNamespace(format='jpeg', data=array('B')),
+            r"'jpeg', 0 bytes\) is not a whole .* image",
+        ),
         (SimpleNamespace(format='h264', data=array('B', [9] * 50)), "'h264', 50 bytes"),
         (compressed(np.ones((4, 4), np.float32), '.tiff', 'tiff'), r'8-bit .*jpeg or png'),
     ],

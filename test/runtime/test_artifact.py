@@ -89,6 +89,13 @@ def test_other_files(tmp_path):
     [
         ({'format_version': 99}, 'format version 99'),
         ({'format_version': 'one'}, 'no format version'),
+        ({'format_version': True}, 'no format version'),
+        ({'format_version': -1}, 'format version -1'),
+        ({'config': []}, 'cannot be used'),
+        ({'input_size': [1e9, 1e9]}, 'input_size'),
+        ({'input_size': [float('inf'), 64]}, 'cannot be used'),
+        ({'input_size': [96, 64]}, 'cannot be used'),
+        ({'thresholds': []}, 'thresholds'),
         ({'method': 'telepathy'}, "unknown method 'telepathy'"),
         ({'method': ['restoration']}, 'cannot be used'),
         ({'config': {'channels': 3, 'colour': 'red'}}, 'no option colour'),
@@ -134,3 +141,12 @@ def test_missing_folder(training, tmp_path):
         save_artifact(tmp_path / 'absent/model', training.detector, training.manifest)
     assert '\n' not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers(model_file, tmp_path):
+    with safe_open(model_file, framework='np') as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = next(name for name, values in stored.items() if values.dtype == np.float32)
+    stored[name] = np.full_like(stored[name], np.nan)
+    path = tampered(model_file, tmp_path / 'nan.safetensors', tensors=stored)
+    assert 'not finite' in refusal(path)

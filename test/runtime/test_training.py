@@ -77,9 +77,9 @@ def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
 
 
 def test_of_many_images_a_share_is_held_out_for_good(memory):
-    training = train(memory, flat_images(60), device='cpu')
-    assert training.manifest.calibration['image_scores'] == [2.0] * 12
-    assert len(training.detector.seen) == 48
+    training = train(memory, flat_images(250), device='cpu')
+    assert training.manifest.calibration['image_scores'] == [2.0] * 50
+    assert len(training.detector.seen) == 200
     assert Memory.fits == 1
 
 

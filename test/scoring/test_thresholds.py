@@ -82,3 +82,46 @@ def test_impossible_thresholds(changes, reason):
     with pytest.raises(ValueError, match=reason) as caught:
         Thresholds(**values)
     assert '\n' not in str(caught.value)
+
+
+CALIBRATED = Thresholds(defect=10.0, uncertain=8.0, region=10.0, pixel=5.0)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        ({'defect': 6.0}, Thresholds(defect=6.0, uncertain=6.0, region=6.0, pixel=5.0)),
+        ({'defect': 4.0}, Thresholds(defect=4.0, uncertain=4.0, region=4.0, pixel=4.0)),
+        ({'uncertain': 12.0}, Thresholds(defect=12.0, uncertain=12.0, region=10.0, pixel=5.0)),
+        ({'pixel': 11.0}, Thresholds(defect=10.0, uncertain=8.0, region=11.0, pixel=11.0)),
+        ({'min_area': 4}, Thresholds(10.0, 8.0, 10.0, 5.0, min_area=4)),
+    ],
+)
+def test_limits_follow_one_that_is_changed(changes, expected):
+    assert CALIBRATED.override(**changes) == expected
+
+
+def test_contradicting_changes_are_refused():
+    with pytest.raises(ValueError, match='uncertain'):
+        CALIBRATED.override(defect=3.0, uncertain=4.0)
+
+
+@pytest.mark.parametrize('factor', [2, 3, 4])
+def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
+    score_map = np.zeros((20, 30), np.float32)
+    score_map[5, 7] = 12.0
+    size = (20 * factor, 30 * factor)
+    mask, regions, verdict = judge(score_map, 12.0, CALIBRATED, size)
+    assert verdict == 'defect'
+    assert mask.shape == size
+    assert regions[0].max_score == 12.0
+    centre = regions[0].x + regions[0].width / 2, regions[0].y + regions[0].height / 2
+    assert centre == pytest.approx((7.5 * factor, 5.5 * factor), abs=1)
+
+
+def test_the_smallest_area_is_in_pixels_of_the_camera_image():
+    score_map = np.zeros((20, 30), np.float32)
+    score_map[5:7, 7:9] = 12.0
+    limits = CALIBRATED.override(min_area=40)
+    assert judge(score_map, 12.0, limits, (20, 30))[2] == 'uncertain'
+    assert judge(score_map, 12.0, limits, (80, 120))[2] == 'defect'
