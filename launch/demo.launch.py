@@ -17,6 +17,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
@@ -79,18 +80,25 @@ def _train_then_inspect(context: LaunchContext) -> list:
         package='flow_anomaly_ros',
         executable='listener',
         name='listener',
-        parameters=[{'data': data, 'output': f'{values["output"]}/pictures', 'least_right': 0.9}],
+        parameters=[{'data': data, 'output': f'{values["output"]}/pictures'}],
         output='screen',
     )
 
-    def after_training(event: object, _context: LaunchContext) -> list:
+    def after_failure(event: ProcessExited, _context: LaunchContext) -> list:
+        if event.returncode == 0:
+            return []
+        return [EmitEvent(event=Shutdown(reason=f'{event.process_name} failed'))]
+
+    def after_training(event: ProcessExited, _context: LaunchContext) -> list:
         if event.returncode != 0:
-            return [EmitEvent(event=Shutdown(reason='the training failed'))]
+            return after_failure(event, context)
         return [source, detector, listener]
 
     return [
         training,
         RegisterEventHandler(OnProcessExit(target_action=training, on_exit=after_training)),
+        RegisterEventHandler(OnProcessExit(target_action=source, on_exit=after_failure)),
+        RegisterEventHandler(OnProcessExit(target_action=detector, on_exit=after_failure)),
         RegisterEventHandler(
             OnProcessExit(
                 target_action=listener,

@@ -41,7 +41,7 @@ PARAMETERS = (
     ),
     Parameter(
         'least_right',
-        0.0,
+        0.9,
         'Smallest share of right verdicts; below it the exit status is 1.',
         limits=(0.0, 1.0),
         read_only=True,

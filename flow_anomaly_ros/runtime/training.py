@@ -81,8 +81,12 @@ def train(
     require_rate(false_positive_rate)
     started = time.perf_counter()
     height, width = images[0].shape[:2]
+    options = options or {}
+    if 'channels' in options:
+        msg = 'channels cannot be set: the images decide, 1 if they are grey and 3 if in colour'
+        raise ValueError(msg)
     channels = 1 if images[0].ndim == 2 else 3
-    config = build_config(method, {**(options or {}), 'channels': channels})
+    config = build_config(method, {**options, 'channels': channels})
     size = input_size_of((height, width), shorter_side)
     target = select_device(device)
     batch = torch.cat([to_tensor(image, channels, size, target) for image in images])

@@ -155,3 +155,8 @@ def test_unknown_option_is_refused(good_images):
 )
 def test_input_size_keeps_the_aspect_and_never_enlarges_much(image_size, shorter, expected):
     assert input_size_of(image_size, shorter) == expected
+
+
+def test_channels_cannot_be_set(good_images):
+    with pytest.raises(ValueError, match='channels cannot be set'):
+        train('restoration', good_images, {'channels': 1}, device='cpu')
