@@ -23,8 +23,10 @@ PATIENCE = 15.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit status, 0 if enough verdicts are right."""
     options = parse_arguments(arguments)
-    # The nodes are in sessions of their own, so this process has to end them whatever ends it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The nodes are in sessions of their own, so this process has to end them whatever ends it;
+    # a shell's background jobs start with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     status = prepare(options)
     if status != 0 or options.prepare:
         return status
