@@ -19,7 +19,7 @@ from flow_anomaly_ros.nodes.image_conversion import (
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
-from flow_anomaly_ros.nodes.process import ros_process
+from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
@@ -384,18 +384,21 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    with ros_process('detector', args):
-        node = DetectorNode()
-        try:
-            if node.parameters['autostart']:
-                if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-                    # Without a lifecycle manager nobody could mend and retry it.
-                    raise SystemExit(1)
-                node.trigger_activate()
-            rclpy.spin(node)
-        finally:
-            node.close()
-            node.destroy_node()
+    run_process('detector', _live, args)
+
+
+def _live() -> None:
+    node = DetectorNode()
+    try:
+        if node.parameters['autostart']:
+            if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+                # Without a lifecycle manager nobody could mend and retry it.
+                raise SystemExit(1)
+            node.trigger_activate()
+        rclpy.spin(node)
+    finally:
+        node.close()
+        node.destroy_node()
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
-from flow_anomaly_ros.nodes.process import ros_process
+from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import output_profile
 import numpy as np
 import rclpy
@@ -186,15 +186,18 @@ def _video_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted or has shown everything."""
-    with ros_process('image_source', args):
-        node = ImageSourceNode()
-        try:
-            while not node.is_done:
-                rclpy.spin_once(node, timeout_sec=1.0)
-            # Let the last answer and the last image leave.
-            rclpy.spin_once(node, timeout_sec=0.5)
-        finally:
-            node.destroy_node()
+    run_process('image_source', _live, args)
+
+
+def _live() -> None:
+    node = ImageSourceNode()
+    try:
+        while not node.is_done:
+            rclpy.spin_once(node, timeout_sec=1.0)
+        # Let the last answer and the last image leave.
+        rclpy.spin_once(node, timeout_sec=0.5)
+    finally:
+        node.destroy_node()
 
 
 if __name__ == '__main__':

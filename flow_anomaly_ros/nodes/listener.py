@@ -14,7 +14,7 @@ from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.image_conversion import to_array
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
-from flow_anomaly_ros.nodes.process import ros_process
+from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import output_profile
 from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
@@ -272,14 +272,16 @@ def to_float_map(message: Image) -> np.ndarray:
 
 def main(args: list[str] | None = None) -> None:
     """Run until all images are inspected; exit status 0 if the bar is met."""
-    status = 130
-    with ros_process('listener', args):
-        node = ListenerNode()
-        try:
-            status = 0 if node.run() else 1
-        finally:
-            node.destroy_node()
-    raise SystemExit(status)
+    status = run_process('listener', _live, args)
+    raise SystemExit(130 if status is None else status)
+
+
+def _live() -> int:
+    node = ListenerNode()
+    try:
+        return 0 if node.run() else 1
+    finally:
+        node.destroy_node()
 
 
 if __name__ == '__main__':
