@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+from flow_anomaly_ros.commands.output import make_folder
+from flow_anomaly_ros.commands.pictures import free_name
 from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.image_conversion import to_array
@@ -248,7 +250,8 @@ class ListenerNode(Node):
 
     def _draw(self, inspected: list[tuple[Sample, Row, dict[str, Any]]]) -> None:
         output = Path(self.parameters['output'])
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
+        names: set[str] = set()
         # One colour scale for all, with the least score called a defect in its middle.
         defects = [row.score for _, row, _ in inspected if row.verdict == Verdict.DEFECT]
         high = 2 * min(defects or [row.score for _, row, _ in inspected])
@@ -258,10 +261,8 @@ class ListenerNode(Node):
             boxes = [Box.of(detection) for detection in messages['defects'].detections]
             overlay = draw_overlay(image, mask, boxes, str(row.verdict), row.score)
             heat = heat_map(to_float_map(messages['score_map']), 0.0, high)
-            write_image(
-                output / f'{sample.label}_{sample.path.stem}.png',
-                contact_strip(image, heat, mask, overlay),
-            )
+            name = free_name(f'{sample.label}_{sample.path.stem}', names)
+            write_image(output / f'{name}.png', contact_strip(image, heat, mask, overlay))
 
 
 def to_float_map(message: Image) -> np.ndarray:
