@@ -31,6 +31,14 @@ class Whitening(nn.Module):
         self.register_buffer('rotation', torch.eye(channels)[:, :components].clone())
         self.register_buffer('deviation', torch.ones(components))
 
+    @property
+    def unit(self) -> Tensor:
+        """Size of each component in the features' own units, (components)x1x1, mean square 1.
+
+        Whitened features times `unit` are as far apart as the features are, up to one factor.
+        """
+        return (self.deviation / self.deviation.square().mean().sqrt())[:, None, None]
+
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
         """Fit to the channel statistics of BxCxHxW features of good images."""

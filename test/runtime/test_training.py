@@ -109,7 +109,9 @@ def test_progress_names_every_stage(good_images, tiny_options):
     ).report
     stages = list(dict.fromkeys(stage for stage, *_ in calls))
     prefixes = ('calibration 1/2 ', 'calibration 2/2 ', '')
-    assert stages == [prefix + stage for prefix in prefixes for stage in ('features', 'flow')]
+    assert stages == [
+        prefix + stage for prefix in prefixes for stage in ('registration', 'features', 'flow')
+    ]
     flow = [(step, steps, loss) for stage, step, steps, loss in calls if stage == 'flow']
     assert [(step, steps) for step, steps, _ in flow] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [loss for *_, loss in flow] == report.losses['flow']

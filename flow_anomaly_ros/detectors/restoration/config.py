@@ -5,7 +5,8 @@
 from dataclasses import dataclass
 
 PIXELS = 'pixels'
-SECOND_IMAGES = ('nearest', 'mean')
+ALIGNMENTS = ('auto', 'always', 'never')
+SECOND_IMAGES = ('stored', 'nearest', 'mean')
 METRICS = ('euclidean', 'manhattan')
 
 
@@ -15,6 +16,8 @@ class RestorationConfig:
 
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
+        align: Whether parts are turned and shifted to one pose first: `auto`, where the good images
+            show that they lie turned or shifted, `always` or `never`.
         scales: Scaling factors of the N images, largest first (paragraphs 66, 82-83).
         backbone: torchvision model that extracts the features, or `pixels` for blocks of pixels,
             which need no weights and are inverted exactly (paragraphs 85-86).
@@ -24,14 +27,18 @@ class RestorationConfig:
             for pixels, 64 for a backbone.
         blocks: Coupling blocks of the flow (figure 10).
         hidden: Hidden channels of the coupling networks.
-        second_image: What a restored image is compared with (paragraph 72): `nearest`, restored
-            for each image from the likely point of the target distribution nearest to the
-            predicted one, or `mean`, restored from the target distribution's mean.
+        second_images: What restored images are compared with (paragraph 72), one or several of:
+            `stored`, at every position the nearest of the images of good parts, stored once;
+            `nearest`, restored for each image from the likely point of the target distribution
+            nearest to the predicted one; `mean`, restored from the target distribution's mean.
+        second_weights: Shares of their distances, in the same order.
+        stored: Images and shifted copies stored at most.
         tolerance: Standard deviations from the target's mean that are likely.
         metric: Pixel distance, `euclidean` or `manhattan` (paragraph 81).
-        pixel_weight: Share of the distance between restored and second images in the score map.
-        feature_weight: Share of the distance between their features. Blocks of pixels have none:
-            they are the image.
+        feature_weight: Share of the distance between the features of restored and second images
+            (paragraph 97) in the score map.
+        pixel_weight: Share of the distance between the images themselves. Blocks of pixels are
+            images: for them it is 1 and `feature_weight` has no meaning.
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
@@ -43,6 +50,7 @@ class RestorationConfig:
     """
 
     channels: int = 3
+    align: str = 'auto'
     scales: tuple[float, ...] = (1.0, 0.5, 0.25)
     backbone: str = PIXELS
     levels: tuple[str, ...] = ()
@@ -50,11 +58,13 @@ class RestorationConfig:
     components: int = 0
     blocks: int = 2
     hidden: int = 64
-    second_image: str = 'nearest'
-    tolerance: float = 2.0
+    second_images: tuple[str, ...] = ('stored', 'nearest')
+    second_weights: tuple[float, ...] = (1.0, 0.5)
+    stored: int = 300
+    tolerance: float = 1.0
     metric: str = 'euclidean'
-    pixel_weight: float = 1.0
     feature_weight: float = 1.0
+    pixel_weight: float = 0.0
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
@@ -81,20 +91,42 @@ class RestorationConfig:
             self.components,
             'even and not negative',
         )
-        for name in ('blocks', 'hidden', 'flow_steps', 'decoder_steps', 'batch', 'copies'):
+        for name in (
+            'blocks',
+            'hidden',
+            'flow_steps',
+            'decoder_steps',
+            'batch',
+            'copies',
+            'stored',
+        ):
             _require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
             _require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
-        has_features = self.backbone != PIXELS and self.feature_weight > 0
         _require(
-            self.pixel_weight > 0 or has_features,
-            'pixel_weight',
-            self.pixel_weight,
-            'greater than 0 where feature_weight does not count',
+            len(self.second_images) > 0
+            and set(self.second_images) <= set(SECOND_IMAGES)
+            and len(set(self.second_images)) == len(self.second_images),
+            'second_images',
+            list(self.second_images),
+            f'some of {", ".join(SECOND_IMAGES)}, each once',
+        )
+        _require(
+            len(self.second_weights) == len(self.second_images)
+            and all(weight > 0 for weight in self.second_weights),
+            'second_weights',
+            list(self.second_weights),
+            f'a number greater than 0 for each of {", ".join(self.second_images)}',
+        )
+        _require(
+            self.feature_weight > 0 or self.pixel_weight > 0 or self.backbone == PIXELS,
+            'feature_weight',
+            self.feature_weight,
+            'greater than 0 where pixel_weight does not count',
         )
         for name in ('learning_rate', 'decoder_learning_rate'):
             _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
-        for name, choices in (('second_image', SECOND_IMAGES), ('metric', METRICS)):
+        for name, choices in (('align', ALIGNMENTS), ('metric', METRICS)):
             _require(
                 getattr(self, name) in choices,
                 name,

@@ -20,7 +20,9 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CrossScaleFlow
 from flow_anomaly_ros.layers.decoder import Decoder
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
+from flow_anomaly_ros.layers.registration import Registration
 from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.stored import StoredPoints
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -35,18 +37,15 @@ class Restoration:
     """The images a score map is made from, one of each list per scale.
 
     Attributes:
-        scaled: The N scaled images, BxCxHixWi in [0, 1].
+        scaled: The N scaled images, BxCxHixWi in [0, 1], of registered parts.
         restored: Images restored from the predicted distributions, same sizes.
-        second: Images restored from the target distribution, same sizes.
-        restored_features: Whitened features behind `restored`, BxKxhixwi.
-        second_features: Whitened features behind `second`.
+        second: Images restored from the target distribution, same sizes, by the name of what they
+            were restored from.
     """
 
     scaled: list[Tensor]
     restored: list[Tensor]
-    second: list[Tensor]
-    restored_features: list[Tensor]
-    second_features: list[Tensor]
+    second: dict[str, list[Tensor]]
 
 
 class RestorationDetector(Detector):
@@ -66,6 +65,7 @@ class RestorationDetector(Detector):
 
     def __init__(self, config: RestorationConfig) -> None:
         super().__init__(config)
+        self.registration = Registration()
         if config.backbone == PIXELS:
             self.features: PixelBlocks | Backbone = PixelBlocks(config.channels, config.stride)
             components = config.components or self.features.channels
@@ -88,6 +88,10 @@ class RestorationDetector(Detector):
         self.targets = cast(
             Sequence[TargetDistribution],
             nn.ModuleList(TargetDistribution(components) for _ in range(scales)),
+        )
+        self.stored = cast(
+            Sequence[StoredPoints],
+            nn.ModuleList(StoredPoints(components) for _ in range(scales)),
         )
 
     @property
@@ -116,20 +120,34 @@ class RestorationDetector(Detector):
             for whitening, x in zip(self.whitenings, scaled, strict=True)
         ]
 
-    def second_latents(self, latents: list[Tensor]) -> list[Tensor]:
-        """Points of the target distribution that the second images are restored from.
+    def second_features(self, features: list[Tensor], latents: list[Tensor]) -> list[list[Tensor]]:
+        """Features of the second images: of each of `second_images`, one per scale.
 
-        With `nearest`, what good parts could look like is left alone and what they could not is
-        replaced; with `mean` every image gets the same second image.
+        What good parts could look like is left as it is, and what they could not is replaced;
+        with `mean` every image gets the same second image.
         """
-        if self.config.second_image == 'mean':
-            return [
-                target.mean.expand_as(z) for target, z in zip(self.targets, latents, strict=True)
-            ]
-        return [
-            target.nearest(z, self.config.tolerance)
-            for target, z in zip(self.targets, latents, strict=True)
-        ]
+        second = []
+        for kind in self.config.second_images:
+            if kind == 'stored':
+                second.append(
+                    [
+                        stored(x * whitening.unit) / whitening.unit
+                        for stored, whitening, x in zip(
+                            self.stored, self.whitenings, features, strict=True
+                        )
+                    ]
+                )
+            elif kind == 'nearest':
+                tolerance = self.config.tolerance
+                likely = [
+                    target.nearest(z, tolerance)
+                    for target, z in zip(self.targets, latents, strict=True)
+                ]
+                second.append(self.flow.inverse(likely))
+            else:
+                means = [t.mean.expand_as(z) for t, z in zip(self.targets, latents, strict=True)]
+                second.append(self.flow.inverse(means))
+        return second
 
     def decode(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
         """Whitened features to images of the given sizes: paragraph 97."""
@@ -149,50 +167,75 @@ class RestorationDetector(Detector):
         Args:
             images: BxCxHxW float32 in [0, 1].
         """
-        scaled = self.scale_images(images)
+        scaled = self.scale_images(self.registration(images)[0])
         sizes = [size_of(x) for x in scaled]
-        latents, _ = self.flow(self.extract(scaled))
-        restored_features = self.flow.inverse(latents)
-        second_features = self.flow.inverse(self.second_latents(latents))
+        restored, second = self._compared(scaled)
         return Restoration(
             scaled=scaled,
-            restored=self.decode(restored_features, sizes),
-            second=self.decode(second_features, sizes),
-            restored_features=restored_features,
-            second_features=second_features,
+            restored=self.decode(restored, sizes),
+            second={
+                kind: self.decode(features, sizes)
+                for kind, features in zip(self.config.second_images, second, strict=True)
+            },
         )
 
+    def _compared(self, scaled: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Features behind the restored images, and behind each kind of second images.
+
+        Restored features are those that were extracted: the second flow model undoes the first.
+        """
+        features = self.extract(scaled)
+        latents, _ = self.flow(features)
+        return features, self.second_features(features, latents)
+
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distance per position of two BxCxHxW maps, as BxHxW, per channel (paragraph 81)."""
+        """Distance per position of two BxCxHxW maps, as Bx1xHxW, per channel (paragraph 81)."""
         difference = first - second
         if self.config.metric == 'manhattan':
-            return difference.abs().mean(1)
-        return difference.square().mean(1).sqrt()
+            return difference.abs().mean(1, keepdim=True)
+        return difference.square().mean(1, keepdim=True).sqrt()
 
-    def _summed_distance(
-        self, first: list[Tensor], second: list[Tensor], size: tuple[int, int]
-    ) -> Tensor:
-        """Distances of all scales, brought to one size and added (paragraphs 75-78), Bx1xHxW."""
+    def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Distances of all scales, brought to one size and added (paragraphs 75-78), Bx1xHxW.
+
+        A scale counts as much as it has positions: what a coarse one says of a place is spread
+        over all that it sees at once.
+        """
+        shares = [(scale / self.config.scales[0]) ** 2 for scale in self.config.scales]
         return torch.stack(
-            [resize(self.distance(x, y)[:, None], size) for x, y in zip(first, second, strict=True)]
+            [share * resize(x, size) for share, x in zip(shares, distances, strict=True)]
         ).sum(0)
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
+        config = self.config
         size = size_of(images)
-        restoration = self.restore(images)
-        score_map = self.config.pixel_weight * self._summed_distance(
-            restoration.restored, restoration.second, size
-        )
-        if self.needs_decoder:
-            score_map = score_map + self.config.feature_weight * self._summed_distance(
-                restoration.restored_features, restoration.second_features, size
-            )
-        if self.config.smoothing > 0:
+        registered, poses = self.registration(images)
+        scaled = self.scale_images(registered)
+        restored, seconds = self._compared(scaled)
+        distances = [torch.zeros_like(x[:, :1]) for x in scaled]
+        pixel_weight = config.pixel_weight if self.needs_decoder else 1.0
+        if pixel_weight > 0:
+            sizes = [size_of(x) for x in scaled]
+            restored_images = self.decode(restored, sizes)
+            for weight, second in zip(config.second_weights, seconds, strict=True):
+                for total, x, y in zip(
+                    distances, restored_images, self.decode(second, sizes), strict=True
+                ):
+                    total += pixel_weight * weight * self.distance(x, y)
+        if self.needs_decoder and config.feature_weight > 0:
+            for weight, second in zip(config.second_weights, seconds, strict=True):
+                for total, x, y, whitening in zip(
+                    distances, restored, second, self.whitenings, strict=True
+                ):
+                    distance = self.distance(x * whitening.unit, y * whitening.unit)
+                    total += config.feature_weight * weight * resize(distance, size_of(total))
+        score_map = self._summed(distances, size)
+        if config.smoothing > 0:
             # Reflection needs more pixels than it mirrors.
-            reach = min(math.ceil(3 * self.config.smoothing), min(size) - 1)
-            score_map = gaussian_blur(score_map, [2 * reach + 1] * 2, [self.config.smoothing] * 2)
-        score_map = score_map[:, 0]
+            reach = min(math.ceil(3 * config.smoothing), min(size) - 1)
+            score_map = gaussian_blur(score_map, [2 * reach + 1] * 2, [config.smoothing] * 2)
+        score_map = self.registration.undo(score_map, poses)[:, 0]
         return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
 
     def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:

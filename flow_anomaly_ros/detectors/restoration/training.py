@@ -32,6 +32,10 @@ def fit(
     report = FitReport()
     detector.train()
 
+    if config.align != 'never':
+        progress('registration', 1, 1, None)
+        detector.registration.fit(images, force=config.align == 'always')
+        images = torch.cat([detector.registration(x)[0] for x in images.split(config.batch)])
     samples = _shifted_copies(images, config.copies, config.max_shift, generator)
     features = _extract(detector, samples, progress)
 
@@ -121,3 +125,7 @@ def _fit_targets(detector: 'RestorationDetector', features: list[Tensor]) -> Non
     latents = zip(*(detector.flow(list(batch))[0] for batch in batches), strict=True)
     for target, parts in zip(detector.targets, latents, strict=True):
         target.fit(torch.cat(parts))
+    for stored, whitening, scale in zip(
+        detector.stored, detector.whitenings, features, strict=True
+    ):
+        stored.fit(scale[: detector.config.stored] * whitening.unit)
