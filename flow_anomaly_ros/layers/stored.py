@@ -23,20 +23,20 @@ class StoredPoints(nn.Module):
     def __init__(self, channels: int, window: int = 1) -> None:
         super().__init__()
         self.window = window
-        # Half precision halves the model file; the search works on the float32 copies below.
-        self.register_buffer('stored', torch.zeros(1, 1, 1, channels, dtype=torch.float16))
+        # Rows, columns, channels, images. Half precision halves the model file; the search works on the float32 copies below.
+        self.register_buffer('stored', torch.zeros(1, 1, channels, 1, dtype=torch.float16))
         self._prepare()
 
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
         """Store NxKxhxw features."""
-        self.stored = features.permute(2, 3, 0, 1).to(torch.float16).contiguous()
+        self.stored = features.permute(2, 3, 1, 0).to(torch.float16).contiguous()
         self._prepare()
 
     def _prepare(self) -> None:
         points = self.stored.float()
         self.register_buffer('points', points, persistent=False)
-        half_norms = 0.5 * points.square().sum(-1)
+        half_norms = 0.5 * points.square().sum(2)
         self.register_buffer('half_norms', half_norms, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -49,11 +49,11 @@ class StoredPoints(nn.Module):
             features.reshape(1, batch * channels, height, width), 2 * window + 1, padding=window
         )
         offsets = (2 * window + 1) ** 2
-        around = around.view(batch, channels, offsets, height * width).permute(3, 1, 0, 2)
-        around = around.reshape(height * width, channels, batch * offsets)
-        points = self.points.flatten(0, 1)
-        likeness = torch.baddbmm(-self.half_norms.flatten(0, 1)[..., None], points, around)
-        best, index = likeness.max(1)
+        around = around.view(batch, channels, offsets, height * width).permute(3, 0, 2, 1)
+        around = around.reshape(height * width, batch * offsets, channels).contiguous()
+        likeness = torch.bmm(around, self.points.flatten(0, 1))
+        likeness -= self.half_norms.flatten(0, 1)[:, None]
+        best, index = likeness.max(2)
         best = self._by_feature(best, batch, (height, width), float('-inf'))
         index = self._by_feature(index, batch, (height, width), 0)
         offset = best.argmax(2)
@@ -62,7 +62,7 @@ class StoredPoints(nn.Module):
         down, right = offset // (2 * window + 1) - window, offset % (2 * window + 1) - window
         rows = torch.arange(height, device=features.device)[:, None] - down.view(-1, height, width)
         columns = torch.arange(width, device=features.device) - right.view(-1, height, width)
-        nearest = self.points[rows, columns, index.view(-1, height, width)]
+        nearest = self.points[rows, columns, :, index.view(-1, height, width)]
         return nearest.permute(0, 3, 1, 2)
 
     def _by_feature(
@@ -84,7 +84,7 @@ class StoredPoints(nn.Module):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         # How many points there are, and where, is known from the images of the training alone.
         saved = state.get(prefix + 'stored')
-        if saved is not None and saved.dim() == 4 and saved.shape[-1] == self.stored.shape[-1]:
+        if saved is not None and saved.dim() == 4 and saved.shape[2] == self.stored.shape[2]:
             self.stored = torch.empty_like(saved, device=self.stored.device)
         super()._load_from_state_dict(state, prefix, *args)
         self._prepare()
