@@ -227,6 +227,12 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='also write a mask and a picture per image there (NAME.mask.png, NAME.strip.png)',
     )
+    parser.add_argument(
+        '--explain',
+        action='store_true',
+        help='also write what the detector compared, such as restored images, there '
+        '(NAME.explanation.png)',
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results there')
     _device_arguments(parser)
 

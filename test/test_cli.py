@@ -179,6 +179,23 @@ def test_predict(parts, model_file, tmp_path, outcome):
     assert [len(entry['regions']) for entry in entries] == [int(x.split()[3]) for x in lines]
 
 
+def test_predict_explains(parts, model_file, tmp_path, outcome):
+    image = parts / 'test/stain/000.png'
+    status, _, err = outcome('predict', model_file, image, '--output', tmp_path, '--explain')
+    assert (status, err) == (0, [])
+    assert Path('000.explanation.png') in listed(tmp_path)
+    strip, explained = (read_image(tmp_path / f'000.{x}.png') for x in ('strip', 'explanation'))
+    # The inspection, and under it a row for every scale.
+    assert np.array_equal(explained[: len(strip), : strip.shape[1]], strip)
+    assert len(explained) >= 3 * len(strip)
+    assert explained[2 * len(strip) :].std() > 10
+
+
+def test_predict_explains_into_a_folder_only(refused, model_file, parts):
+    image = parts / 'test/stain/000.png'
+    assert '--output DIR' in refused('predict', model_file, image, '--explain')
+
+
 def test_predict_goes_on_after_an_unreadable_image(parts, model_file, tmp_path, outcome):
     broken, missing = tmp_path / 'broken.png', tmp_path / 'missing.png'
     broken.write_text('no image')

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One inspection as one picture, under a name of its own."""
 
-from flow_anomaly_ros.runtime.engine import Inspection
+from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
@@ -21,11 +21,39 @@ def inspection_strip(
         inspection: Its inspection.
         thresholds: The limits it was judged by; they fix the colours of the score map.
     """
+    return contact_strip(_judged(image, inspection, thresholds))
+
+
+def explanation(engine: Engine, image: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
+    """Show why pixels of an image are called abnormal: what the detector compared, row by row.
+
+    Args:
+        engine: The engine.
+        image: HxW grey or HxWx3 RGB, uint8 or uint16.
+        truth: HxW bool mask of the defective pixels, where it is known.
+
+    Returns:
+        RGB uint8: the inspection, then the detector's own pictures, such as restored images.
+    """
+    inspection = engine.inspect([image])[0]
+    rows = [_judged(image, inspection, engine.thresholds), *engine.explain(image)]
+    if truth is not None:
+        rows[0]['truth'] = 255 * truth.astype(np.uint8)
+    strips = [contact_strip(row) for row in rows]
+    width = max(strip.shape[1] for strip in strips)
+    return np.vstack(
+        [np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in strips]
+    )
+
+
+def _judged(
+    image: np.ndarray, inspection: Inspection, thresholds: Thresholds
+) -> dict[str, np.ndarray]:
     overlay = draw_overlay(
         image, inspection.mask, inspection.regions, inspection.verdict, inspection.image_score
     )
     heat = heat_map(inspection.score_map, 0, HEAT_RANGE * thresholds.region)
-    return contact_strip(image, heat, inspection.mask, overlay)
+    return {'image': image, 'score map': heat, 'mask': inspection.mask, 'overlay': overlay}
 
 
 def free_name(name: str, taken: set[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import sys
 
 from flow_anomaly_ros.commands.output import make_folder, require_writable, write_json
-from flow_anomaly_ros.commands.pictures import free_name, inspection_strip
+from flow_anomaly_ros.commands.pictures import explanation, free_name, inspection_strip
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
@@ -27,6 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: Bad model or output, or no images at all.
     """
     paths = list(image_paths(arguments.images))
+    if arguments.explain and not arguments.output:
+        msg = '--explain writes pictures: say where with --output DIR'
+        raise ValueError(msg)
     if arguments.json:
         require_writable(arguments.json)
     limit_threads(arguments.threads)
@@ -51,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             strip = inspection_strip(image, inspection, engine.thresholds)
             write_image(arguments.output / f'{name}.mask.png', inspection.mask)
             write_image(arguments.output / f'{name}.strip.png', strip)
+            if arguments.explain:
+                picture = explanation(engine, image)
+                write_image(arguments.output / f'{name}.explanation.png', picture)
     if arguments.json:
         values = {'model': str(arguments.model), 'images': inspected, 'unreadable': unreadable}
         write_json(arguments.json, values)

@@ -79,6 +79,17 @@ class Detector(nn.Module, ABC):
             images: BxCxHxW float32 in [0, 1], C as in the configuration, H and W as in training.
         """
 
+    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Pictures of what was compared; methods without any return none.
+
+        Args:
+            images: As of `forward`.
+
+        Returns:
+            Rows of captions and pictures, each BxCxhxw in [0, 1], of any size.
+        """
+        return []
+
     @abstractmethod
     def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
         """Learn what good parts look like.

@@ -23,7 +23,8 @@ class StoredPoints(nn.Module):
     def __init__(self, channels: int, window: int = 1) -> None:
         super().__init__()
         self.window = window
-        # Rows, columns, channels, images. Half precision halves the model file; the search works on the float32 copies below.
+        # Rows, columns, channels, images. Half precision halves the model file; the search works on
+        # the float32 copies below.
         self.register_buffer('stored', torch.zeros(1, 1, channels, 1, dtype=torch.float16))
         self._prepare()
 

@@ -262,7 +262,8 @@ class ListenerNode(Node):
             overlay = draw_overlay(image, mask, boxes, str(row.verdict), row.score)
             heat = heat_map(to_float_map(messages['score_map']), 0.0, high)
             name = free_name(f'{sample.label}_{sample.path.stem}', names)
-            write_image(output / f'{name}.png', contact_strip(image, heat, mask, overlay))
+            pictures = {'image': image, 'score map': heat, 'mask': mask, 'overlay': overlay}
+            write_image(output / f'{name}.png', contact_strip(pictures))
 
 
 def to_float_map(message: Image) -> np.ndarray:

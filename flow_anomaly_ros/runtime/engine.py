@@ -111,6 +111,16 @@ class Engine:
             for image, score_map, score in zip(images, score_maps, image_scores, strict=True)
         ]
 
+    @torch.inference_mode()
+    def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Pictures of what the detector compared, rows of captions and RGB or grey uint8 arrays.
+
+        Raises:
+            ValueError: An array that is no image.
+        """
+        rows = self.detector.explain(self._preprocess(image))
+        return [{caption: _to_picture(x[0]) for caption, x in row.items()} for row in rows]
+
     def _preprocess(self, image: np.ndarray) -> Tensor:
         channels = self.detector.config.channels
         return to_tensor(image, channels, self.manifest.input_size, self.device)
@@ -125,6 +135,12 @@ class Engine:
             score_map = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_LINEAR)
         timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
         return Inspection(score_map, mask, regions, score, verdict, timings)
+
+
+def _to_picture(image: Tensor) -> np.ndarray:
+    """CxHxW in [0, 1] to HxW or HxWx3 uint8."""
+    array = (255 * image.clamp(0, 1)).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
 def to_tensor(

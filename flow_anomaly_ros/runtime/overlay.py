@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of inspections for people: a coloured score map, marked defects, all side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import cv2
@@ -116,37 +116,24 @@ def heat_map(score_map: np.ndarray, low: float, high: float) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
-def contact_strip(
-    image: np.ndarray,
-    heat: np.ndarray,
-    mask: np.ndarray,
-    overlay: np.ndarray,
-    height: int = STRIP_HEIGHT,
-) -> np.ndarray:
-    """Put the pictures of one inspection side by side, each under its caption.
+def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT) -> np.ndarray:
+    """Put pictures of one part side by side, each under its caption.
 
     Args:
-        image: HxW grey or HxWx3 RGB, uint8 or uint16.
-        heat: HxWx3 RGB uint8, as `heat_map` makes it.
-        mask: HxW uint8, 0 or 255.
-        overlay: HxWx3 RGB uint8, as `draw_overlay` makes it.
+        pictures: Captions and pictures, HxW grey or HxWx3 RGB, uint8 or uint16; all are brought to
+            the shape of the first.
         height: Rows of each picture in the strip; fewer where that makes it wider than twice this.
 
     Returns:
         RGB uint8, a caption's height taller than the pictures in it.
     """
     letter = max(SMALLEST_LETTER, round(height * LETTER_SHARE))
-    rows, columns = image.shape[:2]
+    rows, columns = next(iter(pictures.values())).shape[:2]
     scale = min(height / rows, 2 * height / columns)
     size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     panels = []
-    for caption, picture in (
-        ('image', image),
-        ('score map', heat),
-        ('mask', mask),
-        ('overlay', overlay),
-    ):
+    for caption, picture in pictures.items():
+        method = cv2.INTER_AREA if size[1] < len(picture) else cv2.INTER_NEAREST
         panel = _to_rgb(cv2.resize(picture, size, interpolation=method))
         title = np.full((2 * letter, size[0], 3), 255, np.uint8)
         _write(title, caption, 0, 0, letter, BLACK)

@@ -105,7 +105,7 @@ def test_small_images(size):
     mask = np.full(size, 255, np.uint8)
     overlay = draw_overlay(part(size), mask, [box(0, 0, 1, 1)], 'defect', 123.4)
     assert overlay.shape == (*size, 3)
-    assert contact_strip(part(size), overlay, mask, overlay).ndim == 3
+    assert contact_strip({'image': part(size), 'mask': mask, 'overlay': overlay}).ndim == 3
 
 
 def test_bad_arguments():
@@ -139,7 +139,8 @@ def test_strip_shows_all_four():
     image, mask = part(size), spot(size, slice(0, 120), slice(0, 320))
     heat = np.full((*size, 3), (10, 20, 30), np.uint8)
     overlay = np.full((*size, 3), (40, 50, 60), np.uint8)
-    strip = contact_strip(image, heat, mask, overlay, height=480)
+    pictures = {'image': image, 'score map': heat, 'mask': mask, 'overlay': overlay}
+    strip = contact_strip(pictures, height=480)
     rows, columns = strip.shape[:2]
     assert strip.dtype == np.uint8
     assert 480 < rows < 560

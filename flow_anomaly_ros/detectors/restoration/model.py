@@ -238,6 +238,20 @@ class RestorationDetector(Detector):
         score_map = self.registration.undo(score_map, poses)[:, 0]
         return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
 
+    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """A row per scale: the scaled image, the restored one and the second images."""
+        restoration = self.restore(images)
+        return [
+            {
+                f'scale {scale:g}': scaled,
+                'restored': restored,
+                **{f'second: {kind}': second[index] for kind, second in restoration.second.items()},
+            }
+            for index, (scale, scaled, restored) in enumerate(
+                zip(self.config.scales, restoration.scaled, restoration.restored, strict=True)
+            )
+        ]
+
     def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.restoration.training import fit

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy of our detectors beside anomalib's, on the same images, size and backbone weights.
+
+Every cell (method, set, number of good images, seed) is one file in the output folder; a cell that
+is there is not run again, so that an interrupted benchmark goes on where it was. See README.md.
+"""
+
+import argparse
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+
+import cv2
+from flow_anomaly_ros.commands.pictures import explanation
+from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
+from flow_anomaly_ros.data.images import read_image, write_image
+from flow_anomaly_ros.runtime.engine import Engine, to_tensor
+from flow_anomaly_ros.runtime.evaluation import evaluate
+from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.scoring.metrics import aupro, auroc
+import numpy as np
+from table import table
+import torch
+
+PEERS = ('patchcore', 'padim', 'fastflow')
+SIZE = 256
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and evaluation."""
+
+    method: str
+    data: Path
+    images: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name of the result."""
+        return f'{self.data.name}-{self.images}-{self.method}-{self.seed}.json'
+
+    @property
+    def max_images(self) -> int | None:
+        """How many good images are used; None for all."""
+        return None if self.images == 'all' else int(self.images)
+
+
+def main() -> int:
+    """Run what is missing, then write the table."""
+    arguments = _parse()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(arguments.threads)
+    cells = [
+        Cell(method, data, images, seed)
+        for seed in arguments.seeds
+        for images in arguments.images
+        for data in arguments.data
+        for method in arguments.methods
+        if method not in PEERS or arguments.peers_python
+    ]
+    for cell in cells:
+        path = arguments.output / cell.name
+        if path.exists():
+            continue
+        result = _run_peer(cell, arguments) if cell.method in PEERS else _run(cell, arguments)
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=1))
+        print(cell.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
+    text = table(arguments.output)
+    (arguments.output / 'table.md').write_text(text)
+    print(text)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--data', type=Path, action='append', required=True)
+    parser.add_argument('--weights', type=Path, required=True, help='of mobilenet_v2')
+    parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
+    parser.add_argument('--images', action='append', help='10 or all; both by default')
+    parser.add_argument('--methods', nargs='+', default=['restoration', *PEERS])
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--output', type=Path, default=Path('benchmarks/output'))
+    arguments = parser.parse_args()
+    arguments.images = arguments.images or ['10', 'all']
+    return arguments
+
+
+def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
+    """Train and evaluate one of our methods as a user does."""
+    folder = read_folder(cell.data)
+    images = load_good_images(folder, cell.max_images, cell.seed).images
+    training = train(
+        cell.method,
+        images,
+        {'backbone': 'mobilenet_v2'},
+        arguments.weights,
+        cell.seed,
+        shorter_side=SIZE,
+        device='cpu',
+    )
+    engine = Engine(training.detector, training.manifest, 'cpu')
+    figures = evaluate(engine, folder.test).figures()
+    if cell.seed == arguments.seeds[0]:
+        _write_pictures(cell, folder, engine, arguments.output)
+    return {
+        'image_auroc': figures['image_auroc'],
+        'pixel_auroc': figures['pixel_auroc'],
+        'aupro': figures['aupro'],
+        'false_positive_rate': figures['false_positive_rate'],
+        'right': figures['verdicts_right'],
+        'tested': figures['images'],
+        'seconds': training.manifest.training['seconds'],
+        'milliseconds': figures['latency_ms_p50'],
+        'note': '',
+    }
+
+
+def _write_pictures(cell: Cell, folder: ImageFolder, engine: Engine, output: Path) -> None:
+    """Explain the first image of every kind of defect."""
+    for label in sorted({sample.label for sample in folder.test}):
+        sample = next(s for s in folder.test if s.label == label)
+        image = read_image(sample.path)
+        truth = load_mask(sample, image.shape[:2])
+        name = f'{cell.data.name}-{cell.images}-{cell.method}-{label}.png'
+        write_image(output / name, explanation(engine, image, truth))
+
+
+def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
+    """Hand the very images to anomalib and compute the figures from what it returns."""
+    folder = read_folder(cell.data)
+    good = load_good_images(folder, cell.max_images, cell.seed).images
+    test = [read_image(sample.path) for sample in folder.test]
+    masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
+    minutes = 3 if len(good) <= FEW else 20
+    with tempfile.TemporaryDirectory() as scratch:
+        given, result = Path(scratch, 'images.npz'), Path(scratch, 'result.npz')
+        np.savez(given, train=_resized(good), test=_resized(test))
+        command = [
+            *(arguments.peers_python, str(Path(__file__).with_name('peers.py'))),
+            *(cell.method, str(given), str(result)),
+            *('--weights', str(arguments.weights), '--minutes', str(minutes)),
+            *('--seed', str(cell.seed), '--threads', str(arguments.threads)),
+        ]
+        subprocess.run(command, check=True)
+        with np.load(result) as data:
+            maps, scores = data['score_maps'].astype(np.float32), data['image_scores']
+            seconds, milliseconds = float(data['seconds']), float(data['milliseconds'])
+            note = str(data['note'])
+    labels = np.array([sample.is_defect for sample in folder.test])
+    marked = [i for i, mask in enumerate(masks) if mask is not None]
+    chosen, truth = [maps[i] for i in marked], [masks[i] for i in marked]
+    return {
+        'image_auroc': auroc(scores, labels),
+        'pixel_auroc': auroc(np.stack(chosen), np.stack(truth)),
+        'aupro': aupro(chosen, truth),
+        'seconds': round(seconds, 1),
+        'milliseconds': milliseconds,
+        'note': note,
+    }
+
+
+def _resized(images: list[np.ndarray] | tuple[np.ndarray, ...]) -> np.ndarray:
+    """Images as our own detectors see them, Nx3xSIZExSIZE float16 in [0, 1]."""
+    device = torch.device('cpu')
+    return np.concatenate(
+        [to_tensor(image, 3, (SIZE, SIZE), device).numpy().astype(np.float16) for image in images]
+    )
+
+
+if __name__ == '__main__':
+    cv2.setNumThreads(1)
+    sys.exit(main())

@@ -1,0 +1,60 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The results of `accuracy.py` as Markdown."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+FIGURES = {'image_auroc': 'image AUROC', 'pixel_auroc': 'pixel AUROC', 'aupro': 'AUPRO'}
+
+
+def table(folder: Path) -> str:
+    """Summarise all cells in a folder, one table per number of good images."""
+    results: dict[tuple[str, str, str], list[dict]] = defaultdict(list)
+    for path in sorted(folder.glob('*.json')):
+        data, images, method, _ = path.stem.rsplit('-', 3)
+        results[images, data, method].append(json.loads(path.read_text()))
+    return '\n\n'.join(
+        _one({(d, m): r for (i, d, m), r in results.items() if i == images}, images)
+        for images in sorted({images for images, *_ in results})
+    )
+
+
+def _one(results: dict[tuple[str, str], list[dict]], images: str) -> str:
+    sets = sorted({data for data, _ in results})
+    methods = sorted({method for _, method in results}, key=lambda m: (m != 'restoration', m))
+    head = ['good images: ' + images, 'set', *FIGURES.values(), 'good rejected', 'right', 's', 'ms']
+    lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+    for method in methods:
+        rows = [(data, results[data, method]) for data in sets if (data, method) in results]
+        for data, cells in rows:
+            lines.append(_row([method, data], cells))
+        if len(rows) == len(sets):
+            seeds = min(len(cells) for _, cells in rows)
+            means = [
+                {key: mean(cells[i][key] for _, cells in rows) for key in FIGURES}
+                for i in range(seeds)
+            ]
+            lines.append(_row([f'**{method}**', '**mean**'], means))
+    return '\n'.join(lines)
+
+
+def _row(names: Sequence[str], cells: list[dict]) -> str:
+    texts = [*names, *(_spread([100 * cell[key] for cell in cells]) for key in FIGURES)]
+    if 'false_positive_rate' in cells[0]:
+        texts.append(_spread([100 * cell['false_positive_rate'] for cell in cells]) + ' %')
+        texts.append(f'{mean(cell["right"] for cell in cells):.0f} of {cells[0]["tested"]}')
+    else:
+        texts += ['', '']
+    for key in ('seconds', 'milliseconds'):
+        texts.append(f'{mean(cell[key] for cell in cells):.0f}' if key in cells[0] else '')
+    return '| ' + ' | '.join(texts) + ' |'
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return f'{mean(values):.1f} ± {stdev(values):.1f}'
