@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.fusion import Fusion, neighbours
 import torch
 from torch import nn, Tensor
 
@@ -14,20 +14,23 @@ CLAMP = 1.5
 
 
 class FusionNetworks(nn.Module):
-    """One convolutional network per scale, each fed the sum of its own and its neighbours' maps.
+    """One convolutional network per scale, each fed the sum of its own and other scales' maps.
 
-    This is the "fusion layer and convolutional layer" of US 2025/0265693 A1, paragraph 103;
-    the sum over resized neighbours is that of paragraphs 88-89.
+    This is the "fusion layer and convolutional layer" of US 2025/0265693 A1, paragraph 103.
 
     Args:
         scales: Number of scales, sorted from the largest map to the smallest.
         inputs: Channels of every map.
         hidden: Channels between the two convolutions.
         outputs: Channels of every output.
+        fusion: Which scales are fused; None: neighbours.
     """
 
-    def __init__(self, scales: int, inputs: int, hidden: int, outputs: int) -> None:
+    def __init__(
+        self, scales: int, inputs: int, hidden: int, outputs: int, fusion: Fusion | None = None
+    ) -> None:
         super().__init__()
+        self.fusion = fusion or Fusion(neighbours(scales))
         self.networks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(inputs, hidden, 3, padding=1, padding_mode='replicate'),
@@ -44,15 +47,8 @@ class FusionNetworks(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
-        return [network(self._fuse(maps, index)) for index, network in enumerate(self.networks)]
-
-    @staticmethod
-    def _fuse(maps: list[Tensor], index: int) -> Tensor:
-        fused = maps[index]
-        for neighbour in (index - 1, index + 1):
-            if 0 <= neighbour < len(maps):
-                fused = fused + resize(maps[neighbour], size_of(fused))
-        return fused
+        fused = self.fusion(maps)
+        return [network(x) for network, x in zip(self.networks, fused, strict=True)]
 
 
 class CrossScaleCoupling(nn.Module):
@@ -70,6 +66,7 @@ class CrossScaleCoupling(nn.Module):
         scales: Number of scales.
         channels: Channels of every map; even.
         hidden: Hidden channels of the coupling networks.
+        fusion: Which scales are fused; None: neighbours.
 
     Raises:
         ValueError: If the number of channels is odd.
@@ -78,14 +75,16 @@ class CrossScaleCoupling(nn.Module):
     permutation: Tensor
     inverse_permutation: Tensor
 
-    def __init__(self, scales: int, channels: int, hidden: int) -> None:
+    def __init__(
+        self, scales: int, channels: int, hidden: int, fusion: Fusion | None = None
+    ) -> None:
         super().__init__()
         if channels % 2:
             msg = f'a coupling block splits channels into two halves: {channels} is odd'
             raise ValueError(msg)
         half = channels // 2
-        self.first = FusionNetworks(scales, half, hidden, 2 * half)
-        self.second = FusionNetworks(scales, half, hidden, 2 * half)
+        self.first = FusionNetworks(scales, half, hidden, 2 * half, fusion)
+        self.second = FusionNetworks(scales, half, hidden, 2 * half, fusion)
         permutation = torch.randperm(channels)
         self.register_buffer('permutation', permutation)
         self.register_buffer('inverse_permutation', torch.argsort(permutation))
@@ -137,14 +136,19 @@ class CrossScaleFlow(nn.Module):
         channels: Channels of every map; even.
         hidden: Hidden channels of the coupling networks.
         blocks: Number of coupling blocks.
+        fusion: Which scales are fused; None: neighbours.
     """
 
-    def __init__(self, scales: int, channels: int, hidden: int, blocks: int) -> None:
+    def __init__(
+        self, scales: int, channels: int, hidden: int, blocks: int, fusion: Fusion | None = None
+    ) -> None:
         super().__init__()
         # A ModuleList does not tell type checkers what it holds.
         self.blocks = cast(
             Sequence[CrossScaleCoupling],
-            nn.ModuleList(CrossScaleCoupling(scales, channels, hidden) for _ in range(blocks)),
+            nn.ModuleList(
+                CrossScaleCoupling(scales, channels, hidden, fusion) for _ in range(blocks)
+            ),
         )
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -160,3 +164,9 @@ class CrossScaleFlow(nn.Module):
         for block in reversed(self.blocks):
             maps = block.inverse(maps)
         return maps
+
+    def take_permutations(self, other: 'CrossScaleFlow') -> None:
+        """Order channels as another flow does, so that each can learn to undo the other."""
+        for own, block in zip(self.blocks, other.blocks, strict=True):
+            own.permutation.copy_(block.permutation)
+            own.inverse_permutation.copy_(block.inverse_permutation)

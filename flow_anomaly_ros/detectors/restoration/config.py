@@ -4,9 +4,15 @@
 
 from dataclasses import dataclass
 
+from flow_anomaly_ros.layers.fusion import DOWNSAMPLINGS, UPSAMPLINGS
+from flow_anomaly_ros.layers.prior import PRIORS
+
 PIXELS = 'pixels'
 ALIGNMENTS = ('auto', 'always', 'never')
 SECOND_IMAGES = ('stored', 'nearest', 'mean')
+FUSIONS = ('images', 'features', 'coupling')
+CONSTRAINTS = ('likelihood', 'similarity')
+REVERSES = ('inverse', 'trained')
 METRICS = ('euclidean', 'manhattan')
 
 
@@ -25,6 +31,22 @@ class RestorationConfig:
         stride: Stride of the features in px.
         components: Principal components of the features that the flow sees; even. 0: all of them
             for pixels, 64 for a backbone.
+        fusion: Where scales are fused, any of: `images`, before the features are extracted (claim
+            7); `features`, before the flow (paragraphs 88-91); `coupling`, inside the flow's
+            coupling networks (96, 103).
+        fused_scales: Scaling factors of the images that all others are fused with; empty: the
+            images of the next larger and the next smaller size (89).
+        upsampling: How smaller maps grow where they are fused: bilinear, bicubic or nearest (91).
+        downsampling: How larger maps shrink there: average, max or nearest (91).
+        targets: What the flow is trained towards (72): `gaussian`, or the continuous forms of
+            `exponential` and `poisson`; one for all scales, or one for each.
+        constraint: Constraint function of the training: `likelihood`, or the patent's
+            `similarity`, 1 / (1 + mean square error), to the target distribution as a fixed matrix
+            (109).
+        first_threshold: Similarity above which, at all scales, training by `similarity` stops
+            before its last step (109); 1: never.
+        reverse: Second flow model: `inverse`, the reverse of the first (69), or `trained`
+            separately (70).
         blocks: Coupling blocks of the flow (figure 10).
         hidden: Hidden channels of the coupling networks.
         second_images: What restored images are compared with (paragraph 72), one or several of:
@@ -56,6 +78,14 @@ class RestorationConfig:
     levels: tuple[str, ...] = ()
     stride: int = 8
     components: int = 0
+    fusion: tuple[str, ...] = ('coupling',)
+    fused_scales: tuple[float, ...] = ()
+    upsampling: str = 'bilinear'
+    downsampling: str = 'average'
+    targets: tuple[str, ...] = ('gaussian',)
+    constraint: str = 'likelihood'
+    first_threshold: float = 1.0
+    reverse: str = 'inverse'
     blocks: int = 2
     hidden: int = 64
     second_images: tuple[str, ...] = ('stored', 'nearest')
@@ -103,6 +133,29 @@ class RestorationConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
             _require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+        for name, several, known in (
+            ('fusion', self.fusion, FUSIONS),
+            ('targets', self.targets, PRIORS),
+        ):
+            _require(set(several) <= set(known), name, list(several), f'some of {", ".join(known)}')
+        _require(
+            set(self.fused_scales) <= set(self.scales),
+            'fused_scales',
+            list(self.fused_scales),
+            f'some of the scales {list(self.scales)}',
+        )
+        _require(
+            len(self.targets) in (1, len(self.scales)),
+            'targets',
+            list(self.targets),
+            f'one, or one for each of the {len(self.scales)} scales',
+        )
+        _require(
+            0 < self.first_threshold <= 1,
+            'first_threshold',
+            self.first_threshold,
+            'greater than 0 and at most 1',
+        )
         _require(
             len(self.second_images) > 0
             and set(self.second_images) <= set(SECOND_IMAGES)
@@ -126,7 +179,14 @@ class RestorationConfig:
         )
         for name in ('learning_rate', 'decoder_learning_rate'):
             _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
-        for name, choices in (('align', ALIGNMENTS), ('metric', METRICS)):
+        for name, choices in (
+            ('align', ALIGNMENTS),
+            ('upsampling', UPSAMPLINGS),
+            ('downsampling', DOWNSAMPLINGS),
+            ('constraint', CONSTRAINTS),
+            ('reverse', REVERSES),
+            ('metric', METRICS),
+        ):
             _require(
                 getattr(self, name) in choices,
                 name,

@@ -19,6 +19,7 @@ from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationCon
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CrossScaleFlow
 from flow_anomaly_ros.layers.decoder import Decoder
+from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.registration import Registration
 from flow_anomaly_ros.layers.resample import resize, size_of
@@ -80,7 +81,17 @@ class RestorationDetector(Detector):
             Sequence[Whitening],
             nn.ModuleList(Whitening(self.features.channels, components) for _ in range(scales)),
         )
-        self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks)
+        fused = [config.scales.index(scale) for scale in config.fused_scales]
+        sources = chosen(scales, fused) if fused else neighbours(scales)
+        self.fusion = Fusion(sources, config.upsampling, config.downsampling)
+        flow_fusion = self.fusion if 'coupling' in config.fusion else Fusion(((),) * scales)
+        self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks, flow_fusion)
+        self.reverse_flow = None
+        if config.reverse == 'trained':
+            self.reverse_flow = CrossScaleFlow(
+                scales, components, config.hidden, config.blocks, flow_fusion
+            )
+            self.reverse_flow.take_permutations(self.flow)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
             for _ in range(scales if self.needs_decoder else 0)
@@ -96,8 +107,11 @@ class RestorationDetector(Detector):
 
     @property
     def needs_decoder(self) -> bool:
-        """Whether the inverse of the feature model has to be learned."""
-        return isinstance(self.features, Backbone)
+        """Whether the inverse of the feature model has to be learned.
+
+        Features that were fused are no longer the image's, even if they are blocks of pixels.
+        """
+        return isinstance(self.features, Backbone) or 'features' in self.config.fusion
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the backbone's weights; pixel features have none."""
@@ -108,17 +122,29 @@ class RestorationDetector(Detector):
         """Make the N images of paragraph 66 from BxCxHxW images."""
         height, width = images.shape[-2:]
         least = self.config.stride
-        return [
+        scaled = [
             resize(images, (max(least, round(height * s)), max(least, round(width * s))))
             for s in self.config.scales
+        ]
+        if 'images' not in self.config.fusion:
+            return scaled
+        # The mean of the fused images is an image again.
+        return [
+            fused / (1 + len(sources))
+            for fused, sources in zip(self.fusion(scaled), self.fusion.sources, strict=True)
         ]
 
     def extract(self, scaled: list[Tensor]) -> list[Tensor]:
         """Whitened features of the scaled images, BxKxhixwi, by one feature model in turn."""
         return [
-            whitening(self.features(x))
-            for whitening, x in zip(self.whitenings, scaled, strict=True)
+            whitening(x)
+            for whitening, x in zip(self.whitenings, self.raw_features(scaled), strict=True)
         ]
+
+    def raw_features(self, scaled: list[Tensor]) -> list[Tensor]:
+        """Features of the scaled images before whitening, fused if features are (88-90)."""
+        features = [self.features(x) for x in scaled]
+        return self.fusion(features) if 'features' in self.config.fusion else features
 
     def second_features(self, features: list[Tensor], latents: list[Tensor]) -> list[list[Tensor]]:
         """Features of the second images: of each of `second_images`, one per scale.
@@ -143,19 +169,24 @@ class RestorationDetector(Detector):
                     target.nearest(z, tolerance)
                     for target, z in zip(self.targets, latents, strict=True)
                 ]
-                second.append(self.flow.inverse(likely))
+                second.append(self.reverse(likely))
             else:
                 means = [t.mean.expand_as(z) for t, z in zip(self.targets, latents, strict=True)]
-                second.append(self.flow.inverse(means))
+                second.append(self.reverse(means))
         return second
+
+    def reverse(self, latents: list[Tensor]) -> list[Tensor]:
+        """Second flow model: latents to whitened features (69-70)."""
+        return (self.reverse_flow or self.flow).inverse(latents)
 
     def decode(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
         """Whitened features to images of the given sizes: paragraph 97."""
-        if isinstance(self.features, Backbone):
+        if self.needs_decoder:
             return [
                 decoder(x, size)
                 for decoder, x, size in zip(self.decoders, features, sizes, strict=True)
             ]
+        assert isinstance(self.features, PixelBlocks)
         return [
             self.features.inverse(whitening.inverse(x), size)
             for whitening, x, size in zip(self.whitenings, features, sizes, strict=True)
@@ -180,12 +211,13 @@ class RestorationDetector(Detector):
         )
 
     def _compared(self, scaled: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Features behind the restored images, and behind each kind of second images.
-
-        Restored features are those that were extracted: the second flow model undoes the first.
-        """
+        """Features behind the restored images, and behind each kind of second images."""
         features = self.extract(scaled)
         latents, _ = self.flow(features)
+        if self.reverse_flow is not None:
+            features = self.reverse(latents)
+        # Otherwise restored features are those that were extracted: the reverse of the first flow
+        # model undoes it exactly.
         return features, self.second_features(features, latents)
 
     def distance(self, first: Tensor, second: Tensor) -> Tensor:

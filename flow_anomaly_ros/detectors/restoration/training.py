@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.layers import prior
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -24,7 +25,7 @@ def fit(
     """Prepare samples, extract features, then constrain their distribution to the target.
 
     The feature model is frozen, so the features of all images and shifted copies are computed
-    once. The constraint function is the negative log-likelihood under the target distribution.
+    once.
     """
     config = detector.config
     generator = torch.Generator().manual_seed(seed)
@@ -39,12 +40,43 @@ def fit(
     samples = _shifted_copies(images, config.copies, config.max_shift, generator)
     features = _extract(detector, samples, progress)
 
-    def flow_loss(chosen: Tensor) -> Tensor:
+    priors = config.targets * (1 if len(config.targets) > 1 else len(features))
+    # The target distributions as matrices.
+    matrices = [
+        prior.sample(name, tuple(x.shape[1:]), generator)
+        for name, x in zip(priors, features, strict=True)
+    ]
+    reached = False
+
+    def likelihood_loss(chosen: Tensor) -> Tensor:
         latents, log_determinants = detector.flow([x[chosen] for x in features])
         return torch.stack(
             [
-                (0.5 * z.square().sum(1) - d).mean() / z.shape[1]
-                for z, d in zip(latents, log_determinants, strict=True)
+                (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
+                for name, z, d in zip(priors, latents, log_determinants, strict=True)
+            ]
+        ).mean()
+
+    def similarity_loss(chosen: Tensor) -> Tensor:
+        nonlocal reached
+        latents, _ = detector.flow([x[chosen] for x in features])
+        errors = torch.stack(
+            [
+                functional.mse_loss(z, matrix.expand_as(z))
+                for z, matrix in zip(latents, matrices, strict=True)
+            ]
+        )
+        reached = bool((1 / (1 + errors) > config.first_threshold).all())
+        return errors.mean()
+
+    def reverse_loss(chosen: Tensor) -> Tensor:
+        wanted = [x[chosen] for x in features]
+        with torch.no_grad():
+            latents, _ = detector.flow(wanted)
+        return torch.stack(
+            [
+                functional.mse_loss(x, y)
+                for x, y in zip(detector.reverse(latents), wanted, strict=True)
             ]
         ).mean()
 
@@ -73,8 +105,19 @@ def fit(
             schedule.step()
             losses.append(loss.item())
             progress(stage, step, steps, losses[-1])
+            if reached and stage == 'flow':
+                break
 
+    flow_loss = likelihood_loss if config.constraint == 'likelihood' else similarity_loss
     optimise('flow', detector.flow, flow_loss, config.flow_steps, config.learning_rate)
+    if detector.reverse_flow is not None:
+        optimise(
+            'reverse flow',
+            detector.reverse_flow,
+            reverse_loss,
+            config.flow_steps,
+            config.learning_rate,
+        )
     if detector.needs_decoder:
         optimise(
             'decoder',
@@ -107,8 +150,9 @@ def _extract(detector: 'RestorationDetector', samples: Tensor, progress: Progres
     batches = samples.split(detector.config.batch)
     raw: list[list[Tensor]] = [[] for _ in detector.config.scales]
     for step, batch in enumerate(batches, start=1):
-        for features, scaled in zip(raw, detector.scale_images(batch), strict=True):
-            features.append(detector.features(scaled))
+        extracted = detector.raw_features(detector.scale_images(batch))
+        for features, one in zip(raw, extracted, strict=True):
+            features.append(one)
         progress('features', step, len(batches), None)
     whitened = []
     for whitening, features in zip(detector.whitenings, raw, strict=True):

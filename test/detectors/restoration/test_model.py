@@ -267,6 +267,101 @@ def test_the_target_is_what_the_good_images_show_at_each_position():
         assert target.mean.std() > 0.1
 
 
+def latents_of(detector, images):
+    with torch.no_grad():
+        return detector.flow(detector.extract(detector.scale_images(images)))[0]
+
+
+def test_scales_are_fused_where_and_with_what_is_asked():
+    """A change of the finest image reaches the latents of the scales that are fused with it."""
+
+    def reached(**options):
+        detector = build(scales=(1.0, 0.5, 0.25), flow_steps=10, copies=4, **options)
+        detector.fit(good_images(2))
+        scaled = detector.scale_images(good_images(1))
+        changed = [scaled[0] + 0.2 * torch.rand(scaled[0].shape), *scaled[1:]]
+        with torch.no_grad():
+            pairs = zip(
+                *(detector.flow(detector.extract(x))[0] for x in (scaled, changed)), strict=True
+            )
+            return [not torch.equal(x, y) for x, y in pairs]
+
+    assert reached(fusion=(), blocks=1) == [True, False, False]
+    # In one block the second half carries it a scale further.
+    assert reached(fusion=('coupling',), blocks=1) == [True, True, True]
+    assert reached(fusion=('features',), blocks=1) == [True, True, False]
+    assert reached(fusion=('features',), fused_scales=(1.0,), blocks=1) == [True, True, True]
+    assert reached(fusion=('features',), fused_scales=(0.5,), blocks=1) == [True, False, False]
+
+
+def test_images_are_fused_before_their_features():
+    image = good_images(1)
+    apart = build(fusion=()).scale_images(image)
+    fused = build(fusion=('images',)).scale_images(image)
+    for one, other in zip(apart, fused, strict=True):
+        assert one.shape == other.shape
+        assert 0 <= other.min() <= other.max() <= 1
+    # The finest image becomes smoother by the coarser one.
+    assert fused[0].diff(dim=3).abs().mean() < 0.9 * apart[0].diff(dim=3).abs().mean()
+
+
+@pytest.mark.parametrize('fusion', [('images',), ('features',), ('images', 'features', 'coupling')])
+def test_a_stain_shows_with_every_fusion(fusion):
+    detector = build(fusion=fusion, decoder_steps=10)
+    detector.fit(good_images(4))
+    with torch.no_grad():
+        good, bad = (
+            detector(x).score_map[0] for x in (good_images(1, seed=9), stained(good_images(1)))
+        )
+    assert bad[STAIN].mean() > 3 * good.mean()
+
+
+def test_latents_follow_the_target_they_were_trained_towards():
+    """Latents whose softplus is exponential are logistic: symmetric, but wider than a Gaussian."""
+    images = good_images(4)
+    shapes = {}
+    for target in ('gaussian', 'exponential', 'poisson'):
+        detector = build(targets=(target,), flow_steps=150, copies=4, learning_rate=1e-2)
+        detector.fit(images)
+        shapes[target] = torch.cat([z.flatten() for z in latents_of(detector, images)])
+    assert abs(shapes['gaussian'].mean()) < 0.3
+    assert shapes['exponential'].std() > 1.3 * shapes['gaussian'].std()
+    assert shapes['poisson'].mean() > shapes['gaussian'].mean() + 1
+
+
+def test_scales_may_have_targets_of_their_own():
+    images = good_images(4)
+    detector = build(targets=('gaussian', 'poisson'), flow_steps=150, copies=4, learning_rate=1e-2)
+    detector.fit(images)
+    first, second = latents_of(detector, images)
+    assert second.mean() > first.mean() + 1
+
+
+def test_training_by_similarity_stops_at_the_first_threshold():
+    options = {'constraint': 'similarity', 'flow_steps': 60, 'copies': 4, 'learning_rate': 1e-2}
+    whole = build(**options).fit(good_images(2)).losses['flow']
+    assert len(whole) == 60
+    assert sum(whole[-5:]) < 0.8 * sum(whole[:5])
+    # A mean square error of 1 is a similarity of 0.5.
+    wanted = 1 / (1 + whole[20])
+    stopped = build(**options, first_threshold=wanted * 0.9).fit(good_images(2)).losses['flow']
+    assert 1 <= len(stopped) < 60
+    assert stopped == whole[: len(stopped)]
+
+
+def test_a_second_flow_model_is_trained_separately():
+    detector = build(reverse='trained', flow_steps=60, learning_rate=1e-2)
+    losses = detector.fit(good_images(4)).losses['reverse flow']
+    assert sum(losses[-5:]) < sum(losses[:5])
+    with torch.no_grad():
+        features = detector.extract(detector.scale_images(good_images(1)))
+        latents, _ = detector.flow(features)
+        learned, exact = detector.reverse(latents), detector.flow.inverse(latents)
+    for wanted, one, other in zip(features, learned, exact, strict=True):
+        torch.testing.assert_close(other, wanted, atol=1e-3, rtol=0)
+        assert 1e-3 < (one - wanted).square().mean() < 0.5 * wanted.square().mean()
+
+
 def test_a_single_step_is_a_training():
     assert len(build(flow_steps=1, copies=1).fit(good_images(1)).losses['flow']) == 1
 
@@ -321,6 +416,17 @@ def test_components_limit_what_the_flow_sees():
         ('second_weights', (1.0, 0.0)),
         ('stored', 0),
         ('align', 'sometimes'),
+        ('fusion', ('pixels',)),
+        ('fused_scales', (0.75,)),
+        ('upsampling', 'sharp'),
+        ('downsampling', 'median'),
+        ('targets', ('uniform',)),
+        ('targets', ()),
+        ('targets', ('gaussian', 'poisson')),
+        ('constraint', 'adversarial'),
+        ('first_threshold', 0.0),
+        ('first_threshold', 1.5),
+        ('reverse', 'none'),
         ('metric', 'cosine'),
     ],
 )

@@ -1,0 +1,52 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every scale takes part of the scales it is fused with, brought to its size as asked."""
+
+from flow_anomaly_ros.layers.fusion import chosen, DOWNSAMPLINGS, Fusion, neighbours, UPSAMPLINGS
+import pytest
+import torch
+
+SIZES = [(8, 6), (4, 3), (2, 2)]
+
+
+def constant_maps():
+    """Give each scale a value of its own, so that a sum shows what was fused."""
+    return [torch.full((1, 2, *size), 10.0**index) for index, size in enumerate(SIZES)]
+
+
+@pytest.mark.parametrize(
+    ('sources', 'sums'),
+    [
+        (neighbours(3), [11, 111, 110]),
+        (chosen(3, (2,)), [101, 110, 100]),
+        (chosen(3, (0, 2)), [101, 111, 101]),
+        (chosen(3, ()), [1, 10, 100]),
+    ],
+)
+def test_each_scale_is_fused_with_its_sources(sources, sums):
+    fused = Fusion(sources)(constant_maps())
+    assert [tuple(x.shape[2:]) for x in fused] == SIZES
+    for one, expected in zip(fused, sums, strict=True):
+        torch.testing.assert_close(one, torch.full_like(one, expected))
+
+
+def test_maps_shrink_as_asked():
+    fine = torch.arange(16.0).view(1, 1, 4, 4)
+    coarse = torch.zeros(1, 1, 2, 2)
+    corner = {
+        name: Fusion(chosen(2, (0,)), downsampling=name)([fine, coarse])[1][0, 0, 0, 0].item()
+        for name in DOWNSAMPLINGS
+    }
+    assert corner['average'] == pytest.approx(2.5)
+    assert corner['max'] == 5
+    assert corner['nearest'] in (0, 1, 4, 5)
+
+
+def test_maps_grow_as_asked():
+    fine, coarse = torch.zeros(1, 1, 8, 8), torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
+    grown = {
+        name: Fusion(chosen(2, (1,)), upsampling=name)([fine, coarse])[0] for name in UPSAMPLINGS
+    }
+    assert set(grown['nearest'].unique().tolist()) == {0.0, 1.0}
+    assert grown['bilinear'].unique().numel() > 4
+    assert grown['bicubic'].min() < 0
