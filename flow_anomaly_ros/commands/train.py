@@ -60,13 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def summary(training: Training) -> str:
-    """What was trained and what the thresholds rest on, in three lines."""
+    """What was trained and what the thresholds rest on, a line each."""
     manifest = training.manifest
     height, width = manifest.input_size
     limits = manifest.thresholds
     scores = np.array(manifest.calibration['image_scores'])
     return '\n'.join(
         [
+            *training.report.notes,
             f'trained {manifest.method} on {manifest.training["images"]} images at '
             f'{width}x{height} px in {manifest.training["seconds"]} s',
             f'{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
@@ -83,7 +84,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, object]:
     options |= parse_assignments(arguments.set)
     # A wrong option is told before the images are read.
     config = build_config(arguments.method, options)
-    if arguments.weights and getattr(config, 'backbone', PIXELS) == PIXELS:
+    if arguments.weights and PIXELS in getattr(config, 'backbone', (PIXELS,)):
         msg = f'{arguments.weights} would not be used: name the network it is for with --backbone'
         raise ValueError(msg)
     return options

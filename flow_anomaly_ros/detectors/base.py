@@ -33,9 +33,11 @@ class FitReport:
 
     Attributes:
         losses: Loss of every step, by stage.
+        notes: What was found out about the images or decided on the way, a line each.
     """
 
     losses: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 # Called as progress(stage, step, steps, loss) after every step, 1 <= step <= steps; the loss is

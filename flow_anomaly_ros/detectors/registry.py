@@ -36,7 +36,8 @@ def build_config(method: str, values: dict[str, object]) -> object:
 
     Args:
         method: Method name.
-        values: Field names to values; lists stand for tuples.
+        values: Field names to values; lists stand for tuples, and so does a
+            single value.
 
     Raises:
         ConfigError: Unknown method or field, wrong type, or a value out of range.
@@ -66,8 +67,7 @@ def _convert(name: str, value: object, kind: type) -> object:
         return _convert(name, value, kind)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            msg = f'{name} must be a list, not {value!r}'
-            raise TypeError(msg)
+            value = [value]
         return tuple(_convert(name, one, typing.get_args(kind)[0]) for one in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,26 +1,33 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrained torchvision networks as frozen feature extractors."""
+"""Pretrained torchvision and timm networks as frozen feature extractors."""
 
+import importlib
 import math
 from pathlib import Path
+from types import ModuleType
 import warnings
 
 from flow_anomaly_ros.layers.resample import resize, size_of
 from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
+from torch.fx.proxy import TraceError
 import torchvision
-from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models import feature_extraction
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Names of timm's networks begin with this: some of them are torchvision's too.
+TIMM = 'timm/'
 # Levels of a backbone that are used when none are named: the last one of each of these strides.
 DEFAULT_STRIDES = (4, 8, 16)
 # Side in px of the empty image that a network is probed with.
 PROBE = 128
 # Modules that hold a network's top-level blocks instead of being one.
-CONTAINERS = ('features', 'trunk_output')
+CONTAINERS = ('features', 'trunk_output', 'blocks', 'stages')
+# Endings of the weights files that are looked for in a folder.
+SUFFIXES = ('.safetensors', '.pth', '.pt')
 
 
 class BackboneError(ValueError):
@@ -28,10 +35,11 @@ class BackboneError(ValueError):
 
 
 class Backbone(nn.Module):
-    """Several levels of a torchvision classification network, as one map at a common stride.
+    """Several levels of a classification network, as one map at a common stride.
 
     Args:
-        name: torchvision model name, for example `mobilenet_v2`.
+        name: torchvision model name, for example `mobilenet_v2`, or `timm/` and that of a timm
+            model, for example `timm/convnext_atto`.
         levels: Graph nodes to take, for example `('features.3', 'features.6')`; empty: the last
             node of stride 4, 8 and 16.
         stride: Stride in px of the map that all levels are resized to.
@@ -51,14 +59,20 @@ class Backbone(nn.Module):
             with warnings.catch_warnings():
                 # torchvision warns about nodes that only exist in training mode; none is used.
                 warnings.simplefilter('ignore', UserWarning)
-                self.extractor = create_feature_extractor(network, list(self.levels))
+                self.extractor = _take_apart(network, name, self.levels)
+        except TraceError as error:
+            msg = f'backbone {name} cannot be taken apart ({_first_line(error)}): choose another'
+            raise BackboneError(msg) from error
         except ValueError as error:
             msg = f'backbone {name} has no level {", ".join(self.levels)}: {_first_line(error)}'
             raise BackboneError(msg) from error
         self.name = name
         self.stride = stride
-        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN)[:, None, None])
-        self.register_buffer('std', torch.tensor(IMAGENET_STD)[:, None, None])
+        # timm's networks say how their images were normalised, torchvision's all agree.
+        about = getattr(network, 'pretrained_cfg', {})
+        for statistic, usual in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
+            value = torch.tensor(about.get(statistic, usual))
+            self.register_buffer(statistic, value[:, None, None])
         self.extractor.requires_grad_(requires_grad=False)
         self.eval()
         self.channels = sum(self._channels_of_levels())
@@ -92,16 +106,21 @@ class Backbone(nn.Module):
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
     def load_pretrained(self, weights: Path | None) -> None:
-        """Load ImageNet weights from a file, or through torchvision's download when None.
+        """Load ImageNet weights from a file, or through the library's download when None.
 
         Args:
-            weights: A .safetensors file or a PyTorch checkpoint with torchvision's key names.
+            weights: A .safetensors file or a PyTorch checkpoint with the library's key names, or
+                a folder that holds one named after the network, such as mobilenet_v2.safetensors.
                 Entries of layers behind the deepest level are not needed.
 
         Raises:
             BackboneError: Missing or unreadable file, weights that do not fit, failed download.
         """
-        state = _download(self.name) if weights is None else _read_state(Path(weights))
+        if weights is None:
+            state = _download(self.name)
+        else:
+            weights = _weights_file(Path(weights), self.name)
+            state = _read_state(weights)
         wanted = self.extractor.state_dict()
         missing = [
             key for key in wanted if key not in state and not key.endswith('num_batches_tracked')
@@ -123,10 +142,34 @@ class Backbone(nn.Module):
 
 
 def _build(name: str) -> nn.Module:
+    if name.startswith(TIMM):
+        timm = _timm(name)
+        if not timm.is_model(name.removeprefix(TIMM)):
+            msg = f'unknown backbone {name!r}: timm has no model of that name'
+            raise BackboneError(msg)
+        return timm.create_model(name.removeprefix(TIMM), pretrained=False).eval()
     if name not in torchvision.models.list_models(module=torchvision.models):
-        msg = f'unknown backbone {name!r}: give a torchvision model name such as mobilenet_v2'
+        msg = (
+            f'unknown backbone {name!r}: give the name of a torchvision model, such as '
+            f'mobilenet_v2, or {TIMM}NAME for one of timm'
+        )
         raise BackboneError(msg)
     return torchvision.models.get_model(name, weights=None).eval()
+
+
+def _take_apart(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Module:
+    # timm's own function knows which of its modules cannot be traced.
+    library = _timm(name).models if name.startswith(TIMM) else feature_extraction
+    return library.create_feature_extractor(network, {level: level for level in levels})
+
+
+def _timm(name: str) -> ModuleType:
+    try:
+        # Optional, and slow to import.
+        return importlib.import_module('timm')
+    except ImportError as error:
+        msg = f'backbone {name} needs timm: pip install timm'
+        raise BackboneError(msg) from error
 
 
 def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
@@ -177,13 +220,31 @@ def _not_convolutional(name: str, error: Exception) -> BackboneError:
 
 def _download(name: str) -> dict[str, Tensor]:
     try:
-        return torchvision.models.get_model(name, weights='DEFAULT').state_dict()
-    except OSError as error:
+        if name.startswith(TIMM):
+            model = _timm(name).create_model(name.removeprefix(TIMM), pretrained=True)
+        else:
+            model = torchvision.models.get_model(name, weights='DEFAULT')
+        return model.state_dict()
+    # RuntimeError: timm's own, of models that nobody trained.
+    except (OSError, RuntimeError) as error:
         msg = (
             f'cannot download the weights of {name} ({_first_line(error)}): '
             'download them elsewhere and give the file with --weights'
         )
         raise BackboneError(msg) from error
+
+
+def _weights_file(path: Path, name: str) -> Path:
+    """Find the weights of a network: a file as it is, in a folder by its name."""
+    if not path.is_dir():
+        return path
+    stem = name.removeprefix(TIMM)
+    files = [path / f'{stem}{suffix}' for suffix in SUFFIXES]
+    for file in files:
+        if file.is_file():
+            return file
+    msg = f'no weights of {name} in {path}: put {files[0].name} there or give another --weights'
+    raise BackboneError(msg)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -165,6 +165,19 @@ class CrossScaleFlow(nn.Module):
             maps = block.inverse(maps)
         return maps
 
+    def take(self, other: 'CrossScaleFlow', scales: Sequence[int]) -> None:
+        """Take over what a flow of fewer scales has learned.
+
+        Args:
+            other: A flow with as many blocks, channels and hidden channels.
+            scales: Index here of each of its scales.
+        """
+        self.take_permutations(other)
+        for own, block in zip(self.blocks, other.blocks, strict=True):
+            for mine, theirs in ((own.first, block.first), (own.second, block.second)):
+                for index, network in zip(scales, theirs.networks, strict=True):
+                    mine.networks[index].load_state_dict(network.state_dict())
+
     def take_permutations(self, other: 'CrossScaleFlow') -> None:
         """Order channels as another flow does, so that each can learn to undo the other."""
         for own, block in zip(self.blocks, other.blocks, strict=True):

@@ -5,12 +5,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.resample import resample, size_of
 from torch import Tensor
-from torch.nn import functional
-
-UPSAMPLINGS = ('bilinear', 'bicubic', 'nearest')
-DOWNSAMPLINGS = ('average', 'max', 'nearest')
 
 
 @dataclass(frozen=True)
@@ -19,8 +15,8 @@ class Fusion:
 
     Attributes:
         sources: For each scale the indices of the scales that are added to it.
-        upsampling: How smaller maps grow, one of `UPSAMPLINGS`.
-        downsampling: How larger maps shrink, one of `DOWNSAMPLINGS`.
+        upsampling: How smaller maps grow, one of `resample.UPSAMPLINGS`.
+        downsampling: How larger maps shrink, one of `resample.DOWNSAMPLINGS`.
     """
 
     sources: tuple[tuple[int, ...], ...]
@@ -30,20 +26,15 @@ class Fusion:
     def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Sum each BxCxHixWi map and its sources, sizes kept."""
         return [
-            sum((self._resized(maps[source], size_of(own)) for source in sources), start=own)
+            sum(
+                (
+                    resample(maps[source], size_of(own), self.upsampling, self.downsampling)
+                    for source in sources
+                ),
+                start=own,
+            )
             for own, sources in zip(maps, self.sources, strict=True)
         ]
-
-    def _resized(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        grows = size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
-        method = self.upsampling if grows else self.downsampling
-        if method == 'max':
-            return functional.adaptive_max_pool2d(maps, size)
-        if method == 'nearest':
-            return functional.interpolate(maps, size=size, mode='nearest-exact')
-        if method == 'bicubic':
-            return functional.interpolate(maps, size=size, mode='bicubic', align_corners=False)
-        return resize(maps, size)
 
 
 def neighbours(scales: int) -> tuple[tuple[int, ...], ...]:

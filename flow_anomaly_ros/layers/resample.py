@@ -5,6 +5,9 @@
 from torch import Tensor
 from torch.nn import functional
 
+UPSAMPLINGS = ('bilinear', 'bicubic', 'nearest')
+DOWNSAMPLINGS = ('average', 'max', 'nearest')
+
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps, averaging where they shrink and interpolating where they grow.
@@ -30,6 +33,33 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(
         maps, size=size, mode='bilinear', align_corners=False, antialias=shrinks
     )
+
+
+def resample(
+    maps: Tensor,
+    size: tuple[int, int],
+    upsampling: str = 'bilinear',
+    downsampling: str = 'average',
+) -> Tensor:
+    """Resize maps by a method of choice: US 2025/0265693 A1, paragraphs 78 and 91.
+
+    Args:
+        maps: BxCxHxW float tensor.
+        size: Target (height, width) in px.
+        upsampling: How smaller maps grow, one of `UPSAMPLINGS`.
+        downsampling: How larger maps shrink, one of `DOWNSAMPLINGS`.
+    """
+    if size_of(maps) == size:
+        return maps
+    grows = size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
+    method = upsampling if grows else downsampling
+    if method == 'max':
+        return functional.adaptive_max_pool2d(maps, size)
+    if method == 'nearest':
+        return functional.interpolate(maps, size=size, mode='nearest-exact')
+    if method == 'bicubic':
+        return functional.interpolate(maps, size=size, mode='bicubic', align_corners=False)
+    return resize(maps, size)
 
 
 def size_of(maps: Tensor) -> tuple[int, int]:

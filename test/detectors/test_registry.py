@@ -85,6 +85,12 @@ def test_lists_become_tuples(sequence):
     assert config.levels == ('a', 'b')
 
 
+def test_a_single_value_stands_for_a_list_of_it():
+    config = build_config('toy', {'levels': 'a', 'sizes': 2})
+    assert config.levels == ('a',)
+    assert config.sizes == (2.0,)
+
+
 def test_whole_numbers_are_taken_for_floats():
     config = build_config('toy', {'rate': 2, 'sizes': [2, 0.5], 'limit': 3})
     values = (config.rate, *config.sizes, config.limit)
@@ -107,7 +113,6 @@ def test_nothing_is_taken_where_it_is_allowed():
         ('rate', '0.1\n'),
         ('name', 1),
         ('deep', 1),
-        ('sizes', 0.5),
         ('sizes', '0.5'),
         ('sizes', [0.5, 'a']),
         ('sizes', [True]),

@@ -3,6 +3,7 @@
 """Backbones take weights from files, stay frozen, and say in one line what they cannot use."""
 
 from pathlib import Path
+import sys
 from urllib.error import URLError
 
 from flow_anomaly_ros.layers.backbone import Backbone, BackboneError, IMAGENET_MEAN, IMAGENET_STD
@@ -119,6 +120,38 @@ def test_a_frozen_network_keeps_its_statistics_in_training(resnet, images):
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+def test_networks_of_timm_are_taken_apart_too(images, tmp_path):
+    timm = pytest.importorskip('timm')
+    torch.manual_seed(0)
+    backbone = Backbone('timm/convnext_atto')
+    assert backbone.levels == ('stages.0', 'stages.1', 'stages.2')
+    source = timm.create_model('convnext_atto', pretrained=False).eval()
+    save_file(source.state_dict(), tmp_path / 'convnext_atto.safetensors')
+    backbone.load_pretrained(tmp_path)
+    mean, std = (torch.tensor(source.pretrained_cfg[key])[:, None, None] for key in ('mean', 'std'))
+    with torch.no_grad():
+        wanted = source.stages[1](source.stages[0](source.stem((images - mean) / std)))
+    own = backbone(images)[:, 40:120]
+    torch.testing.assert_close(own[:, :, :5, :7], wanted)
+
+
+def test_timms_networks_are_normalised_as_they_were_trained():
+    pytest.importorskip('timm')
+    mean = Backbone('timm/tf_mobilenetv3_small_minimal_100').mean.flatten()
+    torch.testing.assert_close(mean, torch.tensor([0.5, 0.5, 0.5]))
+
+
+def test_unknown_names_of_timm_are_refused():
+    pytest.importorskip('timm')
+    message = refusal(Backbone, 'timm/no_such_net')
+    assert message == "unknown backbone 'timm/no_such_net': timm has no model of that name"
+
+
+def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    assert 'pip install timm' in refusal(Backbone, 'timm/resnet18')
+
+
 @pytest.mark.parametrize('name', ['no_such_net', '', 'fcn_resnet50'])
 def test_unknown_names_are_refused(name):
     assert repr(name) in refusal(Backbone, name)
@@ -140,6 +173,14 @@ def test_networks_without_default_levels_are_refused(name):
 def test_a_missing_file_is_refused(backbone, tmp_path):
     assert str(tmp_path / 'none.pth') in refusal(backbone.load_pretrained, tmp_path / 'none.pth')
     assert str(tmp_path) in refusal(backbone.load_pretrained, tmp_path)
+
+
+def test_weights_are_found_in_a_folder_by_name(backbone, images, tmp_path):
+    assert f'{FAST}.safetensors there' in refusal(backbone.load_pretrained, tmp_path)
+    torch.save(network(3).state_dict(), tmp_path / f'{FAST}.pth')
+    before = backbone(images)
+    backbone.load_pretrained(tmp_path)
+    assert not torch.equal(backbone(images), before)
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])

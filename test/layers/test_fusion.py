@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every scale takes part of the scales it is fused with, brought to its size as asked."""
 
-from flow_anomaly_ros.layers.fusion import chosen, DOWNSAMPLINGS, Fusion, neighbours, UPSAMPLINGS
+from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
+from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 import pytest
 import torch
 

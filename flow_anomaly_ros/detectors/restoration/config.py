@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the restoration detector."""
 
+from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
-from flow_anomaly_ros.layers.fusion import DOWNSAMPLINGS, UPSAMPLINGS
 from flow_anomaly_ros.layers.prior import PRIORS
+from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 
 PIXELS = 'pixels'
 ALIGNMENTS = ('auto', 'always', 'never')
@@ -13,6 +16,8 @@ SECOND_IMAGES = ('stored', 'nearest', 'mean')
 FUSIONS = ('images', 'features', 'coupling')
 CONSTRAINTS = ('likelihood', 'similarity')
 REVERSES = ('inverse', 'trained')
+ADDED_SIDES = ('smaller', 'larger')
+MARKS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
 
 
@@ -25,8 +30,9 @@ class RestorationConfig:
         align: Whether parts are turned and shifted to one pose first: `auto`, where the good images
             show that they lie turned or shifted, `always` or `never`.
         scales: Scaling factors of the N images, largest first (paragraphs 66, 82-83).
-        backbone: torchvision model that extracts the features, or `pixels` for blocks of pixels,
-            which need no weights and are inverted exactly (paragraphs 85-86).
+        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm name,
+            or `pixels` for blocks of pixels, which need no weights and are inverted exactly
+            (paragraphs 85-86); one for all scales in turn, or one for each (94).
         levels: Levels of the backbone; empty: the last of stride 4, 8 and 16.
         stride: Stride of the features in px.
         components: Principal components of the features that the flow sees; even. 0: all of them
@@ -47,6 +53,15 @@ class RestorationConfig:
             before its last step (109); 1: never.
         reverse: Second flow model: `inverse`, the reverse of the first (69), or `trained`
             separately (70).
+        second_threshold: Similarity of restored to scaled images, 1 / (1 + mean pixel distance),
+            above which, at all scales, the scaling factors are kept; otherwise `added_scales`
+            more are added and training goes on (110-111, 114); 0: they are always kept.
+        added_scales: Scaling factors added at a time, K in paragraph 110.
+        added_side: Which ones: `smaller`, halves of the smallest, or `larger`, doubles of the
+            largest (112).
+        most_scales: Scaling factors after which no more are added.
+        mark: Mark in the images whose area alone is compared for that: `none`, `rectangle` or
+            `ring` (113).
         blocks: Coupling blocks of the flow (figure 10).
         hidden: Hidden channels of the coupling networks.
         second_images: What restored images are compared with (paragraph 72), one or several of:
@@ -61,6 +76,12 @@ class RestorationConfig:
             (paragraph 97) in the score map.
         pixel_weight: Share of the distance between the images themselves. Blocks of pixels are
             images: for them it is 1 and `feature_weight` has no meaning.
+        normalised: Whether the distances of each scale are brought to 0..1 within an image before
+            they are added (73, 79). For the mask rules `mean` and `half`; the image score is that
+            of the distances as they are.
+        map_upsampling: How smaller distance maps grow to the image's size: bilinear, bicubic or
+            nearest (78).
+        map_downsampling: How larger ones shrink to it: average, max or nearest (78).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
@@ -74,7 +95,7 @@ class RestorationConfig:
     channels: int = 3
     align: str = 'auto'
     scales: tuple[float, ...] = (1.0, 0.5, 0.25)
-    backbone: str = PIXELS
+    backbone: tuple[str, ...] = (PIXELS,)
     levels: tuple[str, ...] = ()
     stride: int = 8
     components: int = 0
@@ -86,6 +107,11 @@ class RestorationConfig:
     constraint: str = 'likelihood'
     first_threshold: float = 1.0
     reverse: str = 'inverse'
+    second_threshold: float = 0.0
+    added_scales: int = 1
+    added_side: str = 'smaller'
+    most_scales: int = 6
+    mark: str = 'none'
     blocks: int = 2
     hidden: int = 64
     second_images: tuple[str, ...] = ('stored', 'nearest')
@@ -95,6 +121,9 @@ class RestorationConfig:
     metric: str = 'euclidean'
     feature_weight: float = 1.0
     pixel_weight: float = 0.0
+    normalised: bool = False
+    map_upsampling: str = 'bilinear'
+    map_downsampling: str = 'average'
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
@@ -129,6 +158,8 @@ class RestorationConfig:
             'batch',
             'copies',
             'stored',
+            'added_scales',
+            'most_scales',
         ):
             _require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
@@ -144,17 +175,30 @@ class RestorationConfig:
             list(self.fused_scales),
             f'some of the scales {list(self.scales)}',
         )
+        for name in ('targets', 'backbone'):
+            _require(
+                len(getattr(self, name)) in (1, len(self.scales)),
+                name,
+                list(getattr(self, name)),
+                f'one, or one for each of the {len(self.scales)} scales',
+            )
         _require(
-            len(self.targets) in (1, len(self.scales)),
-            'targets',
-            list(self.targets),
-            f'one, or one for each of the {len(self.scales)} scales',
+            PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
+            'backbone',
+            list(self.backbone),
+            'pixels or networks, not both',
         )
         _require(
             0 < self.first_threshold <= 1,
             'first_threshold',
             self.first_threshold,
             'greater than 0 and at most 1',
+        )
+        _require(
+            0 <= self.second_threshold < 1,
+            'second_threshold',
+            self.second_threshold,
+            'at least 0 and less than 1',
         )
         _require(
             len(self.second_images) > 0
@@ -172,7 +216,7 @@ class RestorationConfig:
             f'a number greater than 0 for each of {", ".join(self.second_images)}',
         )
         _require(
-            self.feature_weight > 0 or self.pixel_weight > 0 or self.backbone == PIXELS,
+            self.feature_weight > 0 or self.pixel_weight > 0 or not self.needs_decoder,
             'feature_weight',
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
@@ -183,6 +227,10 @@ class RestorationConfig:
             ('align', ALIGNMENTS),
             ('upsampling', UPSAMPLINGS),
             ('downsampling', DOWNSAMPLINGS),
+            ('map_upsampling', UPSAMPLINGS),
+            ('map_downsampling', DOWNSAMPLINGS),
+            ('added_side', ADDED_SIDES),
+            ('mark', MARKS),
             ('constraint', CONSTRAINTS),
             ('reverse', REVERSES),
             ('metric', METRICS),
@@ -193,6 +241,35 @@ class RestorationConfig:
                 repr(getattr(self, name)),
                 f'one of {", ".join(choices)}',
             )
+
+    @property
+    def needs_decoder(self) -> bool:
+        """Whether the inverse of the feature model has to be learned.
+
+        Features that were fused are no longer the image's, even if they are blocks of pixels.
+        """
+        return PIXELS not in self.backbone or 'features' in self.fusion
+
+    def of_each_scale(self, name: str) -> tuple[str, ...]:
+        """Return `targets` or `backbone`, one for each scale."""
+        values = getattr(self, name)
+        return values if len(values) > 1 else values * len(self.scales)
+
+    def with_scales(self, added: Sequence[float]) -> 'RestorationConfig':
+        """Add scaling factors that are all smaller or all larger than those there are.
+
+        What differs between scales is for them as for the nearest scale.
+        """
+        larger = added[0] > self.scales[0]
+        changes: dict[str, Any] = {
+            'scales': tuple(sorted({*self.scales, *added}, reverse=True)),
+        }
+        for name in ('targets', 'backbone'):
+            values = getattr(self, name)
+            if len(values) > 1:
+                more = (values[0 if larger else -1],) * len(added)
+                changes[name] = more + values if larger else values + more
+        return dataclasses.replace(self, **changes)
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

@@ -3,6 +3,7 @@
 """Multi-scale restoration with a flow model (US 2025/0265693 A1)."""
 
 from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -22,7 +23,7 @@ from flow_anomaly_ros.layers.decoder import Decoder
 from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.registration import Registration
-from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.resample import resample, resize, size_of
 from flow_anomaly_ros.layers.stored import StoredPoints
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.whitening import Whitening
@@ -67,19 +68,34 @@ class RestorationDetector(Detector):
     def __init__(self, config: RestorationConfig) -> None:
         super().__init__(config)
         self.registration = Registration()
-        if config.backbone == PIXELS:
-            self.features: PixelBlocks | Backbone = PixelBlocks(config.channels, config.stride)
-            components = config.components or self.features.channels
-        else:
-            self.features = Backbone(config.backbone, config.levels, config.stride)
-            components = config.components or BACKBONE_COMPONENTS
-        components = min(components, self.features.channels)
-        components -= components % 2
-        scales = len(config.scales)
         # A ModuleList does not tell type checkers what it holds.
+        self.features = cast(
+            Sequence[PixelBlocks | Backbone],
+            nn.ModuleList(
+                PixelBlocks(config.channels, config.stride)
+                if name == PIXELS
+                else Backbone(name, config.levels, config.stride)
+                for name in config.backbone
+            ),
+        )
+        self._build()
+
+    def _build(self) -> None:
+        """Make what there is one of per scale, and the flow, as the configuration wants it."""
+        config = self.config
+        scales = len(config.scales)
+        channels = [features.channels for features in self.features_of_scales]
+        if 'features' in config.fusion and len(set(channels)) > 1:
+            msg = (
+                f'backbones with {", ".join(map(str, channels))} channels cannot be fused: leave '
+                '`features` out of fusion or choose levels with as many channels'
+            )
+            raise ValueError(msg)
+        default = min(channels) if PIXELS in config.backbone else BACKBONE_COMPONENTS
+        components = min(config.components or default, *channels)
+        components -= components % 2
         self.whitenings = cast(
-            Sequence[Whitening],
-            nn.ModuleList(Whitening(self.features.channels, components) for _ in range(scales)),
+            Sequence[Whitening], nn.ModuleList(Whitening(count, components) for count in channels)
         )
         fused = [config.scales.index(scale) for scale in config.fused_scales]
         sources = chosen(scales, fused) if fused else neighbours(scales)
@@ -94,7 +110,7 @@ class RestorationDetector(Detector):
             self.reverse_flow.take_permutations(self.flow)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
-            for _ in range(scales if self.needs_decoder else 0)
+            for _ in range(scales if config.needs_decoder else 0)
         )
         self.targets = cast(
             Sequence[TargetDistribution],
@@ -106,17 +122,52 @@ class RestorationDetector(Detector):
         )
 
     @property
-    def needs_decoder(self) -> bool:
-        """Whether the inverse of the feature model has to be learned.
+    def features_of_scales(self) -> list[PixelBlocks | Backbone]:
+        """Feature model of each scale: one for all in turn, or one for each (94)."""
+        several = len(self.features) > 1
+        return [self.features[i if several else 0] for i in range(len(self.config.scales))]
 
-        Features that were fused are no longer the image's, even if they are blocks of pixels.
+    def add_scales(self, added: Sequence[float]) -> None:
+        """Add scaling factors and keep what was learned of the others (110).
+
+        Args:
+            added: All smaller or all larger than those there are.
         """
-        return isinstance(self.features, Backbone) or 'features' in self.config.fusion
+        old_config, old_flow, old_reverse = self.config, self.flow, self.reverse_flow
+        old_decoders = self.decoders
+        self.config = old_config.with_scales(added)
+        kept = [self.config.scales.index(scale) for scale in old_config.scales]
+        if len(self.features) > 1:
+            nearest = [
+                min(range(len(kept)), key=lambda i: abs(kept[i] - new))
+                for new in range(len(self.config.scales))
+            ]
+            self.features = cast(
+                Sequence[PixelBlocks | Backbone],
+                nn.ModuleList(copy.deepcopy(self.features[i]) for i in nearest),
+            )
+        device = self.registration.reference.device
+        self._build()
+        self.to(device)
+        self.flow.take(old_flow, kept)
+        if self.reverse_flow is not None and old_reverse is not None:
+            self.reverse_flow.take(old_reverse, kept)
+        for new, decoder in zip(kept, old_decoders, strict=False):
+            self.decoders[new].load_state_dict(decoder.state_dict())
 
     def load_pretrained(self, weights: Path | None) -> None:
-        """Load the backbone's weights; pixel features have none."""
-        if isinstance(self.features, Backbone):
-            self.features.load_pretrained(weights)
+        """Load the weights of the networks that extract features; pixels have none.
+
+        Args:
+            weights: A file; for several networks a folder of files named after them; None to
+                download.
+        """
+        if weights and weights.is_file() and len(set(self.config.backbone)) > 1:
+            msg = f'{weights} is one file for several backbones: give a folder with one for each'
+            raise ValueError(msg)
+        for features in self.features:
+            if isinstance(features, Backbone):
+                features.load_pretrained(weights)
 
     def scale_images(self, images: Tensor) -> list[Tensor]:
         """Make the N images of paragraph 66 from BxCxHxW images."""
@@ -135,7 +186,7 @@ class RestorationDetector(Detector):
         ]
 
     def extract(self, scaled: list[Tensor]) -> list[Tensor]:
-        """Whitened features of the scaled images, BxKxhixwi, by one feature model in turn."""
+        """Whitened features of the scaled images, BxKxhixwi."""
         return [
             whitening(x)
             for whitening, x in zip(self.whitenings, self.raw_features(scaled), strict=True)
@@ -143,7 +194,7 @@ class RestorationDetector(Detector):
 
     def raw_features(self, scaled: list[Tensor]) -> list[Tensor]:
         """Features of the scaled images before whitening, fused if features are (88-90)."""
-        features = [self.features(x) for x in scaled]
+        features = [extract(x) for extract, x in zip(self.features_of_scales, scaled, strict=True)]
         return self.fusion(features) if 'features' in self.config.fusion else features
 
     def second_features(self, features: list[Tensor], latents: list[Tensor]) -> list[list[Tensor]]:
@@ -181,15 +232,16 @@ class RestorationDetector(Detector):
 
     def decode(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
         """Whitened features to images of the given sizes: paragraph 97."""
-        if self.needs_decoder:
+        if self.config.needs_decoder:
             return [
                 decoder(x, size)
                 for decoder, x, size in zip(self.decoders, features, sizes, strict=True)
             ]
-        assert isinstance(self.features, PixelBlocks)
         return [
-            self.features.inverse(whitening.inverse(x), size)
-            for whitening, x, size in zip(self.whitenings, features, sizes, strict=True)
+            cast(PixelBlocks, blocks).inverse(whitening.inverse(x), size)
+            for blocks, whitening, x, size in zip(
+                self.features_of_scales, self.whitenings, features, sizes, strict=True
+            )
         ]
 
     def restore(self, images: Tensor) -> Restoration:
@@ -200,7 +252,8 @@ class RestorationDetector(Detector):
         """
         scaled = self.scale_images(self.registration(images)[0])
         sizes = [size_of(x) for x in scaled]
-        restored, second = self._compared(scaled)
+        restored, latents = self.restored_features(scaled)
+        second = self.second_features(restored, latents)
         return Restoration(
             scaled=scaled,
             restored=self.decode(restored, sizes),
@@ -210,15 +263,15 @@ class RestorationDetector(Detector):
             },
         )
 
-    def _compared(self, scaled: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Features behind the restored images, and behind each kind of second images."""
+    def restored_features(self, scaled: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Features behind the restored images, and the latents they were restored from.
+
+        The reverse of the first flow model undoes it exactly: what it restores are the features
+        that were extracted.
+        """
         features = self.extract(scaled)
         latents, _ = self.flow(features)
-        if self.reverse_flow is not None:
-            features = self.reverse(latents)
-        # Otherwise restored features are those that were extracted: the reverse of the first flow
-        # model undoes it exactly.
-        return features, self.second_features(features, latents)
+        return (features if self.reverse_flow is None else self.reverse(latents)), latents
 
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
         """Distance per position of two BxCxHxW maps, as Bx1xHxW, per channel (paragraph 81)."""
@@ -227,48 +280,67 @@ class RestorationDetector(Detector):
             return difference.abs().mean(1, keepdim=True)
         return difference.square().mean(1, keepdim=True).sqrt()
 
-    def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Distances of all scales, brought to one size and added (paragraphs 75-78), Bx1xHxW.
-
-        A scale counts as much as it has positions: what a coarse one says of a place is spread
-        over all that it sees at once.
-        """
-        shares = [(scale / self.config.scales[0]) ** 2 for scale in self.config.scales]
-        return torch.stack(
-            [share * resize(x, size) for share, x in zip(shares, distances, strict=True)]
-        ).sum(0)
-
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
-        config = self.config
         size = size_of(images)
         registered, poses = self.registration(images)
-        scaled = self.scale_images(registered)
-        restored, seconds = self._compared(scaled)
-        distances = [torch.zeros_like(x[:, :1]) for x in scaled]
-        pixel_weight = config.pixel_weight if self.needs_decoder else 1.0
+        distances = self._distances(self.scale_images(registered))
+        score_map = self.registration.undo(self._summed(distances, size), poses)[:, 0]
+        image_score = score_map.amax(dim=(1, 2))
+        if self.config.normalised:
+            normalised = [min_max(x) for x in distances]
+            score_map = self.registration.undo(self._summed(normalised, size), poses)[:, 0]
+        return DetectorOutput(score_map, image_score)
+
+    def _distances(self, scaled: list[Tensor]) -> list[Tensor]:
+        """Weighted distances of restored and second images, one Bx1xhixwi map per scale."""
+        config = self.config
+        restored, latents = self.restored_features(scaled)
+        seconds = self.second_features(restored, latents)
+        totals: list[Tensor | None] = [None] * len(scaled)
+
+        def add(weight: float, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+            for index, (x, y) in enumerate(zip(first, second, strict=True)):
+                distance, total = weight * self.distance(x, y), totals[index]
+                # Images come first and are the larger ones.
+                totals[index] = (
+                    distance if total is None else total + resize(distance, size_of(total))
+                )
+
+        pixel_weight = config.pixel_weight if config.needs_decoder else 1.0
         if pixel_weight > 0:
             sizes = [size_of(x) for x in scaled]
             restored_images = self.decode(restored, sizes)
             for weight, second in zip(config.second_weights, seconds, strict=True):
-                for total, x, y in zip(
-                    distances, restored_images, self.decode(second, sizes), strict=True
-                ):
-                    total += pixel_weight * weight * self.distance(x, y)
-        if self.needs_decoder and config.feature_weight > 0:
+                add(pixel_weight * weight, restored_images, self.decode(second, sizes))
+        if config.needs_decoder and config.feature_weight > 0:
+            units = [whitening.unit for whitening in self.whitenings]
+            features = [x * unit for x, unit in zip(restored, units, strict=True)]
             for weight, second in zip(config.second_weights, seconds, strict=True):
-                for total, x, y, whitening in zip(
-                    distances, restored, second, self.whitenings, strict=True
-                ):
-                    distance = self.distance(x * whitening.unit, y * whitening.unit)
-                    total += config.feature_weight * weight * resize(distance, size_of(total))
-        score_map = self._summed(distances, size)
+                others = [x * unit for x, unit in zip(second, units, strict=True)]
+                add(config.feature_weight * weight, features, others)
+        return cast(list[Tensor], totals)
+
+    def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Distances of all scales, brought to one size, added (75-78) and smoothed, Bx1xHxW.
+
+        A scale counts as much as it has positions: what a coarse one says of a place is spread
+        over all that it sees at once.
+        """
+        config = self.config
+        shares = [(scale / config.scales[0]) ** 2 for scale in config.scales]
+        methods = config.map_upsampling, config.map_downsampling
+        score_map = torch.stack(
+            [
+                share * resample(x, size, *methods)
+                for share, x in zip(shares, distances, strict=True)
+            ]
+        ).sum(0)
         if config.smoothing > 0:
             # Reflection needs more pixels than it mirrors.
             reach = min(math.ceil(3 * config.smoothing), min(size) - 1)
             score_map = gaussian_blur(score_map, [2 * reach + 1] * 2, [config.smoothing] * 2)
-        score_map = self.registration.undo(score_map, poses)[:, 0]
-        return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
+        return score_map
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the second images."""
@@ -289,3 +361,9 @@ class RestorationDetector(Detector):
         from flow_anomaly_ros.detectors.restoration.training import fit
 
         return fit(self, images, seed, progress)
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Bring each of Bx1xHxW maps to 0..1 (79); one that is the same everywhere becomes 0."""
+    least, most = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    return (maps - least) / (most - least).clamp(min=torch.finfo(maps.dtype).tiny)

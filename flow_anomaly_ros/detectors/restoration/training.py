@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.layers import prior
 from flow_anomaly_ros.layers.resample import size_of
 import torch
@@ -22,81 +23,136 @@ WEIGHT_DECAY = 1e-5
 def fit(
     detector: 'RestorationDetector', images: Tensor, seed: int, progress: Progress
 ) -> FitReport:
-    """Prepare samples, extract features, then constrain their distribution to the target.
-
-    The feature model is frozen, so the features of all images and shifted copies are computed
-    once.
-    """
-    config = detector.config
+    """Prepare samples, then train and add scales until restored images are like the scaled ones."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     report = FitReport()
     detector.train()
-
+    config = detector.config
     if config.align != 'never':
         progress('registration', 1, 1, None)
         detector.registration.fit(images, force=config.align == 'always')
         images = torch.cat([detector.registration(x)[0] for x in images.split(config.batch)])
+        if detector.registration.is_active:
+            report.notes.append('parts lie turned or shifted: they are brought to one pose first')
     samples = _shifted_copies(images, config.copies, config.max_shift, generator)
-    features = _extract(detector, samples, progress)
+    suffix, rounds = '', 1
+    while True:
+        training = _Training(detector, samples, generator, report, progress, suffix)
+        training.run()
+        added = scales_to_add(detector, images, report.notes)
+        if not added:
+            break
+        detector.add_scales(added)
+        rounds += 1
+        suffix = f' {rounds}'
+    training.fit_targets()
+    detector.eval()
+    return report
 
-    priors = config.targets * (1 if len(config.targets) > 1 else len(features))
-    # The target distributions as matrices.
-    matrices = [
-        prior.sample(name, tuple(x.shape[1:]), generator)
-        for name, x in zip(priors, features, strict=True)
-    ]
-    reached = False
 
-    def likelihood_loss(chosen: Tensor) -> Tensor:
-        latents, log_determinants = detector.flow([x[chosen] for x in features])
-        return torch.stack(
-            [
-                (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
-                for name, z, d in zip(priors, latents, log_determinants, strict=True)
-            ]
-        ).mean()
+class _Training:
+    """Feature extraction, predicted distributions and their constraint, for the scales there are.
 
-    def similarity_loss(chosen: Tensor) -> Tensor:
-        nonlocal reached
-        latents, _ = detector.flow([x[chosen] for x in features])
-        errors = torch.stack(
-            [
-                functional.mse_loss(z, matrix.expand_as(z))
-                for z, matrix in zip(latents, matrices, strict=True)
-            ]
-        )
-        reached = bool((1 / (1 + errors) > config.first_threshold).all())
-        return errors.mean()
+    The feature models are frozen, so the features of all images and shifted copies are computed
+    once.
+    """
 
-    def reverse_loss(chosen: Tensor) -> Tensor:
-        wanted = [x[chosen] for x in features]
-        with torch.no_grad():
-            latents, _ = detector.flow(wanted)
-        return torch.stack(
-            [
-                functional.mse_loss(x, y)
-                for x, y in zip(detector.reverse(latents), wanted, strict=True)
-            ]
-        ).mean()
+    def __init__(
+        self,
+        detector: 'RestorationDetector',
+        samples: Tensor,
+        generator: torch.Generator,
+        report: FitReport,
+        progress: Progress,
+        suffix: str,
+    ) -> None:
+        self.detector = detector
+        self.samples = samples
+        self.generator = generator
+        self.report = report
+        self.progress = progress
+        # Of the stages' names: there may be several rounds of them.
+        self.suffix = suffix
+        self.features = self._extract()
+        self.priors = detector.config.of_each_scale('targets')
+        # The target distributions as matrices.
+        self.matrices = [
+            prior.sample(name, tuple(x.shape[1:]), generator).to(x)
+            for name, x in zip(self.priors, self.features, strict=True)
+        ]
+        self.is_similar = False
 
-    def decoder_loss(chosen: Tensor) -> Tensor:
-        scaled = detector.scale_images(samples[chosen])
-        sizes = [size_of(x) for x in scaled]
-        decoded = detector.decode([x[chosen] for x in features], sizes)
-        return torch.stack(
-            [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
-        ).mean()
+    def run(self) -> None:
+        """Train the flow, then what restores."""
+        detector, config = self.detector, self.detector.config
+        loss = self._likelihood if config.constraint == 'likelihood' else self._similarity
+        self._optimise('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
+        if detector.reverse_flow is not None:
+            self._optimise(
+                'reverse flow',
+                detector.reverse_flow,
+                self._reverse,
+                config.flow_steps,
+                config.learning_rate,
+            )
+        if config.needs_decoder:
+            self._optimise(
+                'decoder',
+                detector.decoders,
+                self._decoder,
+                config.decoder_steps,
+                config.decoder_learning_rate,
+            )
 
-    def optimise(
-        stage: str, module: nn.Module, loss_of: Callable[[Tensor], Tensor], steps: int, rate: float
+    @torch.no_grad()
+    def fit_targets(self) -> None:
+        """Fit the target distribution of every scale to the training samples."""
+        detector, config = self.detector, self.detector.config
+        batches = zip(*(x.split(config.batch) for x in self.features), strict=True)
+        latents = zip(*(detector.flow(list(batch))[0] for batch in batches), strict=True)
+        for target, parts in zip(detector.targets, latents, strict=True):
+            target.fit(torch.cat(parts))
+        for stored, whitening, scale in zip(
+            detector.stored, detector.whitenings, self.features, strict=True
+        ):
+            stored.fit(scale[: config.stored] * whitening.unit)
+
+    @torch.no_grad()
+    def _extract(self) -> list[Tensor]:
+        """Fit the whitening of every scale; return all whitened features, one NxKxhxw per scale."""
+        detector = self.detector
+        batches = self.samples.split(detector.config.batch)
+        raw: list[list[Tensor]] = [[] for _ in detector.config.scales]
+        for step, batch in enumerate(batches, start=1):
+            extracted = detector.raw_features(detector.scale_images(batch))
+            for features, one in zip(raw, extracted, strict=True):
+                features.append(one)
+            self.progress(f'features{self.suffix}', step, len(batches), None)
+        whitened = []
+        for whitening, features in zip(detector.whitenings, raw, strict=True):
+            whitening.fit(torch.cat(features))
+            whitened.append(torch.cat([whitening(x) for x in features]))
+            features.clear()
+        return whitened
+
+    def _optimise(
+        self,
+        stage: str,
+        module: nn.Module,
+        loss_of: Callable[[Tensor], Tensor],
+        steps: int,
+        rate: float,
     ) -> None:
         """Minimise a loss of random samples with Adam and a one-cycle learning rate."""
+        stage += self.suffix
         optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-        losses = report.losses[stage] = []
+        losses = self.report.losses[stage] = []
         for step in range(1, steps + 1):
-            chosen = torch.randint(0, len(samples), (config.batch,), generator=generator)
+            chosen = torch.randint(
+                0, len(self.samples), (self.detector.config.batch,), generator=self.generator
+            )
             loss = loss_of(chosen)
             optimiser.zero_grad()
             loss.backward()
@@ -104,31 +160,47 @@ def fit(
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-            progress(stage, step, steps, losses[-1])
-            if reached and stage == 'flow':
+            self.progress(stage, step, steps, losses[-1])
+            if self.is_similar and module is self.detector.flow:
                 break
 
-    flow_loss = likelihood_loss if config.constraint == 'likelihood' else similarity_loss
-    optimise('flow', detector.flow, flow_loss, config.flow_steps, config.learning_rate)
-    if detector.reverse_flow is not None:
-        optimise(
-            'reverse flow',
-            detector.reverse_flow,
-            reverse_loss,
-            config.flow_steps,
-            config.learning_rate,
+    def _likelihood(self, chosen: Tensor) -> Tensor:
+        latents, log_determinants = self.detector.flow([x[chosen] for x in self.features])
+        return torch.stack(
+            [
+                (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
+                for name, z, d in zip(self.priors, latents, log_determinants, strict=True)
+            ]
+        ).mean()
+
+    def _similarity(self, chosen: Tensor) -> Tensor:
+        latents, _ = self.detector.flow([x[chosen] for x in self.features])
+        errors = torch.stack(
+            [
+                functional.mse_loss(z, matrix.expand_as(z))
+                for z, matrix in zip(latents, self.matrices, strict=True)
+            ]
         )
-    if detector.needs_decoder:
-        optimise(
-            'decoder',
-            detector.decoders,
-            decoder_loss,
-            config.decoder_steps,
-            config.decoder_learning_rate,
-        )
-    _fit_targets(detector, features)
-    detector.eval()
-    return report
+        threshold = self.detector.config.first_threshold
+        self.is_similar = bool((1 / (1 + errors) > threshold).all())
+        return errors.mean()
+
+    def _reverse(self, chosen: Tensor) -> Tensor:
+        wanted = [x[chosen] for x in self.features]
+        with torch.no_grad():
+            latents, _ = self.detector.flow(wanted)
+        restored = self.detector.reverse(latents)
+        return torch.stack(
+            [functional.mse_loss(x, y) for x, y in zip(restored, wanted, strict=True)]
+        ).mean()
+
+    def _decoder(self, chosen: Tensor) -> Tensor:
+        scaled = self.detector.scale_images(self.samples[chosen])
+        sizes = [size_of(x) for x in scaled]
+        decoded = self.detector.decode([x[chosen] for x in self.features], sizes)
+        return torch.stack(
+            [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
+        ).mean()
 
 
 def _shifted_copies(
@@ -142,34 +214,3 @@ def _shifted_copies(
         top, left = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
         copies.append(padded[index % len(images), :, top : top + height, left : left + width])
     return torch.cat([images, torch.stack(copies)]) if copies else images
-
-
-@torch.no_grad()
-def _extract(detector: 'RestorationDetector', samples: Tensor, progress: Progress) -> list[Tensor]:
-    """Fit the whitening of every scale; return all whitened features, one NxKxhxw per scale."""
-    batches = samples.split(detector.config.batch)
-    raw: list[list[Tensor]] = [[] for _ in detector.config.scales]
-    for step, batch in enumerate(batches, start=1):
-        extracted = detector.raw_features(detector.scale_images(batch))
-        for features, one in zip(raw, extracted, strict=True):
-            features.append(one)
-        progress('features', step, len(batches), None)
-    whitened = []
-    for whitening, features in zip(detector.whitenings, raw, strict=True):
-        whitening.fit(torch.cat(features))
-        whitened.append(torch.cat([whitening(x) for x in features]))
-        features.clear()
-    return whitened
-
-
-@torch.no_grad()
-def _fit_targets(detector: 'RestorationDetector', features: list[Tensor]) -> None:
-    """Fit the target distribution of every scale to the latents of the training samples."""
-    batches = zip(*(x.split(detector.config.batch) for x in features), strict=True)
-    latents = zip(*(detector.flow(list(batch))[0] for batch in batches), strict=True)
-    for target, parts in zip(detector.targets, latents, strict=True):
-        target.fit(torch.cat(parts))
-    for stored, whitening, scale in zip(
-        detector.stored, detector.whitenings, features, strict=True
-    ):
-        stored.fit(scale[: detector.config.stored] * whitening.unit)

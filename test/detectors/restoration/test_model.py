@@ -4,10 +4,13 @@
 
 import dataclasses
 
+from flow_anomaly_ros.detectors.restoration.adjustment import marked, similarities
 from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
-from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+from flow_anomaly_ros.detectors.restoration.model import min_max, RestorationDetector
 import pytest
+from safetensors.torch import save_file
 import torch
+import torchvision
 
 SIZE = (40, 33)  # the columns are no multiple of the stride
 TINY = RestorationConfig(
@@ -55,7 +58,7 @@ def detector():
 def backbone_training():
     """Return a detector with a backbone, which needs a decoder, and the report of its training."""
     detector = build(
-        backbone='squeezenet1_1',
+        backbone=('squeezenet1_1',),
         levels=('features.4', 'features.7'),
         components=16,
         copies=4,
@@ -187,17 +190,15 @@ def test_metrics_give_different_scores(detector):
     assert not torch.allclose(manhattan, detector(image).score_map, rtol=0.01)
 
 
-def test_pixel_and_feature_distances_are_weighted_and_added(backbone_training):
-    detector, _ = backbone_training
+def test_pixel_and_feature_distances_are_weighted_and_added():
+    options = {'backbone': ('squeezenet1_1',), 'levels': ('features.4',), 'scales': (1.0,)}
+    detector = build(**options, copies=4, flow_steps=5, decoder_steps=5)
+    detector.fit(good_images(2))
     image = stained(good_images(1))
 
     def scores(pixel_weight, feature_weight):
-        config = dataclasses.replace(
-            detector.config, pixel_weight=pixel_weight, feature_weight=feature_weight
-        )
-        other = RestorationDetector(config).eval().requires_grad_(requires_grad=False)
-        other.load_state_dict(detector.state_dict())
-        return other(image).score_map
+        weights = {'pixel_weight': pixel_weight, 'feature_weight': feature_weight}
+        return variant(detector, **options, **weights)(image).score_map
 
     pixels, features = scores(1.0, 0.0), scores(0.0, 1.0)
     assert pixels.max() > 0
@@ -225,6 +226,7 @@ def test_smoothing_spreads_scores_and_zero_does_not(detector):
     [
         ((1.0, 0.5, 0.25), [(40, 33), (20, 16), (10, 8)]),
         ((2.0, 1.0), [(80, 66), (40, 33)]),
+        ((1.0,), [(40, 33)]),
         ((0.5,), [(20, 16)]),
         ((1.0, 0.01), [(40, 33), (4, 4)]),
     ],
@@ -362,6 +364,199 @@ def test_a_second_flow_model_is_trained_separately():
         assert 1e-3 < (one - wanted).square().mean() < 0.5 * wanted.square().mean()
 
 
+def two_networks(**options):
+    return build(
+        backbone=('squeezenet1_1', 'resnet18'),
+        levels=(),
+        components=8,
+        copies=4,
+        flow_steps=5,
+        decoder_steps=5,
+        **options,
+    )
+
+
+def test_every_scale_may_have_a_network_of_its_own(tmp_path):
+    detector = two_networks(fusion=('coupling',))
+    names = [features.name for features in detector.features_of_scales]
+    assert names == ['squeezenet1_1', 'resnet18']
+    for name in names:
+        save_file(
+            torchvision.models.get_model(name, weights=None).state_dict(),
+            tmp_path / f'{name}.safetensors',
+        )
+    detector.load_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='one file for several backbones: give a folder'):
+        detector.load_pretrained(tmp_path / 'resnet18.safetensors')
+    detector.fit(good_images(2))
+    with torch.no_grad():
+        good, bad = (detector(x).score_map[0] for x in (good_images(1), stained(good_images(1))))
+    assert bad[STAIN].mean() > 2 * good.mean()
+
+
+def test_features_of_different_networks_are_not_added():
+    with pytest.raises(ValueError, match='backbones with 896, 448 channels cannot be fused'):
+        two_networks(fusion=('features',))
+
+
+def test_scales_are_kept_where_restored_images_are_like_the_scaled_ones():
+    detector = build(second_threshold=0.999)
+    report = detector.fit(good_images(2))
+    assert detector.config.scales == (1.0, 0.5)
+    assert list(report.losses) == ['flow']
+    assert report.notes[-1].endswith('; the scales are kept')
+
+
+@pytest.mark.parametrize(
+    ('options', 'scales'),
+    [
+        ({}, [(1.0,), (1.0, 0.5), (1.0, 0.5, 0.25)]),
+        ({'added_scales': 2}, [(1.0,), (1.0, 0.5, 0.25)]),
+        ({'added_side': 'larger', 'most_scales': 3}, [(1.0,), (2.0, 1.0), (4.0, 2.0, 1.0)]),
+        ({'most_scales': 2}, [(1.0,), (1.0, 0.5)]),
+    ],
+)
+def test_scales_are_added_until_there_are_as_many_as_allowed(options, scales):
+    """A decoder of one step restores nothing well enough."""
+    detector = build(
+        scales=(1.0,),
+        stride=2,
+        fusion=('features',),
+        copies=4,
+        flow_steps=3,
+        decoder_steps=1,
+        second_threshold=0.99,
+        **options,
+    )
+    report = detector.fit(good_images(2))
+    assert detector.config.scales == scales[-1]
+    assert len(report.notes) == len(scales)
+    assert report.notes[-1].endswith('none can be added')
+    assert [stage for stage in report.losses if stage.startswith('flow')] == [
+        f'flow {number}' if number > 1 else 'flow' for number in range(1, len(scales) + 1)
+    ]
+    with torch.no_grad():
+        assert tuple(detector(good_images(1)).score_map.shape) == (1, *SIZE)
+    other = RestorationDetector(detector.config)
+    other.load_state_dict(detector.state_dict())
+
+
+def test_what_was_learned_is_kept_when_scales_are_added():
+    detector = build(fusion=(), reverse='trained', flow_steps=10, targets=('gaussian', 'poisson'))
+    detector.fit(good_images(2))
+    maps = detector.extract(detector.scale_images(good_images(1)))
+    with torch.no_grad():
+        before = detector.flow(maps)[0], detector.reverse(maps)
+        detector.add_scales((2.0,))
+        more = [torch.zeros(1, maps[0].shape[1], 20, 17), *maps]
+        after = detector.flow(more)[0][1:], detector.reverse(more)[1:]
+    for old, new in zip(before, after, strict=True):
+        for x, y in zip(old, new, strict=True):
+            torch.testing.assert_close(x, y)
+    assert detector.config.targets == ('gaussian', 'gaussian', 'poisson')
+
+
+def test_each_added_scale_has_the_network_of_the_nearest_one():
+    detector = two_networks()
+    detector.add_scales((0.25, 0.125))
+    names = [features.name for features in detector.features_of_scales]
+    assert names == ['squeezenet1_1', 'resnet18', 'resnet18', 'resnet18']
+
+
+@pytest.mark.parametrize('mark', ['rectangle', 'ring'])
+def test_a_mark_is_drawn_and_its_area_compared(mark):
+    dark, light = good_images(2) * 0.4, 0.6 + 0.4 * good_images(2)
+    for images, level in ((dark, 1.0), (light, 0.0)):
+        drawn, area = marked(images, mark)
+        changed = (drawn != images).any(1)[0]
+        assert (drawn[0, :, changed] == level).all()
+        # A line around an area in the middle.
+        assert area[0, 0, 20, 16] == 1
+        assert not changed[20, 16]
+        assert area[0, 0, :10].sum() == 0
+        assert not (changed & (area[0, 0] == 0)).any()
+    corner = {'rectangle': 1, 'ring': 0}[mark]
+    assert area[0, 0, 27, 23] == corner
+
+
+def test_similarity_is_that_of_the_marked_area():
+    """The decoder knows good images, and not what is drawn on them."""
+    detector = build(
+        backbone=('squeezenet1_1',),
+        levels=('features.4', 'features.7'),
+        components=16,
+        copies=4,
+        flow_steps=3,
+        decoder_steps=60,
+    )
+    detector.fit(good_images(2))
+    images = good_images(2)
+    values = {}
+    for mark in ('none', 'rectangle', 'ring'):
+        detector.config = dataclasses.replace(detector.config, mark=mark)
+        values[mark] = similarities(detector, images)
+    scaled = detector.scale_images(images)
+    with torch.no_grad():
+        restored = detector.restore(images).restored
+    for value, x, y in zip(values['none'], scaled, restored, strict=True):
+        assert value == pytest.approx(1 / (1 + detector.distance(x, y).mean().item()), rel=1e-3)
+    assert values['rectangle'][0] < values['none'][0]
+    assert values['ring'][0] < values['none'][0]
+    assert values['ring'] != values['rectangle']
+
+
+def test_distances_are_normalised_per_scale(detector):
+    image = stained(good_images(1))
+    plain, normalised = detector(image), variant(detector, normalised=True, smoothing=0.0)(image)
+    # Shares of the scales: 1 and a quarter.
+    assert 0 <= normalised.score_map.min() < 0.1
+    assert 0.5 < normalised.score_map.max() <= 1.25
+    unsmoothed = variant(detector, smoothing=0.0)(image)
+    torch.testing.assert_close(normalised.image_score, unsmoothed.image_score)
+    assert not torch.allclose(unsmoothed.image_score, plain.image_score)
+
+
+def test_distances_that_are_the_same_everywhere_are_normalised_to_zero():
+    maps = torch.stack([torch.full((1, 3, 4), 7.0), torch.arange(12.0).view(1, 3, 4)])
+    low, high = min_max(maps)
+    assert (low == 0).all()
+    torch.testing.assert_close(high, torch.arange(12.0).view(1, 3, 4) / 11)
+
+
+def test_distance_maps_grow_and_shrink_as_asked():
+    detector = build(scales=(2.0, 1.0, 0.5), flow_steps=2, smoothing=0.0)
+    detector.fit(good_images(2))
+    image = stained(good_images(1))
+
+    def peak(**options):
+        other = variant(detector, **{'scales': (2.0, 1.0, 0.5), 'smoothing': 0.0, **options})
+        return other(image).score_map.max().item()
+
+    assert peak(map_downsampling='max') > peak() > 0
+    assert peak(map_upsampling='nearest') != peak() != peak(map_upsampling='bicubic')
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+def test_few_images_are_enough_to_find_a_stain(count):
+    detector = build()
+    detector.fit(good_images(count))
+    with torch.no_grad():
+        good, bad = (detector(x) for x in (good_images(3, seed=8), stained(good_images(3, seed=9))))
+    assert bad.image_score.min() > 2 * good.image_score.max()
+    assert bad.score_map[:, *STAIN].mean() > 5 * good.score_map.mean()
+
+
+def test_the_same_seed_gives_the_same_scores():
+    def scores(seed):
+        detector = build(constraint='similarity', targets=('poisson', 'exponential'))
+        detector.fit(good_images(3), seed=seed)
+        with torch.no_grad():
+            return detector(stained(good_images(1))).score_map
+
+    assert torch.equal(scores(1), scores(1))
+    assert not torch.equal(scores(1), scores(2))
+
+
 def test_a_single_step_is_a_training():
     assert len(build(flow_steps=1, copies=1).fit(good_images(1)).losses['flow']) == 1
 
@@ -427,6 +622,17 @@ def test_components_limit_what_the_flow_sees():
         ('first_threshold', 0.0),
         ('first_threshold', 1.5),
         ('reverse', 'none'),
+        ('backbone', ()),
+        ('backbone', ('resnet18', 'resnet50')),
+        ('backbone', ('pixels', 'resnet18', 'resnet18')),
+        ('second_threshold', 1.0),
+        ('second_threshold', -0.1),
+        ('added_scales', 0),
+        ('added_side', 'both'),
+        ('most_scales', 0),
+        ('mark', 'cross'),
+        ('map_upsampling', 'sharp'),
+        ('map_downsampling', 'median'),
         ('metric', 'cosine'),
     ],
 )
@@ -438,4 +644,4 @@ def test_bad_options_are_refused_in_one_line(option, value):
 
 def test_one_of_the_distances_must_count():
     with pytest.raises(ValueError, match='feature_weight is 0'):
-        RestorationConfig(backbone='squeezenet1_1', pixel_weight=0.0, feature_weight=0.0)
+        RestorationConfig(backbone=('squeezenet1_1',), pixel_weight=0.0, feature_weight=0.0)
