@@ -141,7 +141,8 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     good = load_good_images(folder, cell.max_images, cell.seed).images
     test = [read_image(sample.path) for sample in folder.test]
     masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
-    minutes = 3 if len(good) <= FEW else 20
+    # Of two cores.
+    minutes = 2 / arguments.threads * (3 if len(good) <= FEW else 20)
     with tempfile.TemporaryDirectory() as scratch:
         given, result = Path(scratch, 'images.npz'), Path(scratch, 'result.npz')
         np.savez(given, train=_resized(good), test=_resized(test))

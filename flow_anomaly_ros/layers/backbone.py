@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 from torch.fx.proxy import TraceError
+from torch.nn import functional
 import torchvision
 from torchvision.models import feature_extraction
 
@@ -43,6 +44,9 @@ class Backbone(nn.Module):
         levels: Graph nodes to take, for example `('features.3', 'features.6')`; empty: the last
             node of stride 4, 8 and 16.
         stride: Stride in px of the map that all levels are resized to.
+        aggregation: Each level is averaged over this many positions in both directions, odd; 1
+            leaves it as it is.
+        coarse_weight: Factor of the levels that are coarser than the map.
 
     Raises:
         BackboneError: Unknown name or level.
@@ -51,7 +55,14 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, levels: tuple[str, ...] = (), stride: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        levels: tuple[str, ...] = (),
+        stride: int = 8,
+        aggregation: int = 1,
+        coarse_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         network = _build(name)
         self.levels = tuple(levels) or _last_levels(network, name)
@@ -68,6 +79,8 @@ class Backbone(nn.Module):
             raise BackboneError(msg) from error
         self.name = name
         self.stride = stride
+        self.aggregation = aggregation
+        self.coarse_weight = coarse_weight
         # timm's networks say how their images were normalised, torchvision's all agree.
         about = getattr(network, 'pretrained_cfg', {})
         for statistic, usual in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
@@ -99,7 +112,19 @@ class Backbone(nn.Module):
             images = images.expand(-1, 3, -1, -1)
         outputs = self.extractor((images - self.mean) / self.std)
         size = self.grid(size_of(images))
-        return torch.cat([resize(level, size) for level in outputs.values()], dim=1)
+        return torch.cat([self._gridded(level, size) for level in outputs.values()], dim=1)
+
+    def _gridded(self, level: Tensor, size: tuple[int, int]) -> Tensor:
+        """Average a level over its neighbourhood and bring it to the common grid."""
+        if self.aggregation > 1:
+            # Averages at the border are of fewer positions: zeros around the image would make
+            # everything there look alike.
+            level = functional.avg_pool2d(
+                level, self.aggregation, 1, self.aggregation // 2, count_include_pad=False
+            )
+        if self.coarse_weight != 1 and min(size_of(level)) < min(size):
+            level = self.coarse_weight * level
+        return resize(level, size)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the features of an image of the given (height, width)."""

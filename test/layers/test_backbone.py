@@ -78,6 +78,27 @@ def test_features_are_the_networks_own_for_normalised_images(resnet, images, tmp
         torch.testing.assert_close(resnet(images), seen[0])
 
 
+def test_levels_are_averaged_over_their_neighbourhood(images):
+    torch.manual_seed(0)
+    averaging = Backbone('resnet18', ('layer1',), stride=4, aggregation=3)
+    torch.manual_seed(0)
+    plain = Backbone('resnet18', ('layer1',), stride=4)(images)
+    averages = averaging(images)
+    torch.testing.assert_close(averages[..., 3, 4], plain[..., 2:5, 3:6].mean((2, 3)))
+    # At a corner there are four positions, and no zeros.
+    torch.testing.assert_close(averages[..., 0, 0], plain[..., :2, :2].mean((2, 3)))
+
+
+def test_levels_coarser_than_the_map_are_weighted(images):
+    maps = []
+    for weight in (1.0, 0.25):
+        torch.manual_seed(0)
+        maps.append(Backbone('resnet18', coarse_weight=weight)(images))
+    one, other = maps
+    torch.testing.assert_close(other[:, : 64 + 128], one[:, : 64 + 128])
+    torch.testing.assert_close(other[:, 64 + 128 :], 0.25 * one[:, 64 + 128 :])
+
+
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
 def test_weights_survive_a_file(backbone, images, tmp_path, suffix):
     path = tmp_path / f'weights{suffix}'

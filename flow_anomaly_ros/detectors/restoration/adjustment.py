@@ -66,7 +66,7 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
     sums = torch.zeros(len(detector.config.scales), device=images.device)
     for batch in images.split(detector.config.batch):
         scaled = detector.scale_images(batch)
-        features, _ = detector.restored_features(scaled)
+        features, _ = detector.restored_features(detector.extract(scaled))
         restored = detector.decode(features, [size_of(x) for x in scaled])
         for index, (x, y) in enumerate(zip(restored, scaled, strict=True)):
             share = resize(area, size_of(x))

@@ -35,6 +35,9 @@ class RestorationConfig:
             (paragraphs 85-86); one for all scales in turn, or one for each (94).
         levels: Levels of the backbone; empty: the last of stride 4, 8 and 16.
         stride: Stride of the features in px.
+        aggregation: Levels of a backbone are averaged over this many positions in both directions,
+            odd; 1: they are not.
+        coarse_weight: Factor of the levels that are coarser than `stride`.
         components: Principal components of the features that the flow sees; even. 0: all of them
             for pixels, 64 for a backbone.
         fusion: Where scales are fused, any of: `images`, before the features are extracted (claim
@@ -76,9 +79,13 @@ class RestorationConfig:
             (paragraph 97) in the score map.
         pixel_weight: Share of the distance between the images themselves. Blocks of pixels are
             images: for them it is 1 and `feature_weight` has no meaning.
+        relative: Whether distances are seen beside those that held-out good images have at the same
+            place; see `layers/usual.py`.
         normalised: Whether the distances of each scale are brought to 0..1 within an image before
             they are added (73, 79). For the mask rules `mean` and `half`; the image score is that
             of the distances as they are.
+        border_weight: Share that distances at the outermost positions have in the image score:
+            networks see zeros beside them, and parts are cut off there.
         map_upsampling: How smaller distance maps grow to the image's size: bilinear, bicubic or
             nearest (78).
         map_downsampling: How larger ones shrink to it: average, max or nearest (78).
@@ -94,10 +101,12 @@ class RestorationConfig:
 
     channels: int = 3
     align: str = 'auto'
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25)
+    scales: tuple[float, ...] = (1.0, 0.5)
     backbone: tuple[str, ...] = (PIXELS,)
     levels: tuple[str, ...] = ()
     stride: int = 8
+    aggregation: int = 3
+    coarse_weight: float = 0.3
     components: int = 0
     fusion: tuple[str, ...] = ('coupling',)
     fused_scales: tuple[float, ...] = ()
@@ -115,13 +124,15 @@ class RestorationConfig:
     blocks: int = 2
     hidden: int = 64
     second_images: tuple[str, ...] = ('stored', 'nearest')
-    second_weights: tuple[float, ...] = (1.0, 0.5)
+    second_weights: tuple[float, ...] = (1.0, 0.2)
     stored: int = 300
     tolerance: float = 1.0
     metric: str = 'euclidean'
     feature_weight: float = 1.0
     pixel_weight: float = 0.0
+    relative: bool = True
     normalised: bool = False
+    border_weight: float = 0.5
     map_upsampling: str = 'bilinear'
     map_downsampling: str = 'average'
     smoothing: float = 4.0
@@ -149,6 +160,12 @@ class RestorationConfig:
             'components',
             self.components,
             'even and not negative',
+        )
+        _require(
+            self.aggregation >= 1 and self.aggregation % 2 == 1,
+            'aggregation',
+            self.aggregation,
+            'odd and positive',
         )
         for name in (
             'blocks',
@@ -221,7 +238,7 @@ class RestorationConfig:
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
         )
-        for name in ('learning_rate', 'decoder_learning_rate'):
+        for name in ('learning_rate', 'decoder_learning_rate', 'coarse_weight', 'border_weight'):
             _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name, choices in (
             ('align', ALIGNMENTS),

@@ -26,6 +26,7 @@ from flow_anomaly_ros.layers.registration import Registration
 from flow_anomaly_ros.layers.resample import resample, resize, size_of
 from flow_anomaly_ros.layers.stored import StoredPoints
 from flow_anomaly_ros.layers.target import TargetDistribution
+from flow_anomaly_ros.layers.usual import UsualDistances
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -74,7 +75,9 @@ class RestorationDetector(Detector):
             nn.ModuleList(
                 PixelBlocks(config.channels, config.stride)
                 if name == PIXELS
-                else Backbone(name, config.levels, config.stride)
+                else Backbone(
+                    name, config.levels, config.stride, config.aggregation, config.coarse_weight
+                )
                 for name in config.backbone
             ),
         )
@@ -119,6 +122,9 @@ class RestorationDetector(Detector):
         self.stored = cast(
             Sequence[StoredPoints],
             nn.ModuleList(StoredPoints(components) for _ in range(scales)),
+        )
+        self.usual = cast(
+            Sequence[UsualDistances], nn.ModuleList(UsualDistances() for _ in range(scales))
         )
 
     @property
@@ -252,7 +258,7 @@ class RestorationDetector(Detector):
         """
         scaled = self.scale_images(self.registration(images)[0])
         sizes = [size_of(x) for x in scaled]
-        restored, latents = self.restored_features(scaled)
+        restored, latents = self.restored_features(self.extract(scaled))
         second = self.second_features(restored, latents)
         return Restoration(
             scaled=scaled,
@@ -263,13 +269,12 @@ class RestorationDetector(Detector):
             },
         )
 
-    def restored_features(self, scaled: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def restored_features(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Features behind the restored images, and the latents they were restored from.
 
         The reverse of the first flow model undoes it exactly: what it restores are the features
         that were extracted.
         """
-        features = self.extract(scaled)
         latents, _ = self.flow(features)
         return (features if self.reverse_flow is None else self.reverse(latents)), latents
 
@@ -284,20 +289,41 @@ class RestorationDetector(Detector):
         """Score images; see `Detector.forward`."""
         size = size_of(images)
         registered, poses = self.registration(images)
-        distances = self._distances(self.scale_images(registered))
-        score_map = self.registration.undo(self._summed(distances, size), poses)[:, 0]
-        image_score = score_map.amax(dim=(1, 2))
+        scaled = self.scale_images(registered)
+        restored, latents = self.restored_features(self.extract(scaled))
+        distances = self.distances(restored, latents, [size_of(x) for x in scaled])
+        if self.config.relative:
+            distances = [usual(x) for usual, x in zip(self.usual, distances, strict=True)]
+        image_score = self._summed([self._inner(x) for x in distances], size).amax(dim=(1, 2, 3))
         if self.config.normalised:
-            normalised = [min_max(x) for x in distances]
-            score_map = self.registration.undo(self._summed(normalised, size), poses)[:, 0]
+            distances = [min_max(x) for x in distances]
+        score_map = self.registration.undo(self._summed(distances, size), poses)[:, 0]
         return DetectorOutput(score_map, image_score)
 
-    def _distances(self, scaled: list[Tensor]) -> list[Tensor]:
-        """Weighted distances of restored and second images, one Bx1xhixwi map per scale."""
+    def _inner(self, distances: Tensor) -> Tensor:
+        """Bx1xhxw distances, with those of the outermost positions counting less."""
+        weight = self.config.border_weight
+        if weight == 1:
+            return distances
+        # Distances of images, not of features, have `stride` pixels for each position.
+        ring = self.config.stride if not self.config.needs_decoder else 1
+        inner = torch.full_like(distances[:1], weight)
+        inner[..., ring:-ring, ring:-ring] = 1
+        return distances * inner
+
+    def distances(
+        self, restored: list[Tensor], latents: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Weighted distances of restored and second images, one Bx1xhixwi map per scale.
+
+        Args:
+            restored: Features behind the restored images.
+            latents: What they were restored from.
+            sizes: (height, width) of the scaled images.
+        """
         config = self.config
-        restored, latents = self.restored_features(scaled)
         seconds = self.second_features(restored, latents)
-        totals: list[Tensor | None] = [None] * len(scaled)
+        totals: list[Tensor | None] = [None] * len(sizes)
 
         def add(weight: float, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
             for index, (x, y) in enumerate(zip(first, second, strict=True)):
@@ -309,7 +335,6 @@ class RestorationDetector(Detector):
 
         pixel_weight = config.pixel_weight if config.needs_decoder else 1.0
         if pixel_weight > 0:
-            sizes = [size_of(x) for x in scaled]
             restored_images = self.decode(restored, sizes)
             for weight, second in zip(config.second_weights, seconds, strict=True):
                 add(pixel_weight * weight, restored_images, self.decode(second, sizes))

@@ -18,6 +18,8 @@ if typing.TYPE_CHECKING:
 
 GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
+# Images held out, one at a time, to see how far good parts are from one another.
+HELD_OUT = 12
 
 
 def fit(
@@ -46,7 +48,7 @@ def fit(
         detector.add_scales(added)
         rounds += 1
         suffix = f' {rounds}'
-    training.fit_targets()
+    training.fit_targets(len(images))
     detector.eval()
     return report
 
@@ -106,17 +108,42 @@ class _Training:
             )
 
     @torch.no_grad()
-    def fit_targets(self) -> None:
-        """Fit the target distribution of every scale to the training samples."""
+    def fit_targets(self, images: int) -> None:
+        """Fit the target distribution of every scale to the training samples.
+
+        Args:
+            images: Of how many images the samples are copies.
+        """
         detector, config = self.detector, self.detector.config
         batches = zip(*(x.split(config.batch) for x in self.features), strict=True)
         latents = zip(*(detector.flow(list(batch))[0] for batch in batches), strict=True)
         for target, parts in zip(detector.targets, latents, strict=True):
             target.fit(torch.cat(parts))
-        for stored, whitening, scale in zip(
-            detector.stored, detector.whitenings, self.features, strict=True
+        stored = [x[: config.stored] for x in self.features]
+        if config.relative and images > 1:
+            self._fit_usual(stored, images)
+        self._store(stored)
+
+    def _store(self, features: list[Tensor]) -> None:
+        for stored, whitening, x in zip(
+            self.detector.stored, self.detector.whitenings, features, strict=True
         ):
-            stored.fit(scale[: config.stored] * whitening.unit)
+            stored.fit(x * whitening.unit)
+
+    def _fit_usual(self, features: list[Tensor], images: int) -> None:
+        """Hold images out, with their copies, and measure how far from the others they are."""
+        detector = self.detector
+        sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
+        held_out = torch.linspace(0, images - 1, min(images, HELD_OUT)).round().long().tolist()
+        origin = torch.arange(len(features[0])) % images
+        maps = []
+        for step, image in enumerate(held_out, start=1):
+            self._store([x[origin != image] for x in features])
+            one = [x[image : image + 1] for x in self.features]
+            maps.append(detector.distances(*detector.restored_features(one), sizes))
+            self.progress(f'held out{self.suffix}', step, len(held_out), None)
+        for usual, parts, x in zip(detector.usual, zip(*maps, strict=True), features, strict=True):
+            usual.fit(torch.cat(parts), size_of(x))
 
     @torch.no_grad()
     def _extract(self) -> list[Tensor]:

@@ -128,7 +128,8 @@ def test_distances_to_several_second_images_are_weighted_and_added(detector):
     image = stained(good_images(1))
 
     def score_map(kinds, weights):
-        return variant(detector, second_images=kinds, second_weights=weights)(image).score_map
+        options = {'second_images': kinds, 'second_weights': weights, 'relative': False}
+        return variant(detector, **options)(image).score_map
 
     stored, nearest = (score_map((kind,), (1.0,)) for kind in ('stored', 'nearest'))
     assert not torch.allclose(stored, nearest, rtol=0.01)
@@ -198,7 +199,7 @@ def test_pixel_and_feature_distances_are_weighted_and_added():
 
     def scores(pixel_weight, feature_weight):
         weights = {'pixel_weight': pixel_weight, 'feature_weight': feature_weight}
-        return variant(detector, **options, **weights)(image).score_map
+        return variant(detector, **options, **weights, relative=False)(image).score_map
 
     pixels, features = scores(1.0, 0.0), scores(0.0, 1.0)
     assert pixels.max() > 0
@@ -505,6 +506,51 @@ def test_similarity_is_that_of_the_marked_area():
     assert values['ring'] != values['rectangle']
 
 
+def test_distances_are_seen_beside_those_of_good_parts():
+    """The right half of good parts is noise: what is unlike them there says less."""
+    generator = torch.Generator().manual_seed(0)
+    noisy = torch.ones(SIZE)
+    noisy[:, :16] = 0.02
+
+    def parts(count):
+        noise = torch.rand(count, 3, *SIZE, generator=generator) - 0.5
+        return (good_images(count) + 0.4 * noisy * noise).clamp(0, 1)
+
+    train, part = parts(6), good_images(1)
+    left, right = (slice(12, 20), slice(4, 12)), (slice(12, 20), slice(22, 30))
+    for place in (left, right):
+        part[:, :, *place] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    ratios = {}
+    for relative in (True, False):
+        detector = build(relative=relative)
+        detector.fit(train)
+        with torch.no_grad():
+            score_map = detector(part).score_map
+        ratios[relative] = score_map[:, *right].mean() / score_map[:, *left].mean()
+        assert score_map.min() >= 0
+    assert ratios[True] < 0.9 * ratios[False]
+
+
+def test_a_part_that_is_wrong_all_over_stays_wrong(detector):
+    with torch.no_grad():
+        good = detector(good_images(2, seed=4)).image_score.max()
+        for level in (0.0, 0.5, 1.0):
+            assert detector(torch.full((1, 3, *SIZE), level)).image_score > 3 * good
+
+
+def test_the_border_counts_less_in_the_image_score(detector):
+    images = good_images(2)
+    images[0, :, :4, 12:20] = 1.0
+    images[1, :, 12:16, 12:20] = 1.0
+    ratios = {}
+    for weight in (0.5, 1.0):
+        output = variant(detector, border_weight=weight, smoothing=0.0)(images)
+        ratios[weight] = output.image_score / output.score_map.amax((1, 2))
+    torch.testing.assert_close(ratios[1.0], torch.ones(2))
+    assert ratios[0.5][0] < 0.95
+    assert ratios[0.5][1] == 1
+
+
 def test_distances_are_normalised_per_scale(detector):
     image = stained(good_images(1))
     plain, normalised = detector(image), variant(detector, normalised=True, smoothing=0.0)(image)
@@ -617,13 +663,13 @@ def test_components_limit_what_the_flow_sees():
         ('downsampling', 'median'),
         ('targets', ('uniform',)),
         ('targets', ()),
-        ('targets', ('gaussian', 'poisson')),
+        ('targets', ('gaussian', 'poisson', 'gaussian')),
         ('constraint', 'adversarial'),
         ('first_threshold', 0.0),
         ('first_threshold', 1.5),
         ('reverse', 'none'),
         ('backbone', ()),
-        ('backbone', ('resnet18', 'resnet50')),
+        ('backbone', ('resnet18', 'resnet50', 'vgg16')),
         ('backbone', ('pixels', 'resnet18', 'resnet18')),
         ('second_threshold', 1.0),
         ('second_threshold', -0.1),
@@ -631,6 +677,10 @@ def test_components_limit_what_the_flow_sees():
         ('added_side', 'both'),
         ('most_scales', 0),
         ('mark', 'cross'),
+        ('aggregation', 2),
+        ('aggregation', 0),
+        ('coarse_weight', 0.0),
+        ('border_weight', 0.0),
         ('map_upsampling', 'sharp'),
         ('map_downsampling', 'median'),
         ('metric', 'cosine'),

@@ -1,0 +1,78 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How far good parts are from one another, and distances seen beside that."""
+
+from typing import Any
+
+from flow_anomaly_ros.layers.resample import resize, size_of
+import torch
+from torch import nn, Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+# Standard deviation of the blur of what is usual, in positions: a few images say little of one.
+BLUR = 3.0
+# How evenly all positions count: what is usual at one is taken this many times less seriously than
+# the mean of all.
+EVENNESS = 3.0
+# The share of its positions in which an image is quiet.
+QUIET = 0.25
+# Quiet positions of good parts lie within so many standard deviations of their mean.
+DEVIATIONS = 3.0
+
+
+class UsualDistances(nn.Module):
+    """Distances beside those of good parts that were held out.
+
+    Where good parts differ much, such as at edges that are never cut alike, a distance counts less.
+    And an image that is a little different everywhere, by its light or its grain, is compared with
+    its own quiet positions; but no more than good parts need that: a part that is wrong all over
+    stays wrong.
+
+    Until `fit` distances are left as they are.
+    """
+
+    factor: Tensor
+    limit: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('factor', torch.ones(1, 1, 1, 1))
+        self.register_buffer('limit', torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, distances: Tensor, grid: tuple[int, int]) -> None:
+        """Learn from Nx1xhxw distances of good images, N >= 2, each from the others.
+
+        Args:
+            distances: The distances.
+            grid: (rows, columns) that what is usual is stored at.
+        """
+        usual = resize(distances.mean(0, keepdim=True), grid)
+        reach = min(int(3 * BLUR), min(grid) - 1)
+        usual = gaussian_blur(usual, [2 * reach + 1] * 2, [BLUR, BLUR])
+        mean = usual.mean().clamp(min=torch.finfo(usual.dtype).tiny)
+        self.factor = (1 + EVENNESS) / (usual / mean + EVENNESS)
+        quiet = _quiet(self._evened(distances))
+        self.limit.copy_(quiet.mean() + DEVIATIONS * quiet.std())
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Bx1xhxw distances beside what is usual; 0 where they are not larger than that."""
+        distances = self._evened(distances)
+        offset = torch.minimum(_quiet(distances), self.limit)
+        return (distances - offset[:, None, None, None]).clamp(min=0)
+
+    def _evened(self, distances: Tensor) -> Tensor:
+        return distances * resize(self.factor, size_of(distances))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The grid of positions is known from the images of the training alone.
+        saved = state.get(prefix + 'factor')
+        if saved is not None and saved.dim() == 4 and saved.shape[:2] == (1, 1):
+            self.factor = torch.empty_like(saved, device=self.factor.device)
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+def _quiet(distances: Tensor) -> Tensor:
+    """Distance that a quiet share of each image's positions lies below, B."""
+    flat = distances.flatten(1)
+    return flat.kthvalue(max(1, round(QUIET * flat.shape[1])), dim=1).values
