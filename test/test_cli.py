@@ -71,7 +71,7 @@ def test_train(parts, tmp_path, tiny, outcome):
     assert [line.split(':')[0] for line in err] == [
         prefix + stage
         for prefix in ('calibration 1/3 ', 'calibration 2/3 ', 'calibration 3/3 ', '')
-        for stage in ('registration', 'features', 'flow')
+        for stage in ('registration', 'features', 'flow', 'held out')
     ]
     _, manifest = load_artifact(model)
     assert manifest.training['seed'] == 5

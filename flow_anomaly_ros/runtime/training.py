@@ -28,6 +28,8 @@ from torch import Tensor
 # trained on all of them; with more, a share is held out for good.
 FEW_IMAGES = 100
 FOLDS = 3
+# With fewer images than this thresholds are hardly more than a guess, and it is told.
+TELLING_IMAGES = 4
 HELD_OUT_SHARE = 0.2
 LEAST_HELD_OUT = 40
 
@@ -105,6 +107,11 @@ def train(
         return detector.eval(), report
 
     detector, report, scores = _fit_and_hold_out(fit, batch, seed)
+    if len(images) < TELLING_IMAGES:
+        report.notes.append(
+            f'{len(images)} of {TELLING_IMAGES} images that are needed at least: fewer say little '
+            'about how good parts differ; the thresholds may reject nothing or too much'
+        )
     manifest = Manifest(
         method=method,
         config=plain_config(detector),

@@ -98,6 +98,28 @@ def test_channels_come_from_the_images(good_images, tiny_options):
     assert engine.inspect([good_images[0]])[0].mask.shape == (64, 64)
 
 
+def test_grey_images_of_16_bit_are_seen_like_those_of_8(good_images, tiny_options):
+    shallow = [image[..., 0] for image in good_images[:4]]
+    deep = [image.astype(np.uint16) * 257 for image in shallow]
+    verdicts = []
+    for images in (shallow, deep):
+        trained = train('restoration', images, short(tiny_options), device='cpu')
+        engine = Engine(trained.detector, trained.manifest, 'cpu')
+        stained = images[0].copy()
+        stained[20:36, 20:36] = np.iinfo(stained.dtype).max
+        good, bad = engine.inspect([images[0]])[0], engine.inspect([stained])[0]
+        assert bad.image_score > 5 * good.image_score
+        verdicts.append((trained.manifest.thresholds.defect, bad.image_score))
+    assert verdicts[0] == pytest.approx(verdicts[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(('count', 'notes'), [(1, 1), (3, 1), (4, 0)])
+def test_it_is_told_that_few_images_say_little(memory, count, notes):
+    found = train(memory, flat_images(count), device='cpu').report.notes
+    assert [note for note in found if 'say little about how good parts differ' in note] == found
+    assert len(found) == notes
+
+
 def test_progress_names_every_stage(good_images, tiny_options):
     calls = []
     report = train(
@@ -109,8 +131,10 @@ def test_progress_names_every_stage(good_images, tiny_options):
     ).report
     stages = list(dict.fromkeys(stage for stage, *_ in calls))
     prefixes = ('calibration 1/2 ', 'calibration 2/2 ', '')
+    # With a single image there is none to hold out.
     assert stages == [
-        prefix + stage for prefix in prefixes for stage in ('registration', 'features', 'flow')
+        *(prefix + stage for prefix in prefixes for stage in ('registration', 'features', 'flow')),
+        'held out',
     ]
     flow = [(step, steps, loss) for stage, step, steps, loss in calls if stage == 'flow']
     assert [(step, steps) for step, steps, _ in flow] == [(1, 4), (2, 4), (3, 4), (4, 4)]

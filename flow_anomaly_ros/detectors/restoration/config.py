@@ -18,6 +18,9 @@ CONSTRAINTS = ('likelihood', 'similarity')
 REVERSES = ('inverse', 'trained')
 ADDED_SIDES = ('smaller', 'larger')
 MARKS = ('none', 'rectangle', 'ring')
+# Shares of the nearest likely image beside stored ones.
+NEAREST_BESIDE_PIXELS = 0.5
+NEAREST_BESIDE_NETWORKS = 0.2
 METRICS = ('euclidean', 'manhattan')
 
 
@@ -71,7 +74,9 @@ class RestorationConfig:
             `stored`, at every position the nearest of the images of good parts, stored once;
             `nearest`, restored for each image from the likely point of the target distribution
             nearest to the predicted one; `mean`, restored from the target distribution's mean.
-        second_weights: Shares of their distances, in the same order.
+        second_weights: Shares of their distances, in the same order; empty: 1, and for `nearest`
+            beside others 0.5 with blocks of pixels and 0.2 with a network, which sees more than a
+            block and finds with `stored` alone that a hole is missing.
         stored: Images and shifted copies stored at most.
         tolerance: Standard deviations from the target's mean that are likely.
         metric: Pixel distance, `euclidean` or `manhattan` (paragraph 81).
@@ -124,7 +129,7 @@ class RestorationConfig:
     blocks: int = 2
     hidden: int = 64
     second_images: tuple[str, ...] = ('stored', 'nearest')
-    second_weights: tuple[float, ...] = (1.0, 0.2)
+    second_weights: tuple[float, ...] = ()
     stored: int = 300
     tolerance: float = 1.0
     metric: str = 'euclidean'
@@ -226,7 +231,7 @@ class RestorationConfig:
             f'some of {", ".join(SECOND_IMAGES)}, each once',
         )
         _require(
-            len(self.second_weights) == len(self.second_images)
+            len(self.second_weights) in (0, len(self.second_images))
             and all(weight > 0 for weight in self.second_weights),
             'second_weights',
             list(self.second_weights),
@@ -266,6 +271,14 @@ class RestorationConfig:
         Features that were fused are no longer the image's, even if they are blocks of pixels.
         """
         return PIXELS not in self.backbone or 'features' in self.fusion
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the distance to each kind of second images."""
+        if self.second_weights or len(self.second_images) == 1:
+            return self.second_weights or (1.0,)
+        beside = NEAREST_BESIDE_PIXELS if PIXELS in self.backbone else NEAREST_BESIDE_NETWORKS
+        return tuple(beside if kind == 'nearest' else 1.0 for kind in self.second_images)
 
     def of_each_scale(self, name: str) -> tuple[str, ...]:
         """Return `targets` or `backbone`, one for each scale."""

@@ -336,12 +336,12 @@ class RestorationDetector(Detector):
         pixel_weight = config.pixel_weight if config.needs_decoder else 1.0
         if pixel_weight > 0:
             restored_images = self.decode(restored, sizes)
-            for weight, second in zip(config.second_weights, seconds, strict=True):
+            for weight, second in zip(config.shares, seconds, strict=True):
                 add(pixel_weight * weight, restored_images, self.decode(second, sizes))
         if config.needs_decoder and config.feature_weight > 0:
             units = [whitening.unit for whitening in self.whitenings]
             features = [x * unit for x, unit in zip(restored, units, strict=True)]
-            for weight, second in zip(config.second_weights, seconds, strict=True):
+            for weight, second in zip(config.shares, seconds, strict=True):
                 others = [x * unit for x, unit in zip(second, units, strict=True)]
                 add(config.feature_weight * weight, features, others)
         return cast(list[Tensor], totals)

@@ -137,6 +137,16 @@ def test_distances_to_several_second_images_are_weighted_and_added(detector):
     torch.testing.assert_close(both, 0.5 * nearest + 2 * stored, rtol=1e-4, atol=1e-5)
 
 
+def test_the_nearest_likely_image_counts_less_beside_stored_ones():
+    def shares(**options):
+        return RestorationConfig(**options).shares
+
+    assert shares() == (1.0, 0.5)
+    assert shares(backbone=('resnet18',)) == (1.0, 0.2)
+    assert shares(second_images=('nearest',)) == (1.0,)
+    assert shares(second_weights=(3.0, 4.0)) == (3.0, 4.0)
+
+
 def test_more_tolerance_means_lower_scores(detector):
     image = stained(good_images(1))
     nearest = {'second_images': ('nearest',), 'second_weights': (1.0,)}
@@ -653,7 +663,7 @@ def test_components_limit_what_the_flow_sees():
         ('second_images', ('median',)),
         ('second_images', ()),
         ('second_images', ('stored', 'stored')),
-        ('second_weights', (1.0,)),
+        ('second_weights', (1.0, 1.0, 1.0)),
         ('second_weights', (1.0, 0.0)),
         ('stored', 0),
         ('align', 'sometimes'),
