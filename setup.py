@@ -66,12 +66,15 @@ setup(
             'ros-std-msgs==5.3.6',
             'ros-std-srvs==5.3.6',
         ],
+        # More networks to take features from.
+        'timm': ['timm'],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
             'mypy',
             'pytest>=7.4,<8.4',
             'ruff',
             'scikit-learn',
+            'timm',
         ],
     },
 )

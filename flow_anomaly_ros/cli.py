@@ -149,14 +149,15 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--backbone',
         metavar='NAME',
-        help='torchvision network that extracts features, such as mobilenet_v2 '
-        '(default: the method needs none)',
+        help='network that extracts features, a torchvision name such as mobilenet_v2, or timm/ '
+        'and a timm name (default: the method needs none)',
     )
     parser.add_argument(
         '--weights',
         type=Path,
         metavar='FILE',
-        help='weights of the backbone (default: downloaded by torchvision)',
+        help='weights of the backbone, or a folder of files named after networks '
+        '(default: downloaded)',
     )
     parser.add_argument(
         '--image-size',
