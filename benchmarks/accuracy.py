@@ -132,7 +132,8 @@ def _write_pictures(cell: Cell, folder: ImageFolder, engine: Engine, output: Pat
         image = read_image(sample.path)
         truth = load_mask(sample, image.shape[:2])
         name = f'{cell.data.name}-{cell.images}-{cell.method}-{label}.png'
-        write_image(output / name, explanation(engine, image, truth))
+        inspection = engine.inspect([image])[0]
+        write_image(output / name, explanation(engine, image, inspection, truth))
 
 
 def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:

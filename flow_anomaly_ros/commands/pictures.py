@@ -24,18 +24,20 @@ def inspection_strip(
     return contact_strip(_judged(image, inspection, thresholds))
 
 
-def explanation(engine: Engine, image: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
+def explanation(
+    engine: Engine, image: np.ndarray, inspection: Inspection, truth: np.ndarray | None = None
+) -> np.ndarray:
     """Show why pixels of an image are called abnormal: what the detector compared, row by row.
 
     Args:
         engine: The engine.
         image: HxW grey or HxWx3 RGB, uint8 or uint16.
+        inspection: Its inspection by that engine.
         truth: HxW bool mask of the defective pixels, where it is known.
 
     Returns:
         RGB uint8: the inspection, then the detector's own pictures, such as restored images.
     """
-    inspection = engine.inspect([image])[0]
     rows = [_judged(image, inspection, engine.thresholds), *engine.explain(image)]
     if truth is not None:
         rows[0]['truth'] = 255 * truth.astype(np.uint8)

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_image(arguments.output / f'{name}.mask.png', inspection.mask)
             write_image(arguments.output / f'{name}.strip.png', strip)
             if arguments.explain:
-                picture = explanation(engine, image)
+                picture = explanation(engine, image, inspection)
                 write_image(arguments.output / f'{name}.explanation.png', picture)
     if arguments.json:
         values = {'model': str(arguments.model), 'images': inspected, 'unreadable': unreadable}

@@ -68,7 +68,7 @@ class Registration(nn.Module):
             return
         self.reference = grey[:1]
         for _ in range(FIT_ROUNDS):
-            poses, match = self.find(images)
+            poses, _ = self.find(images)
             self.reference = _warp(grey, poses).mean(0, keepdim=True)
         self._centre(poses, grey)
         _, match = self.find(images)

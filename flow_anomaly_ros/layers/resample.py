@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resizing of images and feature maps: one rule for the whole package."""
 
+import math
+
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms.functional import gaussian_blur
 
 UPSAMPLINGS = ('bilinear', 'bicubic', 'nearest')
 DOWNSAMPLINGS = ('average', 'max', 'nearest')
@@ -60,6 +63,13 @@ def resample(
     if method == 'bicubic':
         return functional.interpolate(maps, size=size, mode='bicubic', align_corners=False)
     return resize(maps, size)
+
+
+def smooth(maps: Tensor, deviation: float) -> Tensor:
+    """Smooth BxCxHxW maps with a Gaussian of the given standard deviation in px, cut off at 3."""
+    # Reflection needs more pixels than it mirrors.
+    reach = min(math.ceil(3 * deviation), min(size_of(maps)) - 1)
+    return gaussian_blur(maps, [2 * reach + 1] * 2, [deviation] * 2)
 
 
 def size_of(maps: Tensor) -> tuple[int, int]:

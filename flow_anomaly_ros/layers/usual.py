@@ -4,10 +4,9 @@
 
 from typing import Any
 
-from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 import torch
 from torch import nn, Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 # Standard deviation of the blur of what is usual, in positions: a few images say little of one.
 BLUR = 3.0
@@ -47,9 +46,7 @@ class UsualDistances(nn.Module):
             distances: The distances.
             grid: (rows, columns) that what is usual is stored at.
         """
-        usual = resize(distances.mean(0, keepdim=True), grid)
-        reach = min(int(3 * BLUR), min(grid) - 1)
-        usual = gaussian_blur(usual, [2 * reach + 1] * 2, [BLUR, BLUR])
+        usual = smooth(resize(distances.mean(0, keepdim=True), grid), BLUR)
         mean = usual.mean().clamp(min=torch.finfo(usual.dtype).tiny)
         self.factor = (1 + EVENNESS) / (usual / mean + EVENNESS)
         quiet = _quiet(self._evened(distances))

@@ -5,7 +5,6 @@
 from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
-import math
 from pathlib import Path
 from typing import cast
 
@@ -23,14 +22,13 @@ from flow_anomaly_ros.layers.decoder import Decoder
 from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.registration import Registration
-from flow_anomaly_ros.layers.resample import resample, resize, size_of
+from flow_anomaly_ros.layers.resample import resample, resize, size_of, smooth
 from flow_anomaly_ros.layers.stored import StoredPoints
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.usual import UsualDistances
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 BACKBONE_COMPONENTS = 64
 
@@ -59,8 +57,8 @@ class RestorationDetector(Detector):
     the target distribution goes the same way back to the second images; pixel distances between
     both, summed over the scales, are the score map.
 
-    The flow is trained towards a standard Gaussian; the target distribution is what the good
-    parts' latents then follow at every position and scale (paragraph 72).
+    The flow is trained towards `targets` of the configuration; the target distribution is what the
+    good parts' latents then follow at every position and scale (paragraph 72).
     """
 
     method = 'restoration'
@@ -361,11 +359,7 @@ class RestorationDetector(Detector):
                 for share, x in zip(shares, distances, strict=True)
             ]
         ).sum(0)
-        if config.smoothing > 0:
-            # Reflection needs more pixels than it mirrors.
-            reach = min(math.ceil(3 * config.smoothing), min(size) - 1)
-            score_map = gaussian_blur(score_map, [2 * reach + 1] * 2, [config.smoothing] * 2)
-        return score_map
+        return smooth(score_map, config.smoothing) if config.smoothing > 0 else score_map
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the second images."""

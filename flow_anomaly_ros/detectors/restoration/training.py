@@ -3,6 +3,7 @@
 """Training of the restoration detector: paragraphs 104-109 of US 2025/0265693 A1."""
 
 from collections.abc import Callable
+import itertools
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
@@ -38,16 +39,14 @@ def fit(
         if detector.registration.is_active:
             report.notes.append('parts lie turned or shifted: they are brought to one pose first')
     samples = _shifted_copies(images, config.copies, config.max_shift, generator)
-    suffix, rounds = '', 1
-    while True:
+    for number in itertools.count(1):
+        suffix = f' {number}' if number > 1 else ''
         training = _Training(detector, samples, generator, report, progress, suffix)
         training.run()
         added = scales_to_add(detector, images, report.notes)
         if not added:
             break
         detector.add_scales(added)
-        rounds += 1
-        suffix = f' {rounds}'
     training.fit_targets(len(images))
     detector.eval()
     return report

@@ -71,7 +71,7 @@ def backbone_training():
 
 def variant(detector, **options):
     """Use the weights of a trained detector with other options."""
-    other = build(**options)
+    other = RestorationDetector(dataclasses.replace(detector.config, **options))
     other.load_state_dict(detector.state_dict())
     return other.eval().requires_grad_(requires_grad=False)
 
@@ -202,14 +202,20 @@ def test_metrics_give_different_scores(detector):
 
 
 def test_pixel_and_feature_distances_are_weighted_and_added():
-    options = {'backbone': ('squeezenet1_1',), 'levels': ('features.4',), 'scales': (1.0,)}
-    detector = build(**options, copies=4, flow_steps=5, decoder_steps=5)
+    detector = build(
+        backbone=('squeezenet1_1',),
+        levels=('features.4',),
+        scales=(1.0,),
+        copies=4,
+        flow_steps=5,
+        decoder_steps=5,
+    )
     detector.fit(good_images(2))
     image = stained(good_images(1))
 
     def scores(pixel_weight, feature_weight):
         weights = {'pixel_weight': pixel_weight, 'feature_weight': feature_weight}
-        return variant(detector, **options, **weights, relative=False)(image).score_map
+        return variant(detector, **weights, relative=False)(image).score_map
 
     pixels, features = scores(1.0, 0.0), scores(0.0, 1.0)
     assert pixels.max() > 0
@@ -490,22 +496,14 @@ def test_a_mark_is_drawn_and_its_area_compared(mark):
     assert area[0, 0, 27, 23] == corner
 
 
-def test_similarity_is_that_of_the_marked_area():
+def test_similarity_is_that_of_the_marked_area(backbone_training):
     """The decoder knows good images, and not what is drawn on them."""
-    detector = build(
-        backbone=('squeezenet1_1',),
-        levels=('features.4', 'features.7'),
-        components=16,
-        copies=4,
-        flow_steps=3,
-        decoder_steps=60,
-    )
-    detector.fit(good_images(2))
+    detector, _ = backbone_training
     images = good_images(2)
-    values = {}
-    for mark in ('none', 'rectangle', 'ring'):
-        detector.config = dataclasses.replace(detector.config, mark=mark)
-        values[mark] = similarities(detector, images)
+    values = {
+        mark: similarities(variant(detector, mark=mark), images)
+        for mark in ('none', 'rectangle', 'ring')
+    }
     scaled = detector.scale_images(images)
     with torch.no_grad():
         restored = detector.restore(images).restored
@@ -585,8 +583,7 @@ def test_distance_maps_grow_and_shrink_as_asked():
     image = stained(good_images(1))
 
     def peak(**options):
-        other = variant(detector, **{'scales': (2.0, 1.0, 0.5), 'smoothing': 0.0, **options})
-        return other(image).score_map.max().item()
+        return variant(detector, **options)(image).score_map.max().item()
 
     assert peak(map_downsampling='max') > peak() > 0
     assert peak(map_upsampling='nearest') != peak() != peak(map_upsampling='bicubic')
