@@ -3,10 +3,12 @@
 """Parts that lie turned or shifted, brought to one pose before they are compared."""
 
 import math
+from typing import ClassVar
 
 from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
@@ -31,7 +33,7 @@ ALIKE = 0.9
 MATCHED = 0.9
 
 
-class Registration(nn.Module):
+class Registration(SizedByTraining):
     """Rigid registration to the mean good part, learned from good parts alone.
 
     A pose is the angle and shift that turn positions of the registered image into positions of
@@ -42,6 +44,8 @@ class Registration(nn.Module):
     Poses are Bx3 tensors: angle in radians, shift right and down in halves of the shorter side.
     """
 
+    # The reference has the aspect ratio of the images of the training.
+    free_dimensions: ClassVar = {'reference': (2, 3)}
     reference: Tensor
     is_active: Tensor
 
@@ -164,13 +168,6 @@ class Registration(nn.Module):
             moved = (_rotation(angles[:, 0]) @ change[:, 1:, None])[..., 0]
             poses = torch.cat([angles, poses[:, 1:] - moved], 1)
         return poses, (seen(poses) * wanted).sum(1)
-
-    def _load_from_state_dict(self, state: dict, prefix: str, *args: object) -> None:
-        # The reference has the aspect ratio of the images of the training.
-        saved = state.get(prefix + 'reference')
-        if saved is not None and saved.dim() == 4:
-            self.reference = torch.empty_like(saved, device=self.reference.device)
-        super()._load_from_state_dict(state, prefix, *args)
 
 
 def _rotation(angles: Tensor) -> Tensor:

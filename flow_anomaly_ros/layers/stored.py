@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points of the target distribution stored once, and the nearest of them to a restored one."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 
-class StoredPoints(nn.Module):
+class StoredPoints(SizedByTraining):
     """Features of N good images at every position: paragraph 72's second images, stored once.
 
     Args:
@@ -17,6 +18,8 @@ class StoredPoints(nn.Module):
         window: A point may come from up to this many positions away.
     """
 
+    # How many points there are, and where.
+    free_dimensions: ClassVar = {'stored': (0, 1, 3)}
     points: Tensor
     half_norms: Tensor
 
@@ -83,9 +86,5 @@ class StoredPoints(nn.Module):
         return torch.stack(moved, -1).flatten(1, 2)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        # How many points there are, and where, is known from the images of the training alone.
-        saved = state.get(prefix + 'stored')
-        if saved is not None and saved.dim() == 4 and saved.shape[2] == self.stored.shape[2]:
-            self.stored = torch.empty_like(saved, device=self.stored.device)
         super()._load_from_state_dict(state, prefix, *args)
         self._prepare()

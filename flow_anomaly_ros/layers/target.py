@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The distribution that good parts follow in the latent space."""
 
-from typing import Any
+from typing import ClassVar
 
+from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 # Few images and their shifted copies agree too well: no position is trusted to vary less than this
 # share of the standard Gaussian that the flow was trained towards.
 LEAST_DEVIATION = 0.3
 
 
-class TargetDistribution(nn.Module):
+class TargetDistribution(SizedByTraining):
     """A Gaussian per position and channel, the matrix of US 2025/0265693 A1, paragraph 72.
 
     Until `fit` it is the standard Gaussian at every position. Fitted, it knows that a hole belongs
@@ -21,6 +22,9 @@ class TargetDistribution(nn.Module):
     Args:
         channels: Channels of the latents.
     """
+
+    # The grid of positions.
+    free_dimensions: ClassVar = {'mean': (1, 2), 'deviation': (1, 2)}
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -46,11 +50,3 @@ class TargetDistribution(nn.Module):
         """
         reach = tolerance * self.deviation
         return torch.clamp(latents, self.mean - reach, self.mean + reach)
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The grid of positions is known from the images of the training alone.
-        for name in ('mean', 'deviation'):
-            saved = state.get(prefix + name)
-            if saved is not None and saved.dim() == 3 and len(saved) == len(self.mean):
-                setattr(self, name, torch.empty_like(saved, device=self.mean.device))
-        super()._load_from_state_dict(state, prefix, *args)

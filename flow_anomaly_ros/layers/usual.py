@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far good parts are from one another, and distances seen beside that."""
 
-from typing import Any
+from typing import ClassVar
 
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 # Standard deviation of the blur of what is usual, in positions: a few images say little of one.
 BLUR = 3.0
@@ -19,7 +20,7 @@ QUIET = 0.25
 DEVIATIONS = 3.0
 
 
-class UsualDistances(nn.Module):
+class UsualDistances(SizedByTraining):
     """Distances beside those of good parts that were held out.
 
     Where good parts differ much, such as at edges that are never cut alike, a distance counts less.
@@ -30,6 +31,8 @@ class UsualDistances(nn.Module):
     Until `fit` distances are left as they are.
     """
 
+    # The grid of positions.
+    free_dimensions: ClassVar = {'factor': (2, 3)}
     factor: Tensor
     limit: Tensor
 
@@ -60,13 +63,6 @@ class UsualDistances(nn.Module):
 
     def _evened(self, distances: Tensor) -> Tensor:
         return distances * resize(self.factor, size_of(distances))
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The grid of positions is known from the images of the training alone.
-        saved = state.get(prefix + 'factor')
-        if saved is not None and saved.dim() == 4 and saved.shape[:2] == (1, 1):
-            self.factor = torch.empty_like(saved, device=self.factor.device)
-        super()._load_from_state_dict(state, prefix, *args)
 
 
 def _quiet(distances: Tensor) -> Tensor:
