@@ -30,7 +30,6 @@ import torch
 
 PEERS = ('patchcore', 'padim', 'fastflow')
 SIZE = 256
-FEW = 10
 
 
 @dataclass(frozen=True)
@@ -142,15 +141,13 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     good = load_good_images(folder, cell.max_images, cell.seed).images
     test = [read_image(sample.path) for sample in folder.test]
     masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
-    # Of two cores.
-    minutes = 2 / arguments.threads * (3 if len(good) <= FEW else 20)
     with tempfile.TemporaryDirectory() as scratch:
         given, result = Path(scratch, 'images.npz'), Path(scratch, 'result.npz')
         np.savez(given, train=_resized(good), test=_resized(test))
         command = [
             *(arguments.peers_python, str(Path(__file__).with_name('peers.py'))),
             *(cell.method, str(given), str(result)),
-            *('--weights', str(arguments.weights), '--minutes', str(minutes)),
+            *('--weights', str(arguments.weights)),
             *('--seed', str(cell.seed), '--threads', str(arguments.threads)),
         ]
         subprocess.run(command, check=True)

@@ -29,6 +29,8 @@ FLOW_LEVELS = {'features.3': (24, 4), 'features.6': (32, 8), 'features.13': (96,
 CORESET_PATCHES = 50_000
 RANDOM_PATCHES = 12_000
 BATCH = 8
+FLOW_STEPS = 400
+FLOW_BATCH = 32
 
 
 class FlowOnBackbone(FastflowModel):
@@ -56,7 +58,7 @@ class FlowOnBackbone(FastflowModel):
         return [norm(feature) for norm, feature in zip(self.norms, features, strict=True)]
 
 
-def fit_patchcore(backbone: nn.Module, images: torch.Tensor, minutes: float) -> tuple:
+def fit_patchcore(backbone: nn.Module, images: torch.Tensor) -> tuple:
     """Memory bank of all patches, by the coreset, or of random ones where there are too many."""
     model = PatchcoreModel(LEVELS, backbone)
     model.train()
@@ -72,7 +74,7 @@ def fit_patchcore(backbone: nn.Module, images: torch.Tensor, minutes: float) -> 
     return model, f'{RANDOM_PATCHES} random patches'
 
 
-def fit_padim(backbone: nn.Module, images: torch.Tensor, minutes: float) -> tuple:
+def fit_padim(backbone: nn.Module, images: torch.Tensor) -> tuple:
     """A Gaussian per position over all channels of both levels."""
     model = PadimModel(backbone, LEVELS, n_features=56)
     model.train()
@@ -82,9 +84,8 @@ def fit_padim(backbone: nn.Module, images: torch.Tensor, minutes: float) -> tupl
     return model, 'all 56 channels'
 
 
-def fit_fastflow(backbone: nn.Module, images: torch.Tensor, minutes: float) -> tuple:
-    """Published optimiser settings, as many steps as the time allows, the last one."""
-    started = time.perf_counter()
+def fit_fastflow(backbone: nn.Module, images: torch.Tensor) -> tuple:
+    """The loss and optimiser of anomalib, a fixed number of steps, the last one."""
     model = FlowOnBackbone(backbone, images.shape[-1])
     with torch.no_grad():
         parts = [model.extract(batch) for batch in images.split(BATCH)]
@@ -94,14 +95,14 @@ def fit_fastflow(backbone: nn.Module, images: torch.Tensor, minutes: float) -> t
     optimiser = torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-5)
     model.train()
     steps = 0
-    while time.perf_counter() - started < 60 * minutes:
-        for chosen in torch.randperm(len(images)).split(32):
+    while steps < FLOW_STEPS:
+        for chosen in torch.randperm(len(images)).split(FLOW_BATCH)[: FLOW_STEPS - steps]:
             loss = loss_of(*model([level[chosen] for level in features]))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             steps += 1
-    return model, f'{steps} steps of {min(32, len(images))}'
+    return model, f'{steps} steps of {min(FLOW_BATCH, len(images))}'
 
 
 FITS = {'patchcore': fit_patchcore, 'padim': fit_padim, 'fastflow': fit_fastflow}
@@ -114,7 +115,6 @@ def main() -> None:
     parser.add_argument('images', help='.npz with `train` and `test`, Nx3xHxW float16 in [0, 1]')
     parser.add_argument('result', help='.npz that is written')
     parser.add_argument('--weights', required=True)
-    parser.add_argument('--minutes', type=float, required=True)
     parser.add_argument('--seed', type=int, required=True)
     parser.add_argument('--threads', type=int, required=True)
     arguments = parser.parse_args()
@@ -128,7 +128,7 @@ def main() -> None:
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     train, test = ((torch.from_numpy(data[key]).float() - mean) / std for key in ('train', 'test'))
     started = time.perf_counter()
-    model, note = FITS[arguments.method](backbone.eval(), train, arguments.minutes)
+    model, note = FITS[arguments.method](backbone.eval(), train)
     seconds = time.perf_counter() - started
     model.eval()
     started = time.perf_counter()
