@@ -71,9 +71,13 @@ def inspect(options: argparse.Namespace) -> int:
     processes: dict[str, subprocess.Popen] = {}
     try:
         data = data_folder(options)
-        processes['image_source'] = start('image_source', path=data, rate=0.0, loop=False)
-        processes['detector'] = start('detector', model=model_file(options), autostart=True)
-        processes['listener'] = start('listener', data=data, output=pictures)
+        processes['image_source'] = start(
+            'image_source', {'path': data, 'rate': 0.0, 'loop': False}
+        )
+        processes['detector'] = start(
+            'detector', {'camera.model': model_file(options), 'autostart': True}
+        )
+        processes['listener'] = start('listener', {'data': data, 'output': pictures})
         # A source that has shown everything ends by itself; a node that fails ends the demo.
         while processes['listener'].poll() is None:
             if any(process.poll() for process in processes.values()):
@@ -93,7 +97,7 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def start(executable: str, **parameters: object) -> subprocess.Popen:
+def start(executable: str, parameters: dict[str, object]) -> subprocess.Popen:
     """Start a node of this package as a process of its own."""
     command = [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args']
     for name, value in parameters.items():

@@ -69,7 +69,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
         namespace='',
         parameters=[
             {
-                'model': f'{values["output"]}/model.safetensors',
+                'camera.model': f'{values["output"]}/model.safetensors',
                 'device': LaunchConfiguration('device'),
                 'autostart': True,
             }

@@ -40,7 +40,7 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
-                'model': ParameterValue(LaunchConfiguration('model'), value_type=str),
+                'camera.model': ParameterValue(LaunchConfiguration('model'), value_type=str),
                 'device': LaunchConfiguration('device'),
                 'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
             },

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         def on_image(sample: Sample, image: np.ndarray, inspection: Inspection) -> None:
             bar.update()
             if arguments.pictures:
-                strip = inspection_strip(image, inspection, engine.thresholds)
+                strip = inspection_strip(image, inspection, engine.manifest.thresholds)
                 name = free_name(f'{sample.label}_{sample.path.stem}', names)
                 write_image(arguments.pictures / f'{name}.png', strip)
 

@@ -38,7 +38,7 @@ def explanation(
     Returns:
         RGB uint8: the inspection, then the detector's own pictures, such as restored images.
     """
-    rows = [_judged(image, inspection, engine.thresholds), *engine.explain(image)]
+    rows = [_judged(image, inspection, engine.manifest.thresholds), *engine.explain(image)]
     if truth is not None:
         rows[0]['truth'] = 255 * truth.astype(np.uint8)
     strips = [contact_strip(row) for row in rows]

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         inspected.append(plain(path, inspection))
         if arguments.output:
             name = free_name(path.stem, names)
-            strip = inspection_strip(image, inspection, engine.thresholds)
+            strip = inspection_strip(image, inspection, engine.manifest.thresholds)
             write_image(arguments.output / f'{name}.mask.png', inspection.mask)
             write_image(arguments.output / f'{name}.strip.png', strip)
             if arguments.explain:

@@ -1,143 +1,211 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One camera of a detector node: its subscription, its publishers and its statistics."""
+"""One camera of the detector node: its parameters, topics, model and statistics."""
 
-from collections.abc import Callable
+from pathlib import Path
 
-from flow_anomaly_ros.nodes.image_conversion import to_message
-from flow_anomaly_ros.nodes.messages import defects_message, verdict_message
-from flow_anomaly_ros.nodes.qos import matching_profile, output_profile
+from flow_anomaly_ros.nodes.camera_input import CameraInput
+from flow_anomaly_ros.nodes.camera_output import CameraOutput
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
-from flow_anomaly_ros.runtime.engine import Inspection
-from flow_anomaly_ros.runtime.overlay import draw_overlay
+from flow_anomaly_ros.runtime.engine import Criteria, Engine
+from flow_anomaly_ros.scoring.roi import read_roi
+from flow_anomaly_ros.scoring.thresholds import RULES
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import ReliabilityPolicy
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Classification, Detection2DArray
+from rclpy.parameter import Parameter as RosParameter
+
+# 0 keeps what the model was calibrated with.
+_CALIBRATED = '0 takes the calibrated one from the model file'
+_ANY_SCORE = (0.0, 1e9)
+
+# Each camera has all of these; their names begin with that of the camera, as front.model.
+CAMERA_PARAMETERS = (
+    Parameter(
+        'model',
+        '',
+        'Model file (.safetensors) written by flow-anomaly train; a camera without one waits. A '
+        'change counts from the next call of ~/load_model on.',
+    ),
+    Parameter(
+        'topic',
+        '',
+        'Image topic; empty takes <camera>/image, or <camera>/image/compressed.',
+        read_only=True,
+    ),
+    Parameter(
+        'transport',
+        'raw',
+        'raw reads sensor_msgs/Image, compressed reads sensor_msgs/CompressedImage.',
+        choices=('raw', 'compressed'),
+        read_only=True,
+    ),
+    Parameter('enabled', True, 'Inspect the images of this camera.'),
+    Parameter(
+        'roi',
+        '',
+        'Region of interest: an image (PNG) of the aspect ratio of the camera image, black where '
+        'nothing counts as a defect; empty inspects everything.',
+    ),
+    Parameter(
+        'silence',
+        10.0,
+        'Seconds without an image after which the camera is reported; 0 never does, for cameras '
+        'that are triggered at long intervals.',
+        limits=(0.0, 1e6),
+    ),
+    Parameter(
+        'defect_threshold',
+        0.0,
+        f'Image score from which a part is a defect; {_CALIBRATED}.',
+        limits=_ANY_SCORE,
+    ),
+    Parameter(
+        'uncertain_threshold',
+        0.0,
+        f'Image score from which a part is uncertain; {_CALIBRATED}.',
+        limits=_ANY_SCORE,
+    ),
+    Parameter(
+        'region_threshold',
+        0.0,
+        f'Peak score that a region has to reach; {_CALIBRATED}.',
+        limits=_ANY_SCORE,
+    ),
+    Parameter(
+        'pixel_threshold',
+        0.0,
+        f'Score above which a pixel belongs to a region; {_CALIBRATED}.',
+        limits=_ANY_SCORE,
+    ),
+    Parameter(
+        'min_area',
+        1,
+        'Regions smaller than this many px of the camera image are left out; a part that has only '
+        'such ones is uncertain.',
+        limits=(1, 10**9),
+    ),
+    Parameter(
+        'mask_rule',
+        'calibrated',
+        'Which pixels are abnormal: above the calibrated thresholds, above the mean of the score '
+        'map, or above half of its range.',
+        choices=RULES,
+    ),
+    Parameter('publish_mask', True, 'Publish <camera>/mask while somebody subscribes.'),
+    Parameter('publish_score_map', True, 'Publish <camera>/score_map while somebody subscribes.'),
+    Parameter('publish_overlay', True, 'Publish <camera>/overlay while somebody subscribes.'),
+)
+
+# Parameter names to fields of Thresholds.
+_THRESHOLDS = {
+    'defect_threshold': 'defect',
+    'uncertain_threshold': 'uncertain',
+    'region_threshold': 'region',
+    'pixel_threshold': 'pixel',
+    'min_area': 'min_area',
+    'mask_rule': 'rule',
+}
 
 
 class Camera:
-    """Topics of one camera.
+    """One camera; its topics exist between `open` and `close`.
 
     Args:
-        node: The node they belong to; its parameter `transport` chooses the input.
-        name: Camera name, the prefix of its topics.
+        node: The detector node.
+        name: Camera name.
 
     Attributes:
         name: Camera name.
-        input_topic: Resolved name of the image topic.
-        statistics: What happened to its frames.
-        problem: Why no images come, empty when they may.
+        parameters: Its parameters, by their names without that of the camera.
+        statistics: What happened to its frames since activation.
+        input: Where its images come from.
+        output: Where its results go.
+        engine: What inspects it; None until a model is loaded.
+        model_file: The file that `engine` was loaded from.
+        criteria: What its images are judged by.
+        is_open: Whether it has its topics.
     """
+
+    input: CameraInput
+    output: CameraOutput
+    criteria: Criteria
+    model_file: Path
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
         self.name = name
+        self.parameters = ParameterTable(node, CAMERA_PARAMETERS, f'{name}.')
         self.statistics = CameraStatistics()
-        self.problem = ''
+        self.engine: Engine | None = None
         self._node = node
-        compressed = node.get_parameter('transport').value == 'compressed'
-        self._type = CompressedImage if compressed else Image
-        self._topic = f'{name}/image/compressed' if compressed else f'{name}/image'
-        self.input_topic = node.resolve_topic_name(self._topic)
-        self._subscription: Subscription | None = None
-        self._reliability: ReliabilityPolicy | None = None
-
-        def publisher(message_type: type, topic: str):
-            return node.create_lifecycle_publisher(
-                message_type, f'{name}/{topic}', output_profile()
-            )
-
-        self._mask = publisher(Image, 'mask')
-        self._score_map = publisher(Image, 'score_map')
-        self._overlay = publisher(Image, 'overlay')
-        self._defects = publisher(Detection2DArray, 'defects')
-        self._verdict = publisher(Classification, 'verdict')
-        self._publishers = (
-            self._mask,
-            self._score_map,
-            self._overlay,
-            self._defects,
-            self._verdict,
-        )
+        self.is_open = False
 
     @property
-    def is_subscribed(self) -> bool:
-        """Whether images are being received, or would be."""
-        return self._subscription is not None
+    def wanted_model(self) -> Path | None:
+        """The model file that its parameter names; None if it names none."""
+        name = self.parameters['model']
+        return Path(name).expanduser() if name else None
 
-    def is_wanted(self) -> bool:
-        """Whether anybody subscribes to a result."""
-        return any(one.get_subscription_count() > 0 for one in self._publishers)
-
-    def subscribe(self, callback: Callable[[str, Image | CompressedImage], None]) -> None:
-        """Subscribe with the publishers' quality of service, anew when that changes.
-
-        Args:
-            callback: Called with the camera's name and each message.
-        """
-        publishers = self._node.get_publishers_info_by_topic(self.input_topic)
-        if not publishers:
-            self.problem = f'nobody publishes {self.input_topic}'
-            return
-        expected = f'sensor_msgs/msg/{self._type.__name__}'
-        others = {one.topic_type for one in publishers} - {expected}
-        if others:
-            self._complain(f'{self.input_topic} is {others.pop()}, not {expected}: no images come')
-            self.unsubscribe()
-            return
-        self.problem = ''
-        profile = matching_profile(publishers)
-        if self._subscription and self._reliability == profile.reliability:
-            return
-        self.unsubscribe()
-        self._reliability = profile.reliability
-        self._subscription = self._node.create_subscription(
-            self._type, self._topic, lambda message: callback(self.name, message), profile
+    def open(self) -> None:
+        """Create its topics."""
+        self.input = CameraInput(
+            self._node,
+            self.name,
+            self.parameters['topic'],
+            self.parameters['transport'] == 'compressed',
         )
+        self.output = CameraOutput(self._node, self.name, self.parameters)
+        self.is_open = True
 
-    def unsubscribe(self) -> None:
-        """Stop receiving images."""
-        if self._subscription:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+    def close(self) -> None:
+        """Remove its topics."""
+        if self.is_open:
+            self.input.unsubscribe()
+            self.output.destroy()
+            self.is_open = False
 
-    def destroy(self) -> None:
-        """Remove all topics."""
-        self.unsubscribe()
-        for publisher in self._publishers:
-            self._node.destroy_lifecycle_publisher(publisher)
-
-    def publish(self, header: Header, image: np.ndarray, inspection: Inspection) -> None:
-        """Publish one inspection; pictures only if somebody looks at them.
+    def criteria_for(self, engine: Engine, changes: dict[str, object] | None = None) -> Criteria:
+        """What its parameters make of a model's thresholds.
 
         Args:
-            header: Header of the inspected image, copied whole into every message.
-            image: The inspected image.
-            inspection: Its inspection.
-        """
-        # The robot waits for the verdict: it goes first.
-        self._verdict.publish(verdict_message(inspection, header))
-        self._defects.publish(defects_message(inspection, header))
-        if self._mask.get_subscription_count():
-            self._mask.publish(to_message(inspection.mask, 'mono8', header))
-        if self._score_map.get_subscription_count():
-            self._score_map.publish(to_message(inspection.score_map, '32FC1', header))
-        if self._overlay.get_subscription_count():
-            picture = draw_overlay(
-                image,
-                inspection.mask,
-                inspection.regions,
-                str(inspection.verdict),
-                inspection.image_score,
-            )
-            self._overlay.publish(
-                to_message(np.ascontiguousarray(picture[..., ::-1]), 'bgr8', header)
-            )
+            engine: The engine with the model.
+            changes: Parameters that are about to change.
 
-    def _complain(self, problem: str) -> None:
-        if problem != self.problem:
-            self._node.get_logger().error(problem)
-        self.problem = problem
+        Raises:
+            ValueError: Thresholds that contradict each other, or a region of interest that cannot
+                be read; one line.
+        """
+        names = (*_THRESHOLDS, 'roi')
+        values = {name: self.parameters[name] for name in names} | (changes or {})
+        try:
+            thresholds = engine.manifest.thresholds.override(
+                **{field: values[name] for name, field in _THRESHOLDS.items() if values[name] != 0}
+            )
+            roi = read_roi(Path(values['roi']).expanduser()) if values['roi'] else None
+        except ValueError as error:
+            msg = f'camera {self.name}: {error}'
+            raise ValueError(msg) from error
+        return Criteria(thresholds, roi)
+
+    def changes(self, parameters: list[RosParameter]) -> dict[str, object]:
+        """Return those of changed parameters that `criteria_for` depends on."""
+        changed = self.parameters.changed(parameters)
+        return {name: changed[name] for name in (*_THRESHOLDS, 'roi') if name in changed}
+
+    def require_fitting_roi(self, image: np.ndarray) -> None:
+        """Check that the region of interest was drawn for images like this one.
+
+        Raises:
+            ValueError: It has another aspect ratio; one line.
+        """
+        roi = self.criteria.roi
+        if roi is None:
+            return
+        (height, width), (rows, columns) = image.shape[:2], roi.shape
+        # Half a pixel of rounding, where one is a reduced form of the other.
+        if abs(height * columns - width * rows) > max(width, columns) / 2:
+            msg = (
+                f'the region of interest is {columns}x{rows} px, the image {width}x{height}: '
+                'draw it on an image of this camera'
+            )
+            raise ValueError(msg)

@@ -38,7 +38,6 @@ class Parameter:
     def descriptor(self) -> ParameterDescriptor:
         """Describe the parameter to ROS tools."""
         descriptor = ParameterDescriptor(
-            name=self.name,
             description=self.description,
             additional_constraints=f'one of {", ".join(self.choices)}' if self.choices else '',
             read_only=self.read_only,
@@ -58,32 +57,42 @@ class ParameterTable:
     Args:
         node: The node.
         rows: The table.
+        prefix: Goes before every name, such as `front.`: several tables of the same rows.
     """
 
-    def __init__(self, node: Node, rows: tuple[Parameter, ...]) -> None:
+    def __init__(self, node: Node, rows: tuple[Parameter, ...], prefix: str = '') -> None:
         self._node = node
-        self._rows = {row.name: row for row in rows}
-        for row in rows:
-            if not node.has_parameter(row.name):
-                node.declare_parameter(row.name, row.default, row.descriptor())
-                self._require_choice(row, node.get_parameter(row.name).value)
+        self._prefix = prefix
+        self._rows = {prefix + row.name: row for row in rows}
+        for name, row in self._rows.items():
+            if not node.has_parameter(name):
+                node.declare_parameter(name, row.default, row.descriptor())
+                self._require_choice(name, row, node.get_parameter(name).value)
         node.add_on_set_parameters_callback(self._validate)
 
     def __getitem__(self, name: str) -> Any:
-        return self._node.get_parameter(name).value
+        return self._node.get_parameter(self._prefix + name).value
+
+    def changed(self, parameters: list[RosParameter]) -> dict[str, Any]:
+        """Return those of changed parameters that are in this table, by name without prefix."""
+        return {
+            parameter.name.removeprefix(self._prefix): parameter.value
+            for parameter in parameters
+            if parameter.name in self._rows
+        }
 
     def _validate(self, parameters: list[RosParameter]) -> SetParametersResult:
         for parameter in parameters:
             row = self._rows.get(parameter.name)
             try:
                 if row:
-                    self._require_choice(row, parameter.value)
+                    self._require_choice(parameter.name, row, parameter.value)
             except ValueError as error:
                 return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     @staticmethod
-    def _require_choice(row: Parameter, value: object) -> None:
+    def _require_choice(name: str, row: Parameter, value: object) -> None:
         if row.choices and value not in row.choices:
-            msg = f'{row.name} is {value!r}: it must be one of {", ".join(row.choices)}'
+            msg = f'{name} is {value!r}: it must be one of {", ".join(row.choices)}'
             raise ValueError(msg)

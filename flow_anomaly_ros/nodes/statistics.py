@@ -5,11 +5,15 @@
 from collections import Counter, deque
 from dataclasses import dataclass
 import threading
+import time
 
+from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 
-# Latencies of this many frames are kept.
+# Latencies and scores of this many frames are kept.
 WINDOW = 200
+# Seconds that the rate is taken over.
+RATE_PERIOD = 10.0
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Snapshot:
         failed: Frames that could not be inspected.
         last_error: Why the last frame failed; empty if it did not.
         verdicts: Number of each verdict.
+        rate: Frames inspected per second, lately.
+        ok_scores: Image scores of the latest frames called ok.
         latencies: Median and 95th percentile in ms by stage.
     """
 
@@ -28,6 +34,8 @@ class Snapshot:
     failed: int
     last_error: str
     verdicts: dict[str, int]
+    rate: float
+    ok_scores: tuple[float, ...]
     latencies: dict[str, tuple[float, float]]
 
 
@@ -44,13 +52,22 @@ class CameraStatistics:
         self._last_error = ''
         self._verdicts: Counter[str] = Counter()
         self._timings: dict[str, deque[float]] = {}
+        self._ok_scores: deque[float] = deque(maxlen=WINDOW)
+        self._started = time.monotonic()
+        self._recent: deque[float] = deque()
 
-    def add(self, verdict: str, timings: dict[str, float]) -> None:
+    def add(self, verdict: Verdict, image_score: float, timings: dict[str, float]) -> None:
         """Count one inspection; timings in ms by stage."""
+        now = time.monotonic()
         with self._lock:
             self._inspected += 1
+            self._recent.append(now)
+            while self._recent[0] < now - RATE_PERIOD:
+                self._recent.popleft()
+            if verdict == Verdict.OK:
+                self._ok_scores.append(image_score)
             self._last_error = ''
-            self._verdicts[verdict] += 1
+            self._verdicts[str(verdict)] += 1
             for stage, value in timings.items():
                 self._timings.setdefault(stage, deque(maxlen=WINDOW)).append(value)
 
@@ -65,9 +82,12 @@ class CameraStatistics:
         with self._lock:
             timings = {stage: list(values) for stage, values in self._timings.items()}
             inspected, failed, last_error = self._inspected, self._failed, self._last_error
-            verdicts = dict(self._verdicts)
+            verdicts, ok_scores = dict(self._verdicts), tuple(self._ok_scores)
+            now = time.monotonic()
+            recent = sum(one > now - RATE_PERIOD for one in self._recent)
         latencies = {}
         for stage, values in timings.items():
             median, high = np.percentile(values, (50, 95)).tolist()
             latencies[stage] = (median, high)
-        return Snapshot(inspected, failed, last_error, verdicts, latencies)
+        rate = recent / min(RATE_PERIOD, max(now - self._started, 1.0))
+        return Snapshot(inspected, failed, last_error, verdicts, rate, ok_scores, latencies)

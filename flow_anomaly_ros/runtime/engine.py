@@ -14,6 +14,7 @@ from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.scoring.regions import Region
+from flow_anomaly_ros.scoring.roi import restrict
 from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
 import numpy as np
 import torch
@@ -44,6 +45,20 @@ class Inspection:
     timings: dict[str, float]
 
 
+@dataclass(frozen=True, eq=False)
+class Criteria:
+    """What an image is judged by.
+
+    Attributes:
+        thresholds: Limits on scores.
+        roi: Region of interest, hxw bool of the image's aspect ratio, True where defects count;
+            None for everywhere.
+    """
+
+    thresholds: Thresholds
+    roi: np.ndarray | None = None
+
+
 class Engine:
     """Preprocess, detect and score, for one image or a batch, on one device.
 
@@ -51,16 +66,12 @@ class Engine:
         detector: Trained detector.
         manifest: Its manifest.
         device: Device name, see `select_device`.
-
-    Attributes:
-        thresholds: The limits in force; replace them to change them at run time.
     """
 
     def __init__(self, detector: Detector, manifest: Manifest, device: str = 'auto') -> None:
         self.device = select_device(device)
         self.detector = detector.to(self.device).eval()
         self.manifest = manifest
-        self.thresholds: Thresholds = manifest.thresholds
 
     @classmethod
     def load(cls, path: Path, device: str = 'auto') -> 'Engine':
@@ -84,11 +95,14 @@ class Engine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def inspect(self, images: Sequence[np.ndarray]) -> list[Inspection]:
+    def inspect(
+        self, images: Sequence[np.ndarray], criteria: Sequence[Criteria] | None = None
+    ) -> list[Inspection]:
         """Inspect a batch of images.
 
         Args:
             images: HxW (grey) or HxWx3 RGB arrays, uint8 or uint16; sizes may differ.
+            criteria: What each is judged by; None takes the calibrated thresholds for all.
 
         Returns:
             One inspection per image, in the same order.
@@ -106,9 +120,12 @@ class Engine:
         image_scores = output.image_score.float().cpu().tolist()
         detected = time.perf_counter()
         shared = {'preprocess': 1e3 * (prepared - start), 'detect': 1e3 * (detected - prepared)}
+        criteria = criteria or [Criteria(self.manifest.thresholds)] * len(images)
         return [
-            self._judge(image, score_map, score, shared)
-            for image, score_map, score in zip(images, score_maps, image_scores, strict=True)
+            _judge(image.shape[:2], score_map, score, one, shared)
+            for image, score_map, score, one in zip(
+                images, score_maps, image_scores, criteria, strict=True
+            )
         ]
 
     @torch.inference_mode()
@@ -125,16 +142,22 @@ class Engine:
         channels = self.detector.config.channels
         return to_tensor(image, channels, self.manifest.input_size, self.device)
 
-    def _judge(
-        self, image: np.ndarray, score_map: np.ndarray, score: float, shared: dict[str, float]
-    ) -> Inspection:
-        start = time.perf_counter()
-        height, width = image.shape[:2]
-        mask, regions, verdict = judge(score_map, score, self.thresholds, (height, width))
-        if score_map.shape != (height, width):
-            score_map = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_LINEAR)
-        timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
-        return Inspection(score_map, mask, regions, score, verdict, timings)
+
+def _judge(
+    size: tuple[int, int],
+    score_map: np.ndarray,
+    score: float,
+    criteria: Criteria,
+    shared: dict[str, float],
+) -> Inspection:
+    start = time.perf_counter()
+    if criteria.roi is not None:
+        score_map, score = restrict(score_map, score, criteria.roi)
+    mask, regions, verdict = judge(score_map, score, criteria.thresholds, size)
+    if score_map.shape != size:
+        score_map = cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)
+    timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
+    return Inspection(score_map, mask, regions, score, verdict, timings)
 
 
 def _to_picture(image: Tensor) -> np.ndarray:

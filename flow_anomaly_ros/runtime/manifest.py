@@ -37,6 +37,12 @@ class Manifest:
     training: dict[str, object] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def calibration_scores(self) -> tuple[float, ...]:
+        """Image scores of the good parts that the thresholds come from."""
+        scores = self.calibration.get('image_scores')
+        return tuple(map(float, scores)) if isinstance(scores, list) else ()
+
     def to_json(self) -> str:
         """Serialise, with the format version."""
         return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)})

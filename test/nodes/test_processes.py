@@ -28,6 +28,12 @@ def processes():
         demo.stop(process)
 
 
+def start_detector(model, **parameters):
+    """Start a detector process that activates itself."""
+    given = {'camera.model': model, 'autostart': True, 'device': 'cpu', **parameters}
+    return demo.start('detector', given)
+
+
 def run(executable, *arguments):
     """Run an executable to its end; returns (exit status, output)."""
     result = subprocess.run(
@@ -60,8 +66,8 @@ def test_a_camera_at_a_rate_gives_verdicts_and_ends_cleanly(
 ):
     data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=1, size=64)
     probe = make_probe()
-    processes.append(demo.start('image_source', path=data / 'test' / 'good', rate=10.0))
-    processes.append(demo.start('detector', model=model_file, autostart=True, device='cpu'))
+    processes.append(demo.start('image_source', {'path': data / 'test' / 'good', 'rate': 10.0}))
+    processes.append(start_detector(model_file))
     verdict = probe.last('verdict')
     wait_for(lambda: len(probe.received['verdict']) > 3)
     assert verdict.header.frame_id == 'camera_optical_frame'
@@ -77,7 +83,7 @@ def test_an_inactive_detector_ends_cleanly(
 ):
     node = make_probe().node
     # A name of its own: nodes of earlier tests may still be in the graph.
-    arguments = ['--ros-args', '-r', '__node:=lone_detector', '-p', f'model:={model_file}']
+    arguments = ['--ros-args', '-r', '__node:=lone_detector', '-p', f'camera.model:={model_file}']
     process = subprocess.Popen(
         [sys.executable, '-m', 'flow_anomaly_ros.nodes.detector', *arguments]
     )
@@ -90,8 +96,12 @@ def test_an_inactive_detector_ends_cleanly(
 @pytest.mark.parametrize(
     ('executable', 'arguments', 'expected'),
     [
-        ('detector', ['-p', 'autostart:=true'], "parameter 'model' is empty"),
-        ('detector', ['-p', 'autostart:=true', '-p', 'model:=/none/m.safetensors'], '/none/m'),
+        (
+            'detector',
+            ['-p', 'autostart:=true', '-p', 'camera.model:=/none/m.safetensors'],
+            '/none/m',
+        ),
+        ('detector', ['-p', 'cameras:=["left cam"]'], 'left cam'),
         ('image_source', ['-p', 'path:=/none'], '/none does not exist'),
         ('image_source', ['-p', 'path:=/none/film.mp4'], 'cannot open video /none/film.mp4'),
         ('listener', ['-p', 'data:=/none'], '/none does not exist'),

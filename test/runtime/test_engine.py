@@ -3,7 +3,7 @@
 """Camera images of every kind become inspections of their own size."""
 
 from flow_anomaly_ros.detectors.base import DetectorOutput
-from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict
 import numpy as np
 import pytest
@@ -88,8 +88,20 @@ def test_timings_are_milliseconds_by_stage(engine):
 
 def test_thresholds_can_be_changed_at_run_time(engine):
     assert engine.inspect([part(value=100)])[0].verdict == Verdict.OK
-    engine.thresholds = Thresholds(defect=0.2, uncertain=0.1, region=0.2, pixel=0.1)
-    assert engine.inspect([part(value=100)])[0].verdict == Verdict.DEFECT
+    strict = Criteria(Thresholds(defect=0.2, uncertain=0.1, region=0.2, pixel=0.1))
+    assert engine.inspect([part(value=100)], [strict])[0].verdict == Verdict.DEFECT
+
+
+def test_each_image_of_a_batch_has_its_own_criteria(engine):
+    limits = engine.manifest.thresholds
+    elsewhere = np.ones((32, 32), bool)
+    elsewhere[:16] = False
+    results = engine.inspect([part(spot=255)] * 2, [Criteria(limits), Criteria(limits, elsewhere)])
+    assert [one.verdict for one in results] == [Verdict.DEFECT, Verdict.OK]
+    assert results[0].mask[:16].any()
+    assert not results[1].mask.any()
+    assert not results[1].regions
+    assert results[1].image_score < limits.uncertain < results[0].image_score
 
 
 def test_broken_network_never_passes_a_part(make_engine):

@@ -1,0 +1,165 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The topic that a camera's images come from, and what is wrong with it."""
+
+from collections.abc import Callable, Sequence
+import time
+
+from flow_anomaly_ros.nodes.qos import matching_profile
+import numpy as np
+from rclpy.event_handler import (
+    QoSMessageLostInfo,
+    QoSRequestedIncompatibleQoSInfo,
+    SubscriptionEventCallbacks,
+)
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import qos_policy_name_from_kind, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage, Image
+
+# Seconds after which a problem that goes on is logged again.
+REMINDER = 30.0
+
+
+class CameraInput:
+    """Receives the images of one camera.
+
+    Args:
+        node: The node that subscribes.
+        name: Camera name.
+        topic: Image topic; empty takes <name>/image, and /compressed below it.
+        compressed: Whether the topic carries sensor_msgs/CompressedImage.
+
+    Attributes:
+        topic: Resolved name of the image topic.
+        lost: Messages that the middleware lost on the way and told of.
+        shape: Size and encoding of the latest image, empty before the first one.
+    """
+
+    def __init__(self, node: LifecycleNode, name: str, topic: str, compressed: bool) -> None:
+        self._node = node
+        self._name = name
+        self._type = CompressedImage if compressed else Image
+        self._topic = topic or (f'{name}/image/compressed' if compressed else f'{name}/image')
+        self.topic = node.resolve_topic_name(self._topic)
+        self._subscription: Subscription | None = None
+        self._reliability: ReliabilityPolicy | None = None
+        self._obstacle = ''
+        self._incompatible = ''
+        self._last_complaint = ('', 0.0)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has come so far."""
+        self.lost = 0
+        self.shape = ''
+        self._first_shape = ''
+        self._last_image = time.monotonic()
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether images are being received, or would be."""
+        return self._subscription is not None
+
+    def subscribe(self, callback: Callable[[Image | CompressedImage], None]) -> None:
+        """Subscribe with the publishers' quality of service, anew when that changes.
+
+        Args:
+            callback: Called with each message.
+        """
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        self._obstacle = self._find_obstacle(publishers)
+        if not publishers:
+            # They come back as they were, as a rule.
+            return
+        if self._obstacle:
+            self.unsubscribe()
+            return
+        profile = matching_profile(publishers)
+        if self._subscription and self._reliability == profile.reliability:
+            return
+        is_first = self._subscription is None
+        self.unsubscribe()
+        if is_first:
+            self._last_image = time.monotonic()
+        self._incompatible = ''
+        self._reliability = profile.reliability
+
+        def receive(message: Image | CompressedImage) -> None:
+            self._last_image = time.monotonic()
+            callback(message)
+
+        self._subscription = self._node.create_subscription(
+            self._type,
+            self._topic,
+            receive,
+            profile,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible, message_lost=self._on_lost
+            ),
+        )
+
+    def unsubscribe(self) -> None:
+        """Stop receiving images."""
+        if self._subscription:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def note_shape(self, image: np.ndarray, message: Image | CompressedImage) -> None:
+        """Remember size and encoding of an image that was received."""
+        height, width = image.shape[:2]
+        encoding = message.encoding if isinstance(message, Image) else message.format
+        self.shape = f'{width}x{height} {encoding}'
+        self._first_shape = self._first_shape or self.shape
+
+    def problem(self, silence: float) -> str:
+        """Say in one line why no images come, or what is odd about them; empty if nothing is.
+
+        Args:
+            silence: Seconds without an image that are a problem; 0 for any.
+        """
+        if self._obstacle:
+            return self._obstacle
+        if self._incompatible:
+            return self._incompatible
+        seconds = time.monotonic() - self._last_image
+        if self._subscription and 0 < silence < seconds:
+            return f'{self.topic} has been silent for {seconds:.0f} s: check the camera'
+        if self.shape != self._first_shape:
+            return (
+                f'{self.topic} changed from {self._first_shape} to {self.shape}: '
+                'check the camera settings'
+            )
+        return ''
+
+    def complain(self, problem: str) -> None:
+        """Log a problem when it begins, and again from time to time while it goes on."""
+        # Numbers in it may count on.
+        kind = ''.join(one for one in problem if not one.isdigit())
+        now = time.monotonic()
+        last, told = self._last_complaint
+        if not problem:
+            self._last_complaint = ('', 0.0)
+        elif kind != last or now - told > REMINDER:
+            self._last_complaint = (kind, now)
+            self._node.get_logger().warning(f'camera {self._name}: {problem}')
+
+    def _find_obstacle(self, publishers: Sequence[TopicEndpointInfo]) -> str:
+        if not publishers:
+            return f'nobody publishes {self.topic}'
+        expected = f'sensor_msgs/msg/{self._type.__name__}'
+        others = {one.topic_type for one in publishers} - {expected}
+        if others:
+            return f'{self.topic} is {others.pop()}, not {expected}: no images come'
+        return ''
+
+    def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self._incompatible = (
+            f'a publisher of {self.topic} offers an incompatible quality of service ({policy}): '
+            'its images do not come'
+        )
+
+    def _on_lost(self, event: QoSMessageLostInfo) -> None:
+        self.lost += event.total_count_change

@@ -1,0 +1,67 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the detector node tells of a camera in /diagnostics."""
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from flow_anomaly_ros.nodes.camera import Camera
+from flow_anomaly_ros.scoring.drift import drift, STRIKING_DRIFT
+
+NO_MODEL = "no model: train one, set parameter '{camera}.model' to the file and call ~/load_model"
+
+
+def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> DiagnosticStatus:
+    """Level, message and figures of one camera.
+
+    Args:
+        node: Name of the node, which begins the status's name as diagnostic_updater has it.
+        camera: The camera, open.
+        is_active: Whether the node inspects.
+        dropped: Frames for which a newer one came before they were inspected.
+    """
+    engine = camera.engine
+    statistics = camera.statistics.snapshot()
+    calibration = engine.manifest.calibration_scores if engine else ()
+    moved = drift(statistics.ok_scores, calibration)
+    level, message = DiagnosticStatus.OK, 'inspecting'
+    problem = camera.input.problem(camera.parameters['silence'])
+    if not is_active:
+        message = 'inactive'
+    elif not camera.parameters['enabled']:
+        message = 'disabled by parameter'
+    elif engine is None:
+        level, message = DiagnosticStatus.WARN, NO_MODEL.format(camera=camera.name)
+    elif statistics.last_error:
+        level, message = DiagnosticStatus.ERROR, statistics.last_error
+    elif problem:
+        level, message = DiagnosticStatus.WARN, problem
+    elif not camera.input.is_subscribed:
+        message = 'idle: nobody subscribes to its results'
+    elif moved is not None and abs(moved) > STRIKING_DRIFT:
+        level = DiagnosticStatus.WARN
+        message = (
+            f'scores of good parts have moved by {moved:+.1f} standard deviations since '
+            'calibration: check light and lens, or train anew'
+        )
+    values = {
+        'model': camera.model_file if engine else 'none',
+        'method': engine.manifest.method if engine else 'none',
+        'device': engine.device if engine else 'none',
+        'image': camera.input.shape,
+        'inspected': statistics.inspected,
+        'rate (Hz)': f'{statistics.rate:.1f}',
+        'dropped': dropped,
+        'lost': camera.input.lost,
+        'failed': statistics.failed,
+        **{f'verdict {name}': count for name, count in statistics.verdicts.items()},
+        'drift (standard deviations)': 'unknown yet' if moved is None else f'{moved:+.2f}',
+    }
+    for stage, (median, high) in statistics.latencies.items():
+        values[f'{stage} p50 (ms)'] = f'{median:.1f}'
+        values[f'{stage} p95 (ms)'] = f'{high:.1f}'
+    return DiagnosticStatus(
+        level=level,
+        name=f'{node}: {camera.name}',
+        message=message,
+        hardware_id=camera.name,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )

@@ -1,0 +1,338 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Several cameras of one detector node: models, formats, problems and parameters of each."""
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('vision_msgs')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.nodes.detector import DetectorNode
+from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
+from flow_anomaly_ros.runtime.artifact import save_artifact
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+pytestmark = pytest.mark.ros
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+PAINT = (slice(10, 22), slice(26, 38))
+
+
+def picture(painted=False):
+    """A generated part of 64 px, RGB, with a patch of red paint or without."""
+    image, _ = generate_part(1000, 64)
+    if painted:
+        image[PAINT] = (220, 40, 30)
+    return image
+
+
+def header(seconds=1):
+    return Header(stamp=Time(sec=seconds, nanosec=7), frame_id='camera_optical_frame')
+
+
+def message_of(painted=False, seconds=1):
+    return to_message(picture(painted), 'rgb8', header(seconds))
+
+
+@pytest.fixture
+def make_node(spinner, model_file):
+    """Make an active detector of cameras that all have the tiny model."""
+
+    def make(*cameras, **parameters):
+        values = {f'{camera}.model': str(model_file) for camera in cameras}
+        values |= {'cameras': list(cameras), 'device': 'cpu', 'threads': 1}
+        values |= {name.replace('__', '.'): value for name, value in parameters.items()}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        node = spinner.add(DetectorNode(parameter_overrides=overrides))
+        assert node.trigger_configure() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        return node
+
+    return make
+
+
+def set_parameter(node, name, value):
+    return node.set_parameters([Parameter(name, value=value)])[0]
+
+
+@pytest.fixture
+def load_model(wait_for):
+    """Call the detector's ~/load_model from a probe."""
+
+    def call(probe):
+        client = probe.node.create_client(Trigger, 'detector/load_model')
+        wait_for(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        return wait_for(lambda: future.done() and future.result(), what='an answer')
+
+    return call
+
+
+def status_of(probe, camera):
+    """The latest diagnostics of a camera."""
+    statuses = [s for s in probe.last('diagnostics').status if s.hardware_id == camera]
+    return statuses[0] if statuses else None
+
+
+def as_encoding(image, encoding):
+    """An RGB picture as the message of a camera of that encoding."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    message = Image(header=header(), height=height, width=width, encoding=encoding, step=width)
+    if encoding == 'mono16':
+        message.step = 2 * width
+        message.data = (grey.astype(np.uint16) * 257).tobytes()
+    elif encoding == 'bayer_rggb8':
+        mosaic = np.empty_like(grey)
+        for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+            mosaic[row::2, column::2] = image[row::2, column::2, channel]
+        message.data = mosaic.tobytes()
+    elif encoding == 'padded bgr8':
+        message.encoding, message.step = 'bgr8', 3 * width + 12
+        rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, -1)
+        message.data = np.pad(rows, ((0, 0), (0, 12)), constant_values=255).tobytes()
+    else:
+        return to_message(image if encoding == 'rgb8' else grey, encoding, header())
+    return message
+
+
+@pytest.mark.parametrize('encoding', ['mono8', 'mono16', 'bayer_rggb8', 'padded bgr8'])
+def test_cameras_of_other_sizes_and_encodings_go_through_one_model(make_node, make_probe, encoding):
+    make_node('front', 'side')
+    front, side = make_probe('front'), make_probe('side')
+    large = cv2.resize(picture(painted=True), (160, 160), interpolation=cv2.INTER_NEAREST)
+    # The model has seen colour only: what it says of grey images is another matter.
+    assert side.verdict_for(as_encoding(large, encoding)).results
+    assert to_array(side.last('mask')).shape == (160, 160)
+    assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+    assert to_array(front.last('mask')).shape == (64, 64)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_compressed_images_are_inspected(make_node, make_probe, wait_for, suffix):
+    make_node('front', front__transport='compressed')
+    probe = make_probe('front')
+    publisher = probe.node.create_publisher(CompressedImage, 'front/image/compressed', 10)
+    _, data = cv2.imencode(suffix, picture(painted=True)[..., ::-1])
+    message = CompressedImage(header=header(), format=suffix[1:], data=data.tobytes())
+
+    def verdict():
+        publisher.publish(message)
+        return probe.received.get('verdict')
+
+    assert wait_for(verdict)[0].results[0].class_id == 'defect'
+
+
+def test_a_topic_of_any_name_can_be_given(make_node, make_probe):
+    make_node('front', front__topic='usb_cam/image')
+    # The probe's images go to usb_cam/image, its results come from front.
+    images, results = make_probe('usb_cam'), make_probe('front')
+    images.received = results.received
+    assert images.verdict_for(message_of()).results
+
+
+def test_each_camera_has_thresholds_of_its_own(make_node, make_probe):
+    node = make_node('front', 'side')
+    assert set_parameter(node, 'side.defect_threshold', 1e6).successful
+    assert set_parameter(node, 'side.uncertain_threshold', 1e6).successful
+    front, side = make_probe('front'), make_probe('side')
+    assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+    assert side.verdict_for(message_of(painted=True)).results[0].class_id == 'ok'
+
+
+def test_a_silent_camera_is_reported_by_name_and_the_others_go_on(make_node, make_probe, wait_for):
+    make_node('front', 'side', side__silence=0.5)
+    front, side = make_probe('front'), make_probe('side')
+    assert front.verdict_for(message_of()).results
+    assert side.verdict_for(message_of()).results
+    wait_for(lambda: 'silent' in status_of(side, 'side').message)
+    assert status_of(side, 'side').level == DiagnosticStatus.WARN
+    assert '/side/image' in status_of(side, 'side').message
+    assert front.verdict_for(message_of(seconds=2)).results
+    assert status_of(front, 'front').level == DiagnosticStatus.OK
+    assert side.verdict_for(message_of(seconds=2)).results
+
+
+def test_a_change_of_size_or_encoding_is_reported_until_it_is_undone(
+    make_node, make_probe, wait_for
+):
+    make_node('front', front__silence=0.0)
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    other = to_message(np.zeros((32, 32), np.uint8), 'mono8', header(2))
+    probe.verdict_for(other)
+    wait_for(lambda: '64x64 rgb8 to 32x32 mono8' in status_of(probe, 'front').message)
+    assert status_of(probe, 'front').level == DiagnosticStatus.WARN
+    probe.verdict_for(message_of(seconds=3))
+    wait_for(lambda: status_of(probe, 'front').level == DiagnosticStatus.OK)
+
+
+def test_a_publisher_of_another_quality_of_service_is_received_too(make_node, make_probe, wait_for):
+    make_node('front')
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+    second = probe.node.create_publisher(Image, 'front/image', best_effort)
+    message = message_of(seconds=2)
+
+    def answered():
+        second.publish(message)
+        return [v for v in probe.received['verdict'] if v.header == message.header]
+
+    wait_for(answered, what='a verdict on an image of the second publisher')
+
+
+def test_load_model_swaps_the_model_of_a_camera(
+    make_node, make_probe, load_model, training, tmp_path
+):
+    node = make_node('front', 'side')
+    front, side = make_probe('front'), make_probe('side')
+    assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+    limits = training.manifest.thresholds.override(defect=1e6, uncertain=1e6)
+    tolerant = tmp_path / 'tolerant.safetensors'
+    manifest = type(training.manifest)(**{**vars(training.manifest), 'thresholds': limits})
+    save_artifact(tolerant, training.detector, manifest)
+    assert set_parameter(node, 'front.model', str(tolerant)).successful
+    answer = load_model(front)
+    assert answer.success
+    assert answer.message == f'front: {tolerant}'
+    assert front.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'ok'
+    assert side.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'defect'
+
+    # The same path with another content, as a training leaves it.
+    save_artifact(tolerant, training.detector, training.manifest)
+    assert load_model(front).success
+    assert front.verdict_for(message_of(painted=True, seconds=3)).results[0].class_id == 'defect'
+    assert load_model(front).message == 'no model file has changed'
+
+
+def test_a_model_that_does_not_load_leaves_the_old_one_inspecting(
+    make_node, make_probe, load_model, tmp_path, model_file
+):
+    node = make_node('front')
+    probe = make_probe('front')
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(model_file.read_bytes()[:1000])
+    set_parameter(node, 'front.model', str(broken))
+    answer = load_model(probe)
+    assert not answer.success
+    assert str(broken) in answer.message
+    assert '\n' not in answer.message
+    assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+    assert status_of(probe, 'front').level == DiagnosticStatus.OK
+
+
+def test_a_camera_without_a_model_waits_for_one(
+    make_node, make_probe, load_model, wait_for, model_file
+):
+    node = make_node('front', front__model='')
+    probe = make_probe('front')
+    wait_for(lambda: 'no model' in status_of(probe, 'front').message)
+    set_parameter(node, 'front.model', str(model_file))
+    assert load_model(probe).success
+    assert probe.verdict_for(message_of()).results[0].class_id == 'ok'
+
+
+def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_probe, tmp_path):
+    node = make_node('front')
+    probe = make_probe('front')
+    assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+    roi = np.full((64, 64), 255, np.uint8)
+    roi[:32] = 0
+    write_image(tmp_path / 'roi.png', roi)
+    assert set_parameter(node, 'front.roi', str(tmp_path / 'roi.png')).successful
+    message = message_of(painted=True, seconds=2)
+    assert probe.verdict_for(message).results[0].class_id == 'ok'
+    assert not to_array(probe.last('mask')).any()
+
+    refused = set_parameter(node, 'front.roi', str(tmp_path / 'none.png'))
+    assert not refused.successful
+    assert 'none.png' in refused.reason
+    write_image(tmp_path / 'wide.png', np.full((32, 64), 255, np.uint8))
+    assert set_parameter(node, 'front.roi', str(tmp_path / 'wide.png')).successful
+
+
+def test_a_region_of_interest_of_another_shape_gives_no_verdict_but_the_reason(
+    make_node, make_probe, wait_for, tmp_path
+):
+    write_image(tmp_path / 'wide.png', np.full((32, 64), 255, np.uint8))
+    make_node('front', front__roi=str(tmp_path / 'wide.png'))
+    probe = make_probe('front')
+
+    def reported():
+        probe.images.publish(message_of())
+        return '64x32' in status_of(probe, 'front').message
+
+    wait_for(reported, what='the reason')
+    assert status_of(probe, 'front').level == DiagnosticStatus.ERROR
+    assert 'verdict' not in probe.received
+
+
+def test_a_disabled_camera_is_not_inspected(make_node, make_probe, wait_for):
+    node = make_node('front')
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    assert set_parameter(node, 'front.enabled', False).successful
+    wait_for(lambda: not probe.images.get_subscription_count())
+    wait_for(lambda: status_of(probe, 'front').message == 'disabled by parameter')
+    assert set_parameter(node, 'front.enabled', True).successful
+    assert probe.verdict_for(message_of(seconds=2)).results
+
+
+def test_pictures_can_be_switched_off(make_node, make_probe):
+    node = make_node('front', front__publish_overlay=False)
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    assert probe.last('mask')
+    assert set_parameter(node, 'front.publish_mask', False).successful
+    count = len(probe.received['mask'])
+    probe.verdict_for(message_of(seconds=2))
+    assert len(probe.received['mask']) == count
+    assert 'overlay' not in probe.received
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+        ('front.min_area', 0, 'range'),
+        ('front.min_area', 'many', 'type'),
+        ('front.transport', 'compressed', 'read-only'),
+        ('front.mask_rule', 'guess', 'mask rule'),
+        ('front.uncertain_threshold', 1e8, 'camera front: threshold uncertain'),
+    ],
+)
+def test_bad_values_are_refused_with_the_reason(make_node, name, value, reason):
+    node = make_node('front', front__defect_threshold=5.0)
+    before = node.get_parameter(name).value
+    result = set_parameter(node, name, value)
+    assert not result.successful
+    assert reason in result.reason
+    assert node.get_parameter(name).value == before
+
+
+def test_dropped_frames_are_counted(make_node, make_probe, wait_for):
+    make_node('front')
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    wait_for(lambda: 'inspected' in {v.key for v in status_of(probe, 'front').values})
+    sent = 60
+    before = _counted(status_of(probe, 'front'))
+    for index in range(sent):
+        probe.images.publish(message_of(seconds=10 + index))
+    wait_for(lambda: _counted(status_of(probe, 'front')) - before >= sent)
+
+
+def _counted(status):
+    values = {one.key: one.value for one in status.values}
+    return sum(int(values[key]) for key in ('inspected', 'dropped', 'lost', 'failed'))

@@ -1,0 +1,26 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Drift: how far the scores of good parts have moved since calibration."""
+
+from flow_anomaly_ros.scoring.drift import drift, LEAST_PARTS
+import numpy as np
+import pytest
+
+CALIBRATION = [0.8, 0.9, 1.0, 1.1, 1.2]
+SPREAD = np.std(CALIBRATION, ddof=1)
+
+
+@pytest.mark.parametrize('moved', [-2.0, 0.0, 3.0])
+def test_drift_is_in_standard_deviations_of_the_calibration(moved):
+    scores = np.random.default_rng(0).permutation(np.linspace(0.9, 1.1, 41)) + moved * SPREAD
+    assert drift(scores, CALIBRATION) == pytest.approx(moved)
+
+
+def test_one_odd_part_is_no_drift():
+    assert drift([1.0] * 40 + [100.0], CALIBRATION) == pytest.approx(0)
+
+
+def test_too_little_to_go_by_gives_none():
+    assert drift([1.0] * (LEAST_PARTS - 1), CALIBRATION) is None
+    assert drift([1.0] * LEAST_PARTS, CALIBRATION[:4]) is None
+    assert drift([1.0] * LEAST_PARTS, [1.0] * 10) is None

@@ -1,0 +1,58 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Region of interest: what lies outside does not count."""
+
+from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.scoring.roi import read_roi, restrict
+import numpy as np
+import pytest
+
+
+def upper_half(size):
+    roi = np.zeros(size, bool)
+    roi[: size[0] // 2] = True
+    return roi
+
+
+@pytest.mark.parametrize('size', [(8, 12), (16, 24), (80, 120)])
+def test_scores_outside_count_nothing_at_any_size(size):
+    score_map = np.full((8, 12), 1.0, np.float32)
+    score_map[6] = 5.0
+    inside, image_score = restrict(score_map, 5.0, upper_half(size))
+    assert (inside[:4] == 1).all()
+    assert (inside[4:] == 0).all()
+    assert image_score == 1.0
+
+
+def test_the_image_score_stays_where_the_largest_score_is_inside():
+    score_map = np.full((8, 12), 1.0, np.float32)
+    score_map[1] = 5.0
+    # Detectors may count some places less than others: the image score is not always the peak.
+    assert restrict(score_map, 4.0, upper_half((8, 12)))[1] == 4.0
+
+
+@pytest.mark.parametrize('place', [1, 6])
+def test_scores_that_are_not_numbers_stay_so(place):
+    score_map = np.full((8, 12), 1.0, np.float32)
+    score_map[place] = np.nan
+    assert np.isnan(restrict(score_map, float('nan'), upper_half((8, 12)))[1])
+
+
+@pytest.mark.parametrize('channels', [(), (3,)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_black_is_ignored(tmp_path, channels, dtype):
+    picture = np.zeros((6, 9, *channels), dtype)
+    picture[2:4] = np.iinfo(dtype).max
+    write_image(tmp_path / 'roi.png', picture)
+    roi = read_roi(tmp_path / 'roi.png')
+    assert roi.dtype == bool
+    assert roi.sum() == 2 * 9
+    assert roi[2:4].all()
+
+
+def test_bad_files_give_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r'region of interest: .*none\.png'):
+        read_roi(tmp_path / 'none.png')
+    write_image(tmp_path / 'black.png', np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match='black everywhere'):
+        read_roi(tmp_path / 'black.png')
