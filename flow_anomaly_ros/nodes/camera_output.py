@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The topics that carry the results of one camera."""
 
+import cv2
 from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.messages import defects_message, verdict_message
 from flow_anomaly_ros.nodes.parameters import ParameterTable
@@ -70,7 +71,7 @@ class CameraOutput:
                 inspection.image_score,
             )
             self._pictures['overlay'].publish(
-                to_message(np.ascontiguousarray(picture[..., ::-1]), 'bgr8', header)
+                to_message(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', header)
             )
 
     def destroy(self) -> None:

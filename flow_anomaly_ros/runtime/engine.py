@@ -9,7 +9,7 @@ import time
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.resample import resize, resize_image
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.manifest import Manifest
@@ -190,10 +190,10 @@ def to_tensor(
         msg = f'an image must be HxW (grey) or HxWx3 (RGB), not {image.shape}'
         raise ValueError(msg)
     scale = float(np.iinfo(image.dtype).max)
-    if image.dtype == np.uint16:
-        # torch has few operations on uint16.
-        image = image.astype(np.float32)
+    # torch warns of arrays that it must not write to, though nothing does.
     array = image if image.flags.writeable and image.flags.c_contiguous else image.copy()
+    # torch has few operations on uint16.
+    array = resize_image(array, size) if image.dtype == np.uint8 else array.astype(np.float32)
     pixels = torch.from_numpy(array).to(device).float() / scale
     pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
     pixels = resize(pixels, size).clamp(0, 1)

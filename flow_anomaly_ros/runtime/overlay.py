@@ -80,10 +80,7 @@ def draw_overlay(
         msg = f'mask {mask.shape} and image {image.shape[:2]} differ: give both in one size'
         raise ValueError(msg)
     picture = _to_rgb(image)
-    levels = np.arange(256)[:, None] * (1 - TINT) + np.array(MARK) * TINT
-    tinted = cv2.LUT(picture, levels[None].astype(np.uint8))
-    cv2.copyTo(tinted, (mask != 0).view(np.uint8), picture)
-
+    _tint(picture, mask)
     height, width = mask.shape
     letter = max(SMALLEST_LETTER, round(height * LETTER_SHARE))
     background, foreground = BANNERS[verdict]
@@ -147,6 +144,18 @@ def _to_rgb(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     return np.stack([image] * 3, axis=-1) if image.ndim == 2 else np.array(image, order='C')
+
+
+def _tint(picture: np.ndarray, mask: np.ndarray) -> None:
+    """Colour the pixels of a mask; the rest of a large picture is not even looked at."""
+    binary = (mask != 0).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(binary)
+    if not width:
+        return
+    part = slice(y, y + height), slice(x, x + width)
+    levels = np.arange(256)[:, None] * (1 - TINT) + np.array(MARK) * TINT
+    tinted = cv2.LUT(picture[part], levels[None].astype(np.uint8))
+    picture[part] = cv2.copyTo(tinted, binary[part], picture[part].copy())
 
 
 def _draw_box(picture: np.ndarray, region: Box, letter: int) -> None:

@@ -41,13 +41,19 @@ class Region:
     mean_score: float
 
 
-def find_regions(score_map: np.ndarray, mask: np.ndarray, min_area: int = 1) -> tuple[Region, ...]:
+def find_regions(
+    score_map: np.ndarray,
+    mask: np.ndarray,
+    min_area: int = 1,
+    offset: tuple[int, int] = (0, 0),
+) -> tuple[Region, ...]:
     """Describe each 8-connected region of a mask.
 
     Args:
         score_map: HxW floats, larger = more anomalous.
         mask: HxW uint8, 0 = good, 255 (or anything else) = anomalous.
         min_area: Smaller regions, in pixels, are left out.
+        offset: (x, y) of the arrays' corner in the image they were cut from.
 
     Returns:
         Regions by descending max_score; equal ones from top to bottom, then left to right.
@@ -59,6 +65,9 @@ def find_regions(score_map: np.ndarray, mask: np.ndarray, min_area: int = 1) -> 
         msg = f'score map {score_map.shape} and mask {mask.shape}; give both as HxW of one size'
         raise ValueError(msg)
     inside = mask != 0
+    if not inside.any():
+        # OpenCV crashes on arrays without pixels.
+        return ()
     scores = score_map[inside]
     if np.isnan(scores).any():
         msg = 'score map is NaN under the mask; make the mask with hysteresis_mask, which skips NaN'
@@ -78,9 +87,10 @@ def find_regions(score_map: np.ndarray, mask: np.ndarray, min_area: int = 1) -> 
         x, y, width, height, area = stats[label].tolist()
         if area < min_area:
             continue
+        contour = contour + np.array(offset, contour.dtype)
         region = Region(
-            x=x,
-            y=y,
+            x=x + offset[0],
+            y=y + offset[1],
             width=width,
             height=height,
             rotated_box=_rotated_box(contour),

@@ -112,11 +112,10 @@ def judge(
     share = score_map.size / (height * width)
     mask = _mask(score_map, thresholds, math.ceil(share * thresholds.min_area))
     if mask.shape != (height, width):
-        # Linear, so that outlines are smooth; nearest, so that peaks are kept.
+        # Linear, so that outlines are smooth.
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
-        mask = np.where(mask > 127, np.uint8(255), np.uint8(0))
-        score_map = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_NEAREST)
-    regions = find_regions(score_map, mask)
+        _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
+    regions = _find_regions(score_map, mask)
     if not math.isfinite(image_score):
         # A broken network or image must never pass a part.
         return mask, regions, Verdict.UNCERTAIN
@@ -125,6 +124,20 @@ def judge(
     if image_score >= thresholds.uncertain:
         return mask, regions, Verdict.UNCERTAIN
     return mask, regions, Verdict.OK
+
+
+def _find_regions(score_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]:
+    """Describe the regions of a mask, looking only at the part of it that has any."""
+    x, y, width, height = cv2.boundingRect(mask)
+    # The nearest score, so that peaks are kept.
+    rows, columns = (
+        np.arange(first, first + count) * small // large
+        for first, count, small, large in zip(
+            (y, x), (height, width), score_map.shape, mask.shape, strict=True
+        )
+    )
+    part = slice(y, y + height), slice(x, x + width)
+    return find_regions(score_map[np.ix_(rows, columns)], mask[part], offset=(x, y))
 
 
 def _mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:

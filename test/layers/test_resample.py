@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resizing keeps brightness and hides no defect, however thin."""
 
-from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.resample import resize, resize_image
+import numpy as np
 import pytest
 import torch
 
@@ -45,3 +46,17 @@ def test_growth_interpolates():
 def test_the_same_size_changes_nothing():
     maps = torch.rand(2, 3, 7, 5)
     assert torch.equal(resize(maps, (7, 5)), maps)
+
+
+@pytest.mark.parametrize('channels', [(), (3,)])
+@pytest.mark.parametrize(
+    'size', [(24, 32), (12, 16), (10, 13), (24, 16), (48, 64), (37, 50)], ids=str
+)
+def test_an_image_in_whole_grey_levels_is_resized_like_a_map(size, channels):
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, *channels), dtype=np.uint8)
+    maps = torch.from_numpy(image.reshape(24, 32, -1)).permute(2, 0, 1)[None].float()
+    expected = resize(maps, size)[0].permute(1, 2, 0).numpy().reshape(*size, *channels)
+    resized = resize_image(image, size)
+    assert resized.dtype == np.uint8
+    # torch's kernels for bytes round their weights too.
+    assert np.abs(resized - expected.round()).max() <= 1
