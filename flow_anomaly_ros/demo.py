@@ -102,7 +102,7 @@ def start(executable: str, parameters: dict[str, object]) -> subprocess.Popen:
     command = [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args']
     for name, value in parameters.items():
         # JSON, so that a path such as 2024 stays a string: ROS reads values as YAML.
-        plain = value if isinstance(value, bool | float) else str(value)
+        plain = value if isinstance(value, bool | int | float | list) else str(value)
         command += ['-p', f'{name}:={json.dumps(plain)}']
     environment = {
         # Nothing of the demo leaves this machine, and nothing from outside gets in.

@@ -18,8 +18,10 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
+# Seconds that a problem has to last to be logged: a camera may start a little later than the node.
+GRACE = 5.0
 # Seconds after which a problem that goes on is logged again.
-REMINDER = 30.0
+REMINDER = 60.0
 
 
 class CameraInput:
@@ -47,7 +49,8 @@ class CameraInput:
         self._reliability: ReliabilityPolicy | None = None
         self._obstacle = ''
         self._incompatible = ''
-        self._last_complaint = ('', 0.0)
+        self._problem_kind = ''
+        self._next_complaint = 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -134,15 +137,18 @@ class CameraInput:
         return ''
 
     def complain(self, problem: str) -> None:
-        """Log a problem when it begins, and again from time to time while it goes on."""
+        """Log a problem once it has lasted a while, and again from time to time.
+
+        Args:
+            problem: What `problem` returns now, called several times a second.
+        """
         # Numbers in it may count on.
         kind = ''.join(one for one in problem if not one.isdigit())
         now = time.monotonic()
-        last, told = self._last_complaint
-        if not problem:
-            self._last_complaint = ('', 0.0)
-        elif kind != last or now - told > REMINDER:
-            self._last_complaint = (kind, now)
+        if kind != self._problem_kind:
+            self._problem_kind, self._next_complaint = kind, now + GRACE
+        if problem and now >= self._next_complaint:
+            self._next_complaint = now + REMINDER
             self._node.get_logger().warning(f'camera {self._name}: {problem}')
 
     def _find_obstacle(self, publishers: Sequence[TopicEndpointInfo]) -> str:
