@@ -48,8 +48,9 @@ class RestorationConfig:
             coupling networks (96, 103).
         fused_scales: Scaling factors of the images that all others are fused with; empty: the
             images of the next larger and the next smaller size (89).
-        upsampling: How smaller maps grow where they are fused: bilinear, bicubic or nearest (91).
-        downsampling: How larger maps shrink there: average, max or nearest (91).
+        upsampling: How smaller maps grow where they are fused: bilinear, bicubic or nearest; one,
+            or one for each of `fusion` (91, 96).
+        downsampling: How larger maps shrink there: average, max or nearest; likewise.
         targets: What the flow is trained towards (72): `gaussian`, or the continuous forms of
             `exponential` and `poisson`; one for all scales, or one for each.
         constraint: Constraint function of the training: `likelihood`, or the patent's
@@ -115,8 +116,8 @@ class RestorationConfig:
     components: int = 0
     fusion: tuple[str, ...] = ('coupling',)
     fused_scales: tuple[float, ...] = ()
-    upsampling: str = 'bilinear'
-    downsampling: str = 'average'
+    upsampling: tuple[str, ...] = ('bilinear',)
+    downsampling: tuple[str, ...] = ('average',)
     targets: tuple[str, ...] = ('gaussian',)
     constraint: str = 'likelihood'
     first_threshold: float = 1.0
@@ -189,6 +190,8 @@ class RestorationConfig:
         for name, several, known in (
             ('fusion', self.fusion, FUSIONS),
             ('targets', self.targets, PRIORS),
+            ('upsampling', self.upsampling, UPSAMPLINGS),
+            ('downsampling', self.downsampling, DOWNSAMPLINGS),
         ):
             _require(set(several) <= set(known), name, list(several), f'some of {", ".join(known)}')
         _require(
@@ -203,6 +206,13 @@ class RestorationConfig:
                 name,
                 list(getattr(self, name)),
                 f'one, or one for each of the {len(self.scales)} scales',
+            )
+        for name in ('upsampling', 'downsampling'):
+            _require(
+                len(getattr(self, name)) in (1, len(self.fusion)),
+                name,
+                list(getattr(self, name)),
+                f'one, or one for each fusion in {list(self.fusion)}',
             )
         _require(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
@@ -247,8 +257,6 @@ class RestorationConfig:
             _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name, choices in (
             ('align', ALIGNMENTS),
-            ('upsampling', UPSAMPLINGS),
-            ('downsampling', DOWNSAMPLINGS),
             ('map_upsampling', UPSAMPLINGS),
             ('map_downsampling', DOWNSAMPLINGS),
             ('added_side', ADDED_SIDES),
@@ -284,6 +292,15 @@ class RestorationConfig:
         """Return `targets` or `backbone`, one for each scale."""
         values = getattr(self, name)
         return values if len(values) > 1 else values * len(self.scales)
+
+    def resampling(self, fusion: str) -> tuple[str, str]:
+        """Upsampling and downsampling of one of `FUSIONS`."""
+        index = self.fusion.index(fusion)
+        up, down = (
+            values[index] if len(values) > 1 else values[0]
+            for values in (self.upsampling, self.downsampling)
+        )
+        return up, down
 
     def with_scales(self, added: Sequence[float]) -> 'RestorationConfig':
         """Add scaling factors that are all smaller or all larger than those there are.

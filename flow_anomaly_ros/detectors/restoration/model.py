@@ -100,8 +100,8 @@ class RestorationDetector(Detector):
         )
         fused = [config.scales.index(scale) for scale in config.fused_scales]
         sources = chosen(scales, fused) if fused else neighbours(scales)
-        self.fusion = Fusion(sources, config.upsampling, config.downsampling)
-        flow_fusion = self.fusion if 'coupling' in config.fusion else Fusion(((),) * scales)
+        self.fusions = {kind: Fusion(sources, *config.resampling(kind)) for kind in config.fusion}
+        flow_fusion = self.fusions.get('coupling', Fusion(((),) * scales))
         self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks, flow_fusion)
         self.reverse_flow = None
         if config.reverse == 'trained':
@@ -181,12 +181,13 @@ class RestorationDetector(Detector):
             resize(images, (max(least, round(height * s)), max(least, round(width * s))))
             for s in self.config.scales
         ]
-        if 'images' not in self.config.fusion:
+        fusion = self.fusions.get('images')
+        if fusion is None:
             return scaled
         # The mean of the fused images is an image again.
         return [
             fused / (1 + len(sources))
-            for fused, sources in zip(self.fusion(scaled), self.fusion.sources, strict=True)
+            for fused, sources in zip(fusion(scaled), fusion.sources, strict=True)
         ]
 
     def extract(self, scaled: list[Tensor]) -> list[Tensor]:
@@ -199,7 +200,7 @@ class RestorationDetector(Detector):
     def raw_features(self, scaled: list[Tensor]) -> list[Tensor]:
         """Features of the scaled images before whitening, fused if features are (88-90)."""
         features = [extract(x) for extract, x in zip(self.features_of_scales, scaled, strict=True)]
-        return self.fusion(features) if 'features' in self.config.fusion else features
+        return self.fusions['features'](features) if 'features' in self.fusions else features
 
     def second_features(self, features: list[Tensor], latents: list[Tensor]) -> list[list[Tensor]]:
         """Features of the second images: of each of `second_images`, one per scale.

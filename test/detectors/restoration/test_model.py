@@ -324,6 +324,22 @@ def test_images_are_fused_before_their_features():
     assert fused[0].diff(dim=3).abs().mean() < 0.9 * apart[0].diff(dim=3).abs().mean()
 
 
+def test_each_fusion_has_a_resampling_of_its_own():
+    image = good_images(1)
+
+    def fused(**options):
+        detector = build(fusion=('images', 'features'), **options)
+        scaled = detector.scale_images(image)
+        return scaled[0], detector.raw_features(scaled)[0]
+
+    plain = fused()
+    first = fused(upsampling=('nearest', 'bilinear'))
+    second = fused(upsampling=('bilinear', 'nearest'))
+    assert not torch.equal(plain[0], first[0])
+    assert torch.equal(plain[0], second[0])
+    assert not torch.equal(plain[1], second[1])
+
+
 @pytest.mark.parametrize('fusion', [('images',), ('features',), ('images', 'features', 'coupling')])
 def test_a_stain_shows_with_every_fusion(fusion):
     detector = build(fusion=fusion, decoder_steps=10)
@@ -666,8 +682,9 @@ def test_components_limit_what_the_flow_sees():
         ('align', 'sometimes'),
         ('fusion', ('pixels',)),
         ('fused_scales', (0.75,)),
-        ('upsampling', 'sharp'),
-        ('downsampling', 'median'),
+        ('upsampling', ('sharp',)),
+        ('downsampling', ('median',)),
+        ('upsampling', ('nearest', 'bilinear')),
         ('targets', ('uniform',)),
         ('targets', ()),
         ('targets', ('gaussian', 'poisson', 'gaussian')),
