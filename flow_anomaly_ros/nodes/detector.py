@@ -334,9 +334,8 @@ class DetectorNode(LifecycleNode):
             # An interrupt took ROS away in the middle of a frame.
             return
         # Every problem once, not with every frame.
-        if problem != camera.statistics.snapshot().last_error:
+        if camera.statistics.add_failure(problem):
             self.get_logger().error(f'{camera.input.topic}: {problem}')
-        camera.statistics.add_failure(problem)
 
     def _publish_diagnostics(self) -> None:
         assert self._diagnostics is not None

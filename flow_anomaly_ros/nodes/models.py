@@ -57,31 +57,34 @@ class Models:
             for camera in self._cameras
             if camera.engine is not None
         }
-        for stamp in stamps.values():
-            if stamp not in engines:
-                engines[stamp] = Engine.load(stamp.path, device)
-                engines[stamp].warm_up()
+        for wanted in stamps.values():
+            if wanted not in engines:
+                engines[wanted] = Engine.load(wanted.path, device)
+                engines[wanted].warm_up()
         with self._inspecting:
-            criteria = {
-                camera.name: camera.criteria_for(engines[stamps[camera.name]])
+            changed = {
+                camera: stamps.get(camera.name)
                 for camera in self._cameras
-                if camera.name in stamps
+                if stamps.get(camera.name) != self._stamps.get(camera.name)
             }
-            changed = []
-            for camera in self._cameras:
-                new = stamps.get(camera.name)
-                if new == self._stamps.get(camera.name):
-                    continue
-                changed.append(f'{camera.name}: {new.path if new else "none"}')
-                camera.engine = engines[new] if new else None
-                if new:
-                    camera.criteria = criteria[camera.name]
-                    camera.model_file = new.path
+            # All of them before the first change: one that fails leaves everything as it is.
+            criteria = {
+                camera: camera.criteria_for(engines[stamp])
+                for camera, stamp in changed.items()
+                if stamp
+            }
+            for camera, stamp in changed.items():
+                camera.engine = engines[stamp] if stamp else None
+                if stamp:
+                    camera.criteria = criteria[camera]
+                    camera.model_file = stamp.path
             self._stamps = stamps
-            for stamp, engine in engines.items():
-                if stamp not in stamps.values():
+            for loaded, engine in engines.items():
+                if loaded not in stamps.values():
                     engine.close()
-        return changed
+        return [
+            f'{camera.name}: {stamp.path if stamp else "none"}' for camera, stamp in changed.items()
+        ]
 
     def release(self) -> None:
         """Free all models."""

@@ -71,11 +71,17 @@ class CameraStatistics:
             for stage, value in timings.items():
                 self._timings.setdefault(stage, deque(maxlen=WINDOW)).append(value)
 
-    def add_failure(self, error: str) -> None:
-        """Count a frame that could not be inspected."""
+    def add_failure(self, error: str) -> bool:
+        """Count a frame that could not be inspected.
+
+        Returns:
+            Whether it is another error than that of the frame before.
+        """
         with self._lock:
             self._failed += 1
+            is_new = error != self._last_error
             self._last_error = error
+            return is_new
 
     def snapshot(self) -> Snapshot:
         """Return the statistics as they are now."""

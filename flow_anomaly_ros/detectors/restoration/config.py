@@ -200,20 +200,16 @@ class RestorationConfig:
             list(self.fused_scales),
             f'some of the scales {list(self.scales)}',
         )
-        for name in ('targets', 'backbone'):
-            _require(
-                len(getattr(self, name)) in (1, len(self.scales)),
-                name,
-                list(getattr(self, name)),
-                f'one, or one for each of the {len(self.scales)} scales',
-            )
-        for name in ('upsampling', 'downsampling'):
-            _require(
-                len(getattr(self, name)) in (1, len(self.fusion)),
-                name,
-                list(getattr(self, name)),
-                f'one, or one for each fusion in {list(self.fusion)}',
-            )
+        each_scale = len(self.scales), f'each of the {len(self.scales)} scales'
+        each_fusion = len(self.fusion), f'each fusion in {list(self.fusion)}'
+        for name, (count, each) in (
+            ('targets', each_scale),
+            ('backbone', each_scale),
+            ('upsampling', each_fusion),
+            ('downsampling', each_fusion),
+        ):
+            values = getattr(self, name)
+            _require(len(values) in (1, count), name, list(values), f'one, or one for {each}')
         _require(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
             'backbone',
@@ -290,17 +286,12 @@ class RestorationConfig:
 
     def of_each_scale(self, name: str) -> tuple[str, ...]:
         """Return `targets` or `backbone`, one for each scale."""
-        values = getattr(self, name)
-        return values if len(values) > 1 else values * len(self.scales)
+        return _of_each(getattr(self, name), len(self.scales))
 
     def resampling(self, fusion: str) -> tuple[str, str]:
         """Upsampling and downsampling of one of `FUSIONS`."""
-        index = self.fusion.index(fusion)
-        up, down = (
-            values[index] if len(values) > 1 else values[0]
-            for values in (self.upsampling, self.downsampling)
-        )
-        return up, down
+        index, count = self.fusion.index(fusion), len(self.fusion)
+        return _of_each(self.upsampling, count)[index], _of_each(self.downsampling, count)[index]
 
     def with_scales(self, added: Sequence[float]) -> 'RestorationConfig':
         """Add scaling factors that are all smaller or all larger than those there are.
@@ -317,6 +308,11 @@ class RestorationConfig:
                 more = (values[0 if larger else -1],) * len(added)
                 changes[name] = more + values if larger else values + more
         return dataclasses.replace(self, **changes)
+
+
+def _of_each(values: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Repeat a single value that stands for `count` of them."""
+    return values if len(values) > 1 else values * count
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:
