@@ -39,6 +39,7 @@ setup(
             f'flow-anomaly-demo = {NAME}.demo:main',
             f'image_source = {NAME}.nodes.image_source:main',
             f'listener = {NAME}.nodes.listener:main',
+            f'rejecter = {NAME}.nodes.rejecter:main',
         ],
     },
     install_requires=[

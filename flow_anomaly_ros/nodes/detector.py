@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from flow_anomaly_ros.nodes.camera import Camera
+from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.diagnostics import camera_status, NO_MODEL
 from flow_anomaly_ros.nodes.image_conversion import (
     compressed_to_array,
@@ -35,7 +36,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.timer import Timer
-from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -116,7 +116,9 @@ class DetectorNode(LifecycleNode):
         self._discovery_timer: Timer | None = None
         self._diagnostics: Publisher | None = None
         self.parameters = ParameterTable(self, PARAMETERS)
-        self._cameras = self._make_cameras()
+        self._cameras = tuple(
+            Camera(self, name) for name in camera_names(self.parameters['cameras'])
+        )
         self._models = Models(self._cameras, self._inspecting)
         self.add_on_set_parameters_callback(self._validate_criteria)
         self.add_post_set_parameters_callback(self._apply_criteria)
@@ -194,15 +196,6 @@ class DetectorNode(LifecycleNode):
         """Stop inspecting and free everything; safe in any state."""
         self._stop()
         self._release()
-
-    def _make_cameras(self) -> tuple[Camera, ...]:
-        names = self.parameters['cameras']
-        if not all(names) or len(set(names)) < max(1, len(names)):
-            msg = f"parameter 'cameras' is {names}: give each camera a name of its own"
-            raise ValueError(msg)
-        for name in names:
-            validate_topic_name(f'{name}/image')
-        return tuple(Camera(self, name) for name in names)
 
     def _stop(self) -> None:
         if self._discovery_timer:

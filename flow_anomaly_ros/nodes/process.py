@@ -9,6 +9,7 @@ from rclpy.exceptions import (
     InvalidParameterException,
     InvalidParameterTypeException,
     InvalidParameterValueException,
+    InvalidServiceNameException,
     InvalidTopicNameException,
     ParameterUninitializedException,
 )
@@ -22,6 +23,7 @@ USER_ERRORS = (
     InvalidParameterException,
     InvalidParameterTypeException,
     InvalidParameterValueException,
+    InvalidServiceNameException,
     InvalidTopicNameException,
     ParameterUninitializedException,
 )

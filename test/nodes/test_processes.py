@@ -105,6 +105,8 @@ def test_an_inactive_detector_ends_cleanly(
         ('image_source', ['-p', 'path:=/none'], '/none does not exist'),
         ('image_source', ['-p', 'path:=/none/film.mp4'], 'cannot open video /none/film.mp4'),
         ('listener', ['-p', 'data:=/none'], '/none does not exist'),
+        ('rejecter', ['-p', 'least_defects:=2'], 'least_defects is 2'),
+        ('rejecter', ['-p', 'arm_service:="the arm"'], 'the arm'),
     ],
 )
 def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected):

@@ -1,0 +1,347 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The rejecter node: verdicts of several cameras in, one decision per part out."""
+
+from functools import partial
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from flow_anomaly_ros.cell.faults import Fault
+from flow_anomaly_ros.cell.parts import PartDecision, TriggeredParts, WindowedParts
+from flow_anomaly_ros.cell.rules import (
+    Decision,
+    MISSING_MEANINGS,
+    Rules,
+    UNCERTAIN_MEANINGS,
+    Vote,
+)
+from flow_anomaly_ros.nodes.arm import Arm, SERVICE_TYPES
+from flow_anomaly_ros.nodes.camera_names import camera_names
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.process import run_process
+from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.scoring.thresholds import Verdict
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import qos_policy_name_from_kind
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification, ObjectHypothesis
+
+# Seconds between looks at the clock: a dead-man decision is late by this at most.
+CHECK_PERIOD = 0.02
+DIAGNOSTICS_PERIOD = 1.0
+
+_SECONDS = (0.0, 3600.0)
+
+PARAMETERS = (
+    Parameter(
+        'cameras',
+        ['camera'],
+        'Names of the cameras that look at every part; their verdicts are read from '
+        '<camera>/verdict.',
+        read_only=True,
+    ),
+    Parameter(
+        'grouping',
+        'window',
+        'trigger: a std_msgs/Header on the topic trigger announces each part; window: images taken '
+        'at about the same time are of the same part.',
+        choices=('trigger', 'window'),
+        read_only=True,
+    ),
+    Parameter(
+        'window',
+        0.5,
+        'Seconds after its trigger, or either side of its first image, in which images of a part '
+        'are taken; shorter than half the time between two parts.',
+        limits=_SECONDS,
+    ),
+    Parameter(
+        'tolerance',
+        0.05,
+        'Seconds that an image may be stamped before its trigger, or its verdict may come after '
+        'the window.',
+        limits=_SECONDS,
+    ),
+    Parameter(
+        'debounce',
+        0.0,
+        'Seconds after a trigger in which another is the same one (a light barrier that bounces); '
+        'without triggers, seconds after the window in which ok verdicts are of the same part.',
+        limits=_SECONDS,
+    ),
+    Parameter(
+        'least_defects',
+        1,
+        'A part is rejected if this many cameras say defect; 1 for any, at most all.',
+        limits=(1, 1000),
+    ),
+    Parameter(
+        'uncertain',
+        'reject',
+        'What an uncertain verdict means: reject counts it as a defect, hold holds the part unless '
+        'it is rejected anyway, pass counts it as ok.',
+        choices=UNCERTAIN_MEANINGS,
+    ),
+    Parameter(
+        'timeout',
+        1.0,
+        'Seconds in which all verdicts of a part have to come, counted from the arrival of its '
+        'trigger or first verdict. A part that lacks one then never passes.',
+        limits=_SECONDS,
+    ),
+    Parameter(
+        'on_missing',
+        'reject',
+        'What becomes of a part that lacks a verdict: reject or hold.',
+        choices=MISSING_MEANINGS,
+    ),
+    Parameter(
+        'silence',
+        0.0,
+        'Seconds without any verdict of a camera that are a fault; 0 never is.',
+        limits=_SECONDS,
+    ),
+    Parameter(
+        'clear_faults_after',
+        0.0,
+        'Seconds without a new fault after which the diagnostics show it no longer; 0 shows it '
+        'until ~/clear_fault is called.',
+        limits=(0.0, 1e6),
+    ),
+    Parameter(
+        'arm_service',
+        '',
+        'Service to call for the parts; empty calls none.',
+        read_only=True,
+    ),
+    Parameter(
+        'arm_service_type',
+        'set_bool',
+        'set_bool: std_srvs/SetBool, called for every part, true to remove it; trigger: '
+        'std_srvs/Trigger, called for every part that does not pass.',
+        choices=tuple(SERVICE_TYPES),
+        read_only=True,
+    ),
+    Parameter(
+        'arm_timeout',
+        2.0,
+        'Seconds from a decision to the answer of the arm; a later one is given up and is a fault.',
+        limits=_SECONDS,
+    ),
+)
+
+# Parameters that are fields of Rules.
+_RULES = (
+    'least_defects',
+    'uncertain',
+    'on_missing',
+    'timeout',
+    'window',
+    'tolerance',
+    'debounce',
+    'silence',
+)
+
+
+class RejecterNode(Node):
+    """Decides on parts; `PARAMETERS` are its parameters.
+
+    Publishes ~/reject (std_msgs/Bool, true unless the part may pass) and ~/decision
+    (vision_msgs/Classification), once for each part and in the order of the parts.
+
+    Args:
+        options: Passed on to rclpy's node, such as `namespace` and `parameter_overrides`.
+
+    Raises:
+        ValueError: Bad camera names or parameters; one line.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('rejecter', **options)
+        self.parameters = ParameterTable(self, PARAMETERS)
+        self._cameras = camera_names(self.parameters['cameras'])
+        self._fault = Fault()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Not latched: who comes later must not take the last part's decision for the next one's.
+        self._reject = self.create_publisher(Bool, '~/reject', output_profile())
+        self._decision = self.create_publisher(Classification, '~/decision', output_profile())
+        service = self.parameters['arm_service']
+        kind = self.parameters['arm_service_type']
+        self._arm = (
+            Arm(self, service, kind, lambda: self.parameters['arm_timeout'], self._raise_fault)
+            if service
+            else None
+        )
+        is_triggered = self.parameters['grouping'] == 'trigger'
+        make_parts = TriggeredParts if is_triggered else WindowedParts
+        self._parts = make_parts(self._rules(), self._decide, self._raise_fault)
+        # By topic, as it is resolved; each has to have a publisher.
+        self._inputs = [
+            self._subscribe(Classification, f'{camera}/verdict', partial(self._on_verdict, camera))
+            for camera in self._cameras
+        ]
+        if is_triggered:
+            self._inputs.append(self._subscribe(Header, 'trigger', self._on_trigger))
+        self.create_service(Trigger, '~/clear_fault', self._on_clear_fault)
+        self.add_on_set_parameters_callback(self._validate_rules)
+        self.add_post_set_parameters_callback(self._apply_rules)
+        # The dead-man must not stand still when simulated time does.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(CHECK_PERIOD, self._check, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=steady)
+        self.get_logger().info(
+            f'deciding on parts by {self.parameters["grouping"]}, from '
+            + ', '.join(self._inputs)
+            + (f', telling {service}' if service else '')
+        )
+
+    def _subscribe(self, kind: type, topic: str, callback: Any) -> str:
+        resolved = self.resolve_topic_name(topic)
+
+        def complain(event: QoSRequestedIncompatibleQoSInfo) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self._raise_fault(
+                f'a publisher of {resolved} offers an incompatible quality of service ({policy}): '
+                'its messages do not come; publish reliably',
+                None,
+            )
+
+        self.create_subscription(
+            kind,
+            topic,
+            callback,
+            output_profile(),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=complain),
+        )
+        return resolved
+
+    # Parameters -----------------------------------------------------------------------------
+
+    def _rules(self, changes: dict[str, Any] | None = None) -> Rules:
+        values = {name: self.parameters[name] for name in _RULES} | (changes or {})
+        return Rules(self._cameras, **{name: values[name] for name in _RULES})
+
+    def _validate_rules(self, parameters: list[RosParameter]) -> SetParametersResult:
+        try:
+            self._rules(self.parameters.changed(parameters))
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_rules(self, _parameters: list[RosParameter]) -> None:
+        self._parts.rules = self._rules()
+
+    # Parts ----------------------------------------------------------------------------------
+
+    def _on_trigger(self, header: Header) -> None:
+        assert isinstance(self._parts, TriggeredParts)
+        if not header.stamp.sec and not header.stamp.nanosec:
+            header.stamp = self.get_clock().now().to_msg()
+        self._parts.add_trigger(_seconds(header), header, time.monotonic())
+
+    def _on_verdict(self, camera: str, message: Classification) -> None:
+        told = message.results[0].class_id if message.results else ''
+        try:
+            vote = Vote(Verdict(told), message.results[0].score)
+        except ValueError:
+            why = f'{camera} says {told!r}, which is none of {", ".join(Verdict)}: no verdict'
+            self._raise_fault(why, message.header)
+            return
+        self._parts.add_verdict(
+            camera, _seconds(message.header), message.header, vote, time.monotonic()
+        )
+
+    def _check(self) -> None:
+        self._parts.check(time.monotonic())
+        if self._arm:
+            self._arm.check()
+
+    def _decide(self, part: PartDecision) -> None:
+        self._reject.publish(Bool(data=part.decision != Decision.PASS))
+        hypothesis = ObjectHypothesis(class_id=str(part.decision), score=part.score)
+        self._decision.publish(Classification(header=part.header, results=[hypothesis]))
+        if self._arm:
+            self._arm.tell(part.header, part.decision)
+        self.get_logger().info(f'part {_name(part.header)}: {part.decision} ({part.reason})')
+
+    # Faults ---------------------------------------------------------------------------------
+
+    def _raise_fault(self, text: str, header: Header | None) -> None:
+        line = f'part {_name(header)}: {text}' if header else text
+        self._fault.add(line, time.monotonic())
+        self.get_logger().error(line)
+        self._publish_diagnostics()
+
+    def _on_clear_fault(
+        self, _request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        response.success = True
+        response.message = f'cleared: {self._fault.text}' if self._fault.text else 'no fault'
+        self._fault.clear()
+        self._publish_diagnostics()
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        self._fault.expire(time.monotonic(), self.parameters['clear_faults_after'])
+        array = DiagnosticArray(status=[self._status()])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _status(self) -> DiagnosticStatus:
+        level, message = DiagnosticStatus.OK, 'deciding'
+        lonely = [topic for topic in self._inputs if not self.count_publishers(topic)]
+        if self._fault.text:
+            level, message = DiagnosticStatus.ERROR, self._fault.text
+        elif lonely:
+            level, message = DiagnosticStatus.WARN, f'nobody publishes {", ".join(lonely)}'
+        counts = self._parts.counts
+        values = {
+            'parts': counts['parts'],
+            'waiting': self._parts.waiting,
+            **{str(decision): counts[decision] for decision in Decision},
+            **{f'missing verdicts {name}': self._parts.missing[name] for name in self._cameras},
+            'late verdicts': counts['late verdicts'],
+            'verdicts without part': counts['verdicts without part'],
+            'bounced': counts['bounced triggers'] + counts['bounced verdicts'],
+            'arm failures': self._arm.failed if self._arm else 'no arm',
+            'faults': self._fault.count,
+        }
+        return DiagnosticStatus(
+            level=level,
+            name=f'{self.get_fully_qualified_name().lstrip("/")}: parts',
+            message=message,
+            hardware_id=self.get_namespace().strip('/') or self.get_name(),
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+
+
+def _seconds(header: Header) -> float:
+    return header.stamp.sec + 1e-9 * header.stamp.nanosec
+
+
+def _name(header: Header) -> str:
+    return f'{header.frame_id} at {_seconds(header):.3f}'.strip()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is interrupted."""
+    run_process('rejecter', _live, args)
+
+
+def _live() -> None:
+    node = RejecterNode()
+    try:
+        rclpy.spin(node)
+    finally:
+        node.destroy_node()
+
+
+if __name__ == '__main__':
+    main()

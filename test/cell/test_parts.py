@@ -1,0 +1,357 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Verdicts of cameras to decisions on parts."""
+
+import dataclasses
+import math
+import random
+
+from flow_anomaly_ros.cell import parts as parts_module
+from flow_anomaly_ros.cell.parts import TriggeredParts, WindowedParts
+from flow_anomaly_ros.cell.rules import Rules, Vote
+from flow_anomaly_ros.scoring.thresholds import Verdict
+import pytest
+
+OK, UNCERTAIN, DEFECT = Verdict.OK, Verdict.UNCERTAIN, Verdict.DEFECT
+
+
+class Cell:
+    """Parts whose clock and decisions the test holds; stamps are 1000 ahead of arrivals."""
+
+    def __init__(self, kind=TriggeredParts, cameras=('front', 'back'), **rules):
+        self.now = 0.0
+        self.decisions, self.faults = [], []
+        self.parts = kind(
+            Rules(cameras, **rules),
+            self.decisions.append,
+            lambda text, header: self.faults.append((text, header)),
+        )
+
+    def wait(self, seconds):
+        self.now += seconds
+        self.parts.check(self.now)
+
+    def trigger(self, name, stamp=None):
+        self.parts.add_trigger(1000 + (self.now if stamp is None else stamp), name, self.now)
+
+    def say(self, camera, verdict, stamp=None, score=0.5):
+        taken = 1000 + (self.now if stamp is None else stamp)
+        self.parts.add_verdict(camera, taken, f'image {camera}', Vote(verdict, score), self.now)
+
+    @property
+    def told(self):
+        """Decisions as (name, decision)."""
+        return [(one.header, str(one.decision)) for one in self.decisions]
+
+    @property
+    def fault_texts(self):
+        return [text for text, _ in self.faults]
+
+
+@pytest.mark.parametrize(
+    ('verdicts', 'rules', 'decision'),
+    [
+        ((OK, OK, OK), {}, 'pass'),
+        ((OK, DEFECT, OK), {}, 'reject'),
+        ((OK, DEFECT, OK), {'least_defects': 2}, 'pass'),
+        ((DEFECT, DEFECT, OK), {'least_defects': 2}, 'reject'),
+        ((DEFECT, UNCERTAIN, OK), {'least_defects': 2}, 'reject'),
+        ((DEFECT, UNCERTAIN, OK), {'least_defects': 2, 'uncertain': 'hold'}, 'hold'),
+        ((DEFECT, UNCERTAIN, OK), {'least_defects': 2, 'uncertain': 'pass'}, 'pass'),
+        ((OK, UNCERTAIN, OK), {}, 'reject'),
+        ((OK, UNCERTAIN, OK), {'uncertain': 'hold'}, 'hold'),
+        ((DEFECT, UNCERTAIN, OK), {'uncertain': 'hold'}, 'reject'),
+        ((OK, UNCERTAIN, OK), {'uncertain': 'pass'}, 'pass'),
+    ],
+)
+def test_the_verdicts_of_all_cameras_make_one_decision(verdicts, rules, decision):
+    cell = Cell(cameras=('a', 'b', 'c'), **rules)
+    cell.trigger('part')
+    for camera, verdict in zip('abc', verdicts, strict=True):
+        cell.wait(0.1)
+        cell.say(camera, verdict)
+    assert cell.told == [('part', decision)]
+    cell.wait(10)
+    assert len(cell.decisions) == 1
+    assert not cell.faults
+
+
+def test_a_decision_says_why_and_has_the_highest_score():
+    cell = Cell(uncertain='hold')
+    cell.trigger('part')
+    cell.say('front', OK, score=0.1)
+    cell.say('back', UNCERTAIN, score=0.875)
+    assert cell.decisions[0].reason == 'back: uncertain (0.875)'
+    assert cell.decisions[0].score == 0.875
+
+
+def test_a_certain_rejection_does_not_wait_for_the_other_cameras():
+    cell = Cell()
+    cell.trigger('part')
+    cell.say('back', DEFECT)
+    assert cell.told == [('part', 'reject')]
+    cell.say('front', OK)
+    cell.wait(10)
+    assert not cell.faults
+
+
+@pytest.mark.parametrize('decision', ['reject', 'hold'])
+def test_a_part_without_all_verdicts_never_passes(decision):
+    cell = Cell(on_missing=decision, timeout=1.0)
+    cell.trigger('part')
+    cell.say('front', OK)
+    cell.wait(0.99)
+    assert not cell.decisions
+    cell.wait(0.02)
+    assert cell.told == [('part', decision)]
+    assert cell.faults == [(f'no verdict of back within 1 s: {decision}', 'part')]
+    assert cell.parts.missing == {'back': 1}
+
+
+def test_a_part_without_any_verdict_never_passes():
+    cell = Cell()
+    cell.trigger('part')
+    cell.wait(2)
+    assert cell.told == [('part', 'reject')]
+    assert math.isnan(cell.decisions[0].score)
+    assert 'front and back' in cell.fault_texts[0]
+
+
+def test_a_camera_that_is_dead_is_a_fault_even_if_another_rejects():
+    cell = Cell(on_missing='hold')
+    cell.trigger('part')
+    cell.say('front', DEFECT)
+    cell.wait(2)
+    assert cell.told == [('part', 'reject')]
+    assert 'no verdict of back' in cell.fault_texts[0]
+
+
+def test_a_missing_camera_does_not_pass_a_part_that_the_others_could_not_reject():
+    cell = Cell(cameras=('a', 'b', 'c'), least_defects=2, on_missing='hold')
+    cell.trigger('part')
+    cell.say('a', OK)
+    cell.say('b', OK)
+    cell.wait(2)
+    assert cell.told == [('part', 'hold')]
+
+
+def test_verdicts_may_come_before_their_trigger():
+    cell = Cell()
+    cell.say('front', OK, stamp=0.02)
+    cell.say('back', DEFECT, stamp=0.01)
+    cell.wait(0.1)
+    cell.trigger('part', stamp=0.0)
+    assert cell.told == [('part', 'reject')]
+
+
+def test_an_image_may_be_stamped_a_little_before_its_trigger():
+    cell = Cell(cameras=('front',), tolerance=0.05)
+    cell.trigger('part', stamp=1.0)
+    cell.say('front', OK, stamp=0.96)
+    assert cell.told == [('part', 'pass')]
+
+
+@pytest.mark.parametrize('stamp', [0.9, 1.6])
+def test_images_far_from_a_trigger_are_not_of_its_part(stamp):
+    cell = Cell(cameras=('front',), tolerance=0.05, window=0.5)
+    cell.trigger('part', stamp=1.0)
+    cell.say('front', OK, stamp=stamp)
+    cell.wait(2)
+    assert cell.told == [('part', 'reject')]
+    assert cell.parts.counts['verdicts without part'] == 1
+
+
+def test_parts_that_overlap_in_time_keep_their_verdicts_and_their_order():
+    cell = Cell(timeout=2.0, window=0.3)
+    cell.trigger('first', stamp=0.0)
+    cell.trigger('second', stamp=0.5)
+    cell.say('front', OK, stamp=0.5)
+    cell.say('back', OK, stamp=0.6)
+    # The second is complete, but who counts decisions would take it for the first.
+    assert not cell.decisions
+    cell.say('back', OK, stamp=0.1)
+    cell.say('front', DEFECT, stamp=0.0)
+    assert cell.told == [('first', 'reject'), ('second', 'pass')]
+
+
+def test_a_bouncing_trigger_is_one_part():
+    cell = Cell(cameras=('front',), debounce=0.1)
+    cell.trigger('part', stamp=0.0)
+    cell.trigger('bounce', stamp=0.08)
+    cell.trigger('bounce', stamp=0.0)
+    cell.say('front', OK, stamp=0.09)
+    cell.wait(5)
+    assert cell.told == [('part', 'pass')]
+    assert cell.parts.counts['bounced triggers'] == 2
+    assert not cell.faults
+
+
+def test_parts_that_follow_too_fast_to_be_told_apart_are_a_fault():
+    cell = Cell(window=0.5)
+    cell.trigger('first', stamp=0.0)
+    cell.trigger('second', stamp=0.4)
+    assert 'shorten' in cell.fault_texts[0]
+
+
+def test_a_late_verdict_is_reported_and_changes_nothing():
+    cell = Cell(cameras=('front',))
+    cell.trigger('part', stamp=0.0)
+    cell.wait(1.5)
+    cell.say('front', OK, stamp=0.1)
+    assert cell.told == [('part', 'reject')]
+    assert cell.parts.counts['late verdicts'] == 1
+    assert 'came after the decision' in cell.fault_texts[1]
+
+
+def test_a_defect_on_a_part_that_has_passed_is_a_fault():
+    cell = Cell(cameras=('front',))
+    cell.trigger('part', stamp=0.0)
+    cell.say('front', OK, stamp=0.1)
+    cell.say('front', DEFECT, stamp=0.3)
+    assert cell.told == [('part', 'pass')]
+    assert 'has passed' in cell.fault_texts[0]
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_decisions():
+    cell = Cell(cameras=('front',), debounce=0.2)
+    for index, stamp in enumerate((50.0, 51.0, 3.0, 4.0, 50.0)):
+        cell.trigger(index, stamp=stamp)
+        cell.wait(0.1)
+        cell.say('front', OK, stamp=stamp + 0.1)
+        cell.wait(0.9)
+    assert cell.told == [(index, 'pass') for index in range(5)]
+
+
+def test_memory_is_bounded_whatever_arrives(monkeypatch):
+    monkeypatch.setattr(parts_module, 'MOST', 10)
+    cell = Cell(timeout=100.0)
+    for index in range(50):
+        cell.trigger(index, stamp=10.0 * index)
+        cell.say('front', OK, stamp=-100.0 - index)
+    assert cell.parts.waiting == 10
+    assert cell.told == [(index, 'reject') for index in range(40)]
+    assert cell.parts.counts['verdicts without part'] == 40
+
+
+def test_a_silent_camera_is_a_fault_once_until_it_speaks_again():
+    cell = Cell(WindowedParts, cameras=('front',), silence=5.0)
+    cell.wait(0)
+    for _ in range(3):
+        cell.wait(4)
+    cell.say('front', OK)
+    cell.wait(6)
+    assert cell.fault_texts == ['no verdict of front for 5 s'] * 2
+
+
+def test_without_triggers_a_part_is_what_cameras_see_at_about_the_same_time():
+    cell = Cell(WindowedParts, window=0.3)
+    cell.say('front', OK, stamp=0.2)
+    cell.say('back', OK, stamp=0.0)
+    assert not cell.decisions
+    cell.wait(0.36)
+    assert cell.told == [('image front', 'pass')]
+    cell.wait(5)
+    assert len(cell.decisions) == 1
+    assert not cell.faults
+
+
+def test_in_a_window_the_worst_of_a_cameras_verdicts_counts():
+    cell = Cell(WindowedParts, cameras=('front',), window=0.3, uncertain='hold')
+    cell.say('front', OK)
+    cell.wait(0.1)
+    cell.say('front', UNCERTAIN)
+    cell.wait(0.1)
+    cell.say('front', OK)
+    cell.wait(0.3)
+    assert cell.told == [('image front', 'hold')]
+
+
+def test_in_a_window_a_defect_rejects_at_once():
+    cell = Cell(WindowedParts)
+    cell.say('back', DEFECT)
+    assert cell.told == [('image back', 'reject')]
+
+
+def test_without_triggers_a_part_that_one_camera_missed_never_passes():
+    cell = Cell(WindowedParts, on_missing='hold')
+    cell.say('back', OK)
+    cell.wait(0.9)
+    assert not cell.decisions
+    cell.wait(0.2)
+    assert cell.told == [('image back', 'hold')]
+    assert cell.parts.missing == {'front': 1}
+
+
+def test_after_a_window_ok_verdicts_are_of_the_same_part_but_a_defect_is_never_ignored():
+    cell = Cell(WindowedParts, cameras=('front',), window=0.2, debounce=0.5)
+    cell.say('front', OK)
+    cell.wait(0.4)
+    assert cell.told == [('image front', 'pass')]
+    cell.say('front', OK)
+    cell.wait(0.2)
+    assert len(cell.decisions) == 1
+    assert cell.parts.counts['bounced verdicts'] == 1
+    cell.say('front', DEFECT)
+    assert cell.told[1:] == [('image front', 'reject')]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'named'),
+    [
+        ({'least_defects': 0}, 'least_defects is 0'),
+        ({'least_defects': 3}, 'least_defects is 3'),
+        ({'uncertain': 'maybe'}, 'uncertain'),
+        ({'on_missing': 'pass'}, 'on_missing'),
+        ({'timeout': 0.4}, 'timeout'),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(changes, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(Rules(('front', 'back')), **changes)
+
+
+@pytest.mark.parametrize('seed', range(100))
+def test_whatever_order_things_come_in_every_part_gets_one_decision_and_none_passes_wrongly(seed):
+    """Parts 1 s apart; verdicts are delayed, repeated or lost, triggers are overtaken or bounce."""
+    chance = random.Random(seed)
+    cameras = ('a', 'b', 'c')
+    least = chance.randint(1, 3)
+    rules = {
+        'least_defects': least,
+        'uncertain': chance.choice(('reject', 'hold', 'pass')),
+        'on_missing': chance.choice(('reject', 'hold')),
+    }
+    cell = Cell(cameras=cameras, window=0.5, tolerance=0.05, debounce=0.1, timeout=1.5, **rules)
+    events, truth = [], {}
+    for name in range(20):
+        events.append((name + chance.uniform(0.0, 0.3), 'trigger', name, float(name)))
+        if chance.random() < 0.2:
+            events.append((name + chance.uniform(0.3, 0.4), 'trigger', name, name + 0.05))
+        verdicts = {}
+        for camera in cameras:
+            if chance.random() < 0.2:
+                continue
+            verdicts[camera] = chance.choice((OK, OK, UNCERTAIN, DEFECT))
+            arrival = name + chance.choice((0.2, 0.4, 1.0, 3.0)) + chance.uniform(0, 0.1)
+            events.append((arrival, camera, verdicts[camera], name + chance.uniform(-0.04, 0.4)))
+        truth[name] = verdicts
+    for arrival, what, value, stamp in sorted(events, key=lambda event: event[0]):
+        while cell.now + 0.05 < arrival:
+            cell.wait(0.05)
+        cell.now = arrival
+        if what == 'trigger':
+            cell.trigger(value, stamp=stamp)
+        else:
+            cell.say(what, value, stamp=stamp)
+    cell.wait(10)
+    assert [name for name, _ in cell.told] == list(range(20))
+    for name, decision in cell.told:
+        if decision == 'pass':
+            assert len(truth[name]) == 3
+            assert sum(verdict == DEFECT for verdict in truth[name].values()) < least
+            assert (
+                rules['uncertain'] == 'pass'
+                or UNCERTAIN not in truth[name].values()
+                or (rules['uncertain'] == 'reject' and least > 1)
+            )
+    assert {decision for _, decision in cell.told} <= {'pass', 'reject', 'hold'}
