@@ -68,6 +68,12 @@ PARAMETERS = (
         read_only=True,
     ),
     Parameter(
+        'await_models',
+        False,
+        'Wait for model files that are not there yet, as in a cell that is still to be trained; '
+        'false refuses to configure without them.',
+    ),
+    Parameter(
         'lazy',
         True,
         'Inspect only while somebody subscribes to a result.',
@@ -137,7 +143,7 @@ class DetectorNode(LifecycleNode):
         started = time.perf_counter()
         try:
             limit_threads(self.parameters['threads'])
-            changed = self._models.load(self.parameters['device'])
+            changed = self._load_models()
         except Exception as error:
             # rclpy would fail the transition without a word.
             self.get_logger().error(f'cannot configure: {" ".join(str(error).split())}')
@@ -223,6 +229,9 @@ class DetectorNode(LifecycleNode):
 
     # Models and criteria --------------------------------------------------------------------
 
+    def _load_models(self) -> list[str]:
+        return self._models.load(self.parameters['device'], self.parameters['await_models'])
+
     def _on_load_model(
         self, _request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
@@ -230,14 +239,17 @@ class DetectorNode(LifecycleNode):
             response.message = 'the detector is not configured: configuring it loads the models'
             return response
         try:
-            changed = self._models.load(self.parameters['device'])
+            changed = self._load_models()
             response.message = ', '.join(changed) or 'no model file has changed'
             response.success = True
         except Exception as error:
             # Whatever is wrong with a file, the caller learns it and the old model stays.
             response.message = ' '.join(str(error).split())
-        log = self.get_logger()
-        (log.info if response.success else log.error)(f'load_model: {response.message}')
+        # A line each: rclpy wants one severity for each line that logs.
+        if response.success:
+            self.get_logger().info(f'load_model: {response.message}')
+        else:
+            self.get_logger().error(f'load_model: {response.message}')
         return response
 
     def _validate_criteria(self, parameters: list[RosParameter]) -> SetParametersResult:

@@ -33,13 +33,14 @@ class Models:
         self._inspecting = inspecting
         self._stamps: dict[str, _Stamp] = {}
 
-    def load(self, device: str) -> list[str]:
+    def load(self, device: str, await_missing: bool = False) -> list[str]:
         """Load and warm up what the cameras' parameters name, then hand it to all of them at once.
 
         A file that is loaded already is not loaded again. Nothing changes if anything fails.
 
         Args:
             device: Device name, see `select_device`.
+            await_missing: A camera without a model may stay so if its file is not there.
 
         Returns:
             The cameras whose model has changed, with the file.
@@ -47,11 +48,12 @@ class Models:
         Raises:
             ValueError: A file or device that cannot be used, or parameters that contradict it.
         """
-        stamps = {
-            camera.name: _stamp(camera.wanted_model, device)
-            for camera in self._cameras
-            if camera.wanted_model
-        }
+        stamps = {}
+        for camera in self._cameras:
+            path = camera.wanted_model
+            is_awaited = await_missing and camera.engine is None
+            if path and (path.exists() or not is_awaited):
+                stamps[camera.name] = _stamp(path, device)
         engines = {
             self._stamps[camera.name]: camera.engine
             for camera in self._cameras

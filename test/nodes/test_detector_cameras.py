@@ -244,6 +244,22 @@ def test_a_camera_without_a_model_waits_for_one(
     assert probe.verdict_for(message_of()).results[0].class_id == 'ok'
 
 
+def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
+    make_node, make_probe, load_model, tmp_path, model_file
+):
+    path = tmp_path / 'model.safetensors'
+    make_node('front', 'side', front__model=str(path), await_models=True)
+    front, side = make_probe('front'), make_probe('side')
+    assert side.verdict_for(message_of()).results
+    path.write_bytes(model_file.read_bytes())
+    assert load_model(front).message == f'front: {path}'
+    assert front.verdict_for(message_of()).results[0].class_id == 'ok'
+    # A model that inspects is not lost with its file.
+    path.unlink()
+    assert 'no model file' in load_model(front).message
+    assert front.verdict_for(message_of(seconds=2)).results
+
+
 def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_probe, tmp_path):
     node = make_node('front')
     probe = make_probe('front')

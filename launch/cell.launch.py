@@ -1,0 +1,178 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A machining cell: cameras, a detector, a trainer for each camera, and a rejecter.
+
+ros2 launch flow_anomaly_ros cell.launch.py cameras:=front,side namespace:=cell_a folder:=cell_a
+ros2 launch flow_anomaly_ros cell.launch.py images:=/usb_cam/image_raw grouping:=trigger rviz:=true
+
+In `folder` each camera has a folder of its own, with the images of good parts (good/) and the model
+(model.safetensors). A camera whose model is still to be trained waits for it.
+"""
+
+from pathlib import Path
+import tempfile
+
+from flow_anomaly_ros.cell.rviz import cell_config
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.substitutions import FindPackageShare
+
+PACKAGE = 'flow_anomaly_ros'
+YES = ('true', 'false')
+
+
+def _config(name: str) -> PathJoinSubstitution:
+    return PathJoinSubstitution([FindPackageShare(PACKAGE), 'config', name])
+
+
+ARGUMENTS = (
+    ('cameras', 'camera', 'Names of the cameras, with commas between them.', None),
+    ('images', '', 'Their image topics in the same order; empty takes <camera>/image.', None),
+    ('transport', 'raw', 'raw (sensor_msgs/Image) or compressed.', ('raw', 'compressed')),
+    ('namespace', '', 'Namespace of the cell; two cells in two of them do not meet.', None),
+    ('folder', 'cell', 'Where the images of good parts and the models are.', None),
+    ('device', 'auto', 'auto, cpu or cuda[:N].', None),
+    ('source', '', 'Folder or video that stands in for each camera; empty for real ones.', None),
+    ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', YES),
+    ('rejecter', 'true', 'Start a rejecter.', YES),
+    ('grouping', 'window', 'What makes a part for the rejecter.', ('window', 'trigger')),
+    ('arm_service', '', 'Service of the arm that the rejecter calls.', None),
+    ('rviz', 'false', 'Start rviz2 with the pictures of all cameras.', YES),
+    ('detector_params', _config('detector.yaml'), 'Parameter file; the arguments win.', None),
+    ('trainer_params', _config('trainer.yaml'), 'Parameter file; the arguments win.', None),
+    ('rejecter_params', _config('rejecter.yaml'), 'Parameter file; the arguments win.', None),
+    ('rviz_config', _config('inspection.rviz'), 'Configuration with a group of `camera`.', None),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and the nodes."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+        for name, default, description, choices in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_cell)])
+
+
+def _cell(context: LaunchContext) -> list:
+    values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    images = _image_topics(values['cameras'], values['images'])
+    actions = [_detector(values, images)]
+    if values['source']:
+        actions += [_source(values, camera) for camera in images]
+    if values['trainer'] == 'true':
+        actions += [_trainer(values, camera, topic) for camera, topic in images.items()]
+    if values['rejecter'] == 'true':
+        actions.append(_rejecter(values, list(images)))
+    if values['rviz'] == 'true':
+        actions.append(_rviz(values, images))
+    return actions
+
+
+def _image_topics(cameras: str, images: str) -> dict[str, str]:
+    names = [name.strip() for name in cameras.split(',')]
+    topics = [topic.strip() for topic in images.split(',')] if images else [''] * len(names)
+    if len(topics) != len(names) or not all(names):
+        msg = f'cameras:={cameras} images:={images}: give one image topic for each camera, or none'
+        raise ValueError(msg)
+    return dict(zip(names, topics, strict=True))
+
+
+def _model(values: dict[str, str], camera: str) -> str:
+    return str(Path(values['folder']).expanduser().absolute() / camera / 'model.safetensors')
+
+
+def _detector(values: dict[str, str], images: dict[str, str]) -> LifecycleNode:
+    parameters = {
+        'cameras': list(images),
+        'device': values['device'],
+        'autostart': True,
+        'await_models': True,
+        # A rejecter wants every verdict, and pictures are sent to those who subscribe only.
+        'lazy': False,
+    }
+    for camera, topic in images.items():
+        parameters |= {
+            f'{camera}.model': _model(values, camera),
+            f'{camera}.topic': topic,
+            f'{camera}.transport': values['transport'],
+        }
+    return LifecycleNode(
+        package=PACKAGE,
+        executable='detector',
+        name='detector',
+        namespace=values['namespace'],
+        parameters=[values['detector_params'], parameters],
+        output='screen',
+        respawn=True,
+    )
+
+
+def _source(values: dict[str, str], camera: str) -> Node:
+    return Node(
+        package=PACKAGE,
+        executable='image_source',
+        name=f'{camera}_source',
+        namespace=values['namespace'],
+        parameters=[{'path': values['source'], 'camera': camera}],
+        output='screen',
+    )
+
+
+def _trainer(values: dict[str, str], camera: str, topic: str) -> Node:
+    model = Path(_model(values, camera))
+    return Node(
+        package=PACKAGE,
+        executable='trainer',
+        name=f'{camera}_trainer',
+        namespace=values['namespace'],
+        parameters=[
+            values['trainer_params'],
+            {
+                'camera': camera,
+                'topic': topic,
+                'transport': values['transport'],
+                'data': str(model.parent / 'good'),
+                'model': str(model),
+                'device': values['device'],
+                'detector': 'detector',
+            },
+        ],
+        output='screen',
+        respawn=True,
+    )
+
+
+def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
+    return Node(
+        package=PACKAGE,
+        executable='rejecter',
+        name='rejecter',
+        namespace=values['namespace'],
+        parameters=[
+            values['rejecter_params'],
+            {
+                'cameras': cameras,
+                'grouping': values['grouping'],
+                'arm_service': values['arm_service'],
+            },
+        ],
+        output='screen',
+        respawn=True,
+    )
+
+
+def _rviz(values: dict[str, str], images: dict[str, str]) -> Node:
+    text = cell_config(Path(values['rviz_config']), images, values['namespace'])
+    with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False) as file:
+        file.write(text)
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        name='rviz',
+        namespace=values['namespace'],
+        arguments=['-d', file.name],
+        output='screen',
+    )

@@ -1,0 +1,52 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The rviz configuration shows what the detector publishes, of every camera."""
+
+from pathlib import Path
+
+from flow_anomaly_ros.cell.rviz import cell_config
+import yaml
+
+TEMPLATE = Path(__file__).parents[2] / 'config' / 'inspection.rviz'
+
+
+def topics(text):
+    """Topics by group, as (value, reliability)."""
+    displays = yaml.safe_load(text)['Visualization Manager']['Displays']
+    return {
+        group['Name']: [
+            (one['Topic']['Value'], one['Topic']['Reliability Policy']) for one in group['Displays']
+        ]
+        for group in displays
+    }
+
+
+def test_the_file_shows_image_overlay_mask_and_score_map_of_a_camera():
+    assert topics(TEMPLATE.read_text()) == {
+        'camera': [
+            ('/camera/image', 'Best Effort'),
+            ('/camera/overlay', 'Reliable'),
+            ('/camera/mask', 'Reliable'),
+            ('/camera/score_map', 'Reliable'),
+        ]
+    }
+
+
+def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
+    text = cell_config(TEMPLATE, {'front': '', 'side': '/usb_cam/image_raw'}, '/cell_a')
+    shown = topics(text)
+    assert list(shown) == ['front', 'side']
+    assert [topic for topic, _ in shown['front']] == [
+        '/cell_a/front/image',
+        '/cell_a/front/overlay',
+        '/cell_a/front/mask',
+        '/cell_a/front/score_map',
+    ]
+    assert shown['side'][0] == ('/usb_cam/image_raw', 'Best Effort')
+    assert shown['side'][1] == ('/cell_a/side/overlay', 'Reliable')
+
+
+def test_a_cell_without_a_namespace_and_a_relative_image_topic():
+    shown = topics(cell_config(TEMPLATE, {'front': 'usb/image'}))
+    assert shown['front'][0][0] == '/usb/image'
+    assert shown['front'][1][0] == '/front/overlay'
