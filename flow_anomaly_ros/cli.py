@@ -92,6 +92,18 @@ def _parser() -> argparse.ArgumentParser:
             'predict model.safetensors new_parts/ --output pictures/',
         )
     )
+    _calibrate_arguments(
+        _add_command(
+            commands,
+            'calibrate',
+            'choose the thresholds of a model anew, with further good parts',
+            'Add good parts to those that the thresholds of a model rest on, and replace the\n'
+            'file. The more there are, the better the thresholds keep to the rate of good parts\n'
+            'that may be rejected. None of those added is rejected any more, whatever the rate.\n'
+            'Images that the model was trained on, or that were added before, change nothing.',
+            'calibrate model.safetensors more_good_parts/',
+        )
+    )
     _add_command(
         commands,
         'methods',
@@ -195,6 +207,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         '--strict', action='store_true', help='refuse the folder when a file is unreadable'
     )
     parser.add_argument('--quiet', action='store_true', help='show no progress and no summary')
+    parser.add_argument(
+        '--json-progress',
+        action='store_true',
+        help='for programs: tell the progress on stdout, a JSON object a line, and stop as with '
+        'Ctrl-C when stdin is closed',
+    )
     _device_arguments(parser)
 
 
@@ -235,6 +253,14 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         '(NAME.explanation.png)',
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results there')
+    _device_arguments(parser)
+
+
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser)
+    parser.add_argument(
+        'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images of good parts'
+    )
     _device_arguments(parser)
 
 

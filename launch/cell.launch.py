@@ -90,8 +90,6 @@ def _detector(values: dict[str, str], images: dict[str, str]) -> LifecycleNode:
         'device': values['device'],
         'autostart': True,
         'await_models': True,
-        # A rejecter wants every verdict, and pictures are sent to those who subscribe only.
-        'lazy': False,
     }
     for camera, topic in images.items():
         parameters |= {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trainer for one camera: take pictures of good parts, train, hand the model to the detector.
 
-ros2 launch flow_anomaly_ros train.launch.py image:=/camera/image_raw data:=good model:=m.safetensors
+ros2 launch flow_anomaly_ros train.launch.py image:=/camera/image_raw data:=good
 """
 
 from launch import LaunchDescription

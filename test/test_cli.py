@@ -55,6 +55,14 @@ def python_m(*arguments):
     )
 
 
+def start_with_pipes(*arguments):
+    """Start a command as a program does that reads its progress."""
+    command = [sys.executable, '-m', 'flow_anomaly_ros.cli', *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
 # What every command does
 
 
@@ -214,6 +222,62 @@ def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
     status, out, err = outcome('predict', model_file, tmp_path, '--output', tmp_path / 'out')
     assert (status, len(out.splitlines()), err) == (0, 2, [])
     assert read_image(tmp_path / 'out/wide.mask.png').shape == (20, 90)
+
+
+def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
+    output = tmp_path / 'model.safetensors'
+    command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny]
+    process = start_with_pipes(*command)
+    lines = [json.loads(line) for line in process.stdout]
+    assert process.wait(60) == 0
+    assert output.is_file()
+    assert lines[0]['stage'].startswith('calibration 1/3')
+    assert lines[0]['seconds_left'] is None
+    assert lines[-1]['step'] == lines[-1]['steps']
+    assert lines[-1]['seconds_left'] < 60
+    assert any(line['loss'] for line in lines)
+
+
+def test_train_ends_with_the_program_that_reads_its_progress(parts, tmp_path, tiny):
+    output = tmp_path / 'model.safetensors'
+    slow = ['--set', 'flow_steps=100000']
+    command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny, *slow]
+    process = start_with_pipes(*command)
+    assert process.stdout.readline()
+    process.stdin.close()
+    assert process.wait(20) == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_calibrate(parts, model_file, tmp_path, outcome):
+    model = tmp_path / 'model.safetensors'
+    shutil.copy(model_file, model)
+    status, out, _ = outcome('calibrate', model, parts / 'test' / 'good', '--device', 'cpu')
+    assert status == 0
+    assert 'added 3 good parts' in out
+    assert load_artifact(model)[1].calibration['images'] == 11
+    before = model.read_bytes()
+    _, out, _ = outcome('calibrate', model, parts / 'test' / 'good', parts / 'train' / 'good')
+    assert 'nothing to do' in out
+    assert model.read_bytes() == before
+
+
+def test_calibrate_makes_a_defect_that_somebody_calls_good_ok(parts, model_file, tmp_path, outcome):
+    model, part = tmp_path / 'model.safetensors', tmp_path / 'painted.png'
+    shutil.copy(model_file, model)
+    image = read_image(parts / 'test' / 'good' / '000.png')
+    image[10:22, 26:38] = (220, 40, 30)
+    write_image(part, image)
+    assert 'ok ' not in outcome('predict', model, part)[1]
+    outcome('calibrate', model, part)
+    assert 'ok ' in outcome('predict', model, part)[1]
+
+
+def test_calibrate_refuses(refused, parts, model_file, tmp_path):
+    assert 'no model file' in refused(
+        'calibrate', tmp_path / 'none.safetensors', parts / 'test/good'
+    )
+    assert 'cannot read image' in refused('calibrate', model_file, tmp_path / 'none.png')
 
 
 def test_methods_lists_every_option_with_its_meaning(outcome):

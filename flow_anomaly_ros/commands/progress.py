@@ -1,11 +1,19 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How far a training is, on stderr."""
+"""How far a training is: for people on stderr, for programs on stdout."""
 
+import json
+import os
+import signal
 import sys
+import threading
 import time
 
+from flow_anomaly_ros.runtime.time_left import TimeLeft
 from tqdm import tqdm
+
+# Seconds between two lines for a program, within a stage.
+JSON_PERIOD = 0.2
 
 
 class StageProgress:
@@ -43,7 +51,8 @@ class StageProgress:
         told = '' if loss is None else f'loss {loss:.4g}'
         if self._bar is not None:
             self._bar.set_postfix_str(told, refresh=False)
-            self._bar.update()
+            # Of many steps only some may be told.
+            self._bar.update(step - self._bar.n)
         elif step == steps:
             seconds = time.perf_counter() - self._started
             line = f'{stage}: {steps} steps in {seconds:.1f} s'
@@ -53,3 +62,50 @@ class StageProgress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class JsonProgress:
+    """Steps as JSON objects on stdout, a line each, a few a second.
+
+    Their keys are stage, step, steps, loss (null where there is none) and seconds_left (null while
+    that cannot be told). Called as `detectors.base.Progress`; a context manager as `StageProgress`.
+    """
+
+    def __init__(self) -> None:
+        self._time_left = TimeLeft()
+        self._next = 0.0
+
+    def __enter__(self) -> 'JsonProgress':
+        """Nothing is told before the first step."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Every line is out already."""
+
+    def __call__(self, stage: str, step: int, steps: int, loss: float | None) -> None:
+        """Tell of one more step; see `detectors.base.Progress`."""
+        now = time.monotonic()
+        seconds_left = self._time_left.after(stage, step, steps, now)
+        if now < self._next and step < steps:
+            return
+        self._next = now + JSON_PERIOD
+        values = {
+            'stage': stage,
+            'step': step,
+            'steps': steps,
+            'loss': loss,
+            'seconds_left': None if seconds_left is None else round(seconds_left, 1),
+        }
+        print(json.dumps(values), flush=True)
+
+
+def stop_with_stdin() -> None:
+    """Interrupt this process when stdin is closed, as it is when whoever started it has died."""
+
+    def wait() -> None:
+        # Past Python's buffer, whose lock would be held when the process ends.
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, name='stdin', daemon=True).start()

@@ -8,7 +8,7 @@ import sys
 
 from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
-from flow_anomaly_ros.commands.progress import StageProgress
+from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress, stop_with_stdin
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config
 from flow_anomaly_ros.detectors.restoration.config import PIXELS
@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     if good.skipped:
         count = f'{len(good.skipped)} of {len(folder.train)}'
         print(f'skipped {count} files, training on {len(good.images)} images', file=sys.stderr)
-    with StageProgress(arguments.quiet) as progress:
+    is_told = arguments.json_progress
+    if is_told:
+        stop_with_stdin()
+    with JsonProgress() if is_told else StageProgress(arguments.quiet) as progress:
         training = train(
             arguments.method,
             good.images,
@@ -53,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     save_artifact(output, training.detector, training.manifest)
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
-    if not arguments.quiet:
+    if not arguments.quiet and not is_told:
         print(summary(training))
         print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
     return 0

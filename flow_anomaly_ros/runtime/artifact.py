@@ -10,7 +10,7 @@ from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.manifest import Manifest
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 import torch
 
 MANIFEST_KEY = 'flow_anomaly_ros'
@@ -34,7 +34,8 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
     tensors = {name: x.detach().cpu().contiguous() for name, x in detector.state_dict().items()}
     try:
         with written_whole(path) as temporary:
-            save_file(tensors, temporary, metadata={MANIFEST_KEY: manifest.to_json()})
+            # safetensors' own files cannot be read by other users, such as that of the detector.
+            temporary.write_bytes(save(tensors, metadata={MANIFEST_KEY: manifest.to_json()}))
     except (OSError, SafetensorError) as error:
         msg = f'cannot write the model to {path}: {error}'
         raise ArtifactError(msg) from error

@@ -23,8 +23,8 @@ class Manifest:
         input_size: (height, width) in px that images are resized to.
         image_size: (height, width) in px of the training images.
         thresholds: Calibrated thresholds; they can be changed at run time.
-        calibration: Where they come from: requested rate, number of images, their scores.
-        training: Number of images, digest of their pixels, seed, seconds.
+        calibration: Where they come from, see `runtime.calibration.stored`.
+        training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
     """
 

@@ -4,20 +4,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-import hashlib
 from pathlib import Path
+import re
 import time
 
 from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
+from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import to_tensor
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
     CalibrationScores,
-    PIXEL_RATE,
+    merge,
     require_rate,
 )
 import numpy as np
@@ -30,6 +31,8 @@ FEW_IMAGES = 100
 FOLDS = 3
 # With fewer images than this thresholds are hardly more than a guess, and it is told.
 TELLING_IMAGES = 4
+# Begins the names of the stages of a fold.
+FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
 LEAST_HELD_OUT = 40
 
@@ -118,20 +121,22 @@ def train(
         input_size=size,
         image_size=(height, width),
         thresholds=calibrate(scores, false_positive_rate),
-        calibration={
-            'false_positive_rate': false_positive_rate,
-            'images': len(scores.image_scores),
-            'image_scores': [float(score) for score in scores.image_scores],
-        },
+        calibration=stored(scores, false_positive_rate),
         training={
             'images': len(images),
-            'digest': _digest(images),
+            'digests': [image_digest(image) for image in images],
             'seed': seed,
             'seconds': round(time.perf_counter() - started, 1),
         },
         libraries=library_versions(),
     )
     return Training(detector.cpu(), manifest, report)
+
+
+def fold_of(stage: str) -> tuple[int, int] | None:
+    """Return which of how many folds a stage belongs to; None outside of them."""
+    found = re.match(FOLD_PREFIX.format(r'(\d+)', r'(\d+)'), stage)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _fit_and_hold_out(
@@ -142,39 +147,13 @@ def _fit_and_hold_out(
     if count > FEW_IMAGES:
         held_out = order[: max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))]
         detector, report = fit(order[len(held_out) :].sort().values, '')
-        return detector, report, _score(detector, batch[held_out])
+        return detector, report, score_images(detector, batch[held_out])
     # One image cannot be held out from itself: its own score is all there is.
     folds = min(FOLDS, count) if count > 1 else 0
     parts = []
     for fold in range(folds):
         chosen = torch.cat([order[i::folds] for i in range(folds) if i != fold]).sort().values
-        detector, _ = fit(chosen, f'calibration {fold + 1}/{folds} ')
-        parts.append(_score(detector, batch[order[fold::folds]]))
+        detector, _ = fit(chosen, FOLD_PREFIX.format(fold + 1, folds))
+        parts.append(score_images(detector, batch[order[fold::folds]]))
     detector, report = fit(torch.arange(count), '')
-    return detector, report, _merge(parts or [_score(detector, batch)])
-
-
-@torch.inference_mode()
-def _score(detector: Detector, images: Tensor) -> CalibrationScores:
-    outputs = [detector(one) for one in images.split(8)]
-    maps = torch.cat([output.score_map for output in outputs]).float().cpu().numpy()
-    return CalibrationScores(
-        image_scores=torch.cat([o.image_score for o in outputs]).double().cpu().numpy(),
-        peaks=maps.max(axis=(1, 2)).astype(np.float64),
-        pixel_quantile=float(np.quantile(maps, 1 - PIXEL_RATE)),
-    )
-
-
-def _merge(parts: list[CalibrationScores]) -> CalibrationScores:
-    return CalibrationScores(
-        image_scores=np.concatenate([part.image_scores for part in parts]),
-        peaks=np.concatenate([part.peaks for part in parts]),
-        pixel_quantile=float(np.mean([part.pixel_quantile for part in parts])),
-    )
-
-
-def _digest(images: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
+    return detector, report, merge(parts or [score_images(detector, batch)])

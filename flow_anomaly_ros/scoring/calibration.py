@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds from the scores of good parts that the detector has not been trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
@@ -59,6 +60,16 @@ def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Threshol
         uncertain=min(uncertain, defect),
         region=region,
         pixel=min(max(scores.pixel_quantile, PIXEL_SHARE * region), region),
+    )
+
+
+def merge(parts: Sequence[CalibrationScores]) -> CalibrationScores:
+    """Put scores together; quantiles count by the number of their images."""
+    counts = [len(part.image_scores) for part in parts]
+    return CalibrationScores(
+        image_scores=np.concatenate([part.image_scores for part in parts]),
+        peaks=np.concatenate([part.peaks for part in parts]),
+        pixel_quantile=float(np.average([part.pixel_quantile for part in parts], weights=counts)),
     )
 
 

@@ -3,8 +3,9 @@
 """A model file gives back the same detector, or one line that says why not."""
 
 import json
+import os
+from pathlib import Path
 
-from flow_anomaly_ros.runtime import artifact
 from flow_anomaly_ros.runtime.artifact import (
     ArtifactError,
     load_artifact,
@@ -48,13 +49,23 @@ def test_round_trip_gives_identical_scores(training, model_file):
     assert torch.equal(before.image_score, after.image_score)
 
 
+def test_a_model_file_can_be_read_by_whom_the_umask_lets(training, tmp_path):
+    path = tmp_path / 'model.safetensors'
+    before = os.umask(0o022)
+    try:
+        save_artifact(path, training.detector, training.manifest)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 def test_manifest_says_where_the_model_comes_from(training):
     manifest = training.manifest
     assert manifest.method == 'restoration'
     assert manifest.config['stride'] == 4
     assert manifest.input_size == manifest.image_size == (64, 64)
     assert manifest.training['images'] == 8
-    assert len(manifest.training['digest']) == 64
+    assert len(set(manifest.training['digests'])) == manifest.training['images']
     assert set(manifest.libraries) == {'torch', 'torchvision'}
 
 
@@ -125,11 +136,11 @@ def test_interrupted_write_leaves_the_old_file(training, model_file, tmp_path, m
     target = tmp_path / 'model.safetensors'
     target.write_bytes(model_file.read_bytes())
 
-    def full_disk(_tensors, path, metadata):
-        path.write_bytes(b'half')
+    def full_disk(path, _data):
+        path.write_text('half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(artifact, 'save_file', full_disk)
+    monkeypatch.setattr(Path, 'write_bytes', full_disk)
     with pytest.raises(ArtifactError, match='No space left'):
         save_artifact(target, training.detector, training.manifest)
     assert list(tmp_path.iterdir()) == [target]

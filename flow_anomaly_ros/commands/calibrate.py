@@ -1,0 +1,39 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`flow-anomaly calibrate`: thresholds of a model from further good parts."""
+
+import argparse
+from pathlib import Path
+
+from flow_anomaly_ros.commands.output import require_writable
+from flow_anomaly_ros.commands.predict import image_paths
+from flow_anomaly_ros.data.images import read_image
+from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
+from flow_anomaly_ros.runtime.calibration import recalibrate
+from flow_anomaly_ros.runtime.device import limit_threads, select_device
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add good parts to what the thresholds rest on, and replace the model file.
+
+    Raises:
+        ValueError: Bad model, images or output; the file stays as it was.
+    """
+    model: Path = arguments.model
+    require_writable(model)
+    limit_threads(arguments.threads)
+    images = [read_image(path) for path in image_paths(arguments.images)]
+    detector, manifest = load_artifact(model)
+    detector.to(select_device(arguments.device))
+    renewed, count = recalibrate(detector, manifest, images)
+    if not count:
+        print(f'{model} knows all of these {len(images)} images already: nothing to do')
+        return 0
+    save_artifact(model, detector, renewed)
+    old, new = manifest.thresholds, renewed.thresholds
+    print(
+        f'added {count} good parts to {model}, {renewed.calibration["images"]} in all; '
+        f'uncertain from {new.uncertain:.4g} (was {old.uncertain:.4g}), '
+        f'defect from {new.defect:.4g} (was {old.defect:.4g})'
+    )
+    return 0

@@ -1,0 +1,109 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Scores that thresholds rest on, in a model file; and thresholds from further good parts."""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+from typing import Any
+
+from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.runtime.engine import to_tensor
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, PIXEL_RATE
+import numpy as np
+import torch
+from torch import Tensor
+
+# No limit lies below this many times the scores of a part that somebody has called good: the next
+# picture of the same part is not exactly the same.
+MARGIN = 1.02
+
+
+@torch.inference_mode()
+def score_images(detector: Detector, images: Tensor) -> CalibrationScores:
+    """Score good parts, NxCxHxW in [0, 1], on the detector's device."""
+    outputs = [detector(one) for one in images.split(8)]
+    maps = torch.cat([output.score_map for output in outputs]).float().cpu().numpy()
+    return CalibrationScores(
+        image_scores=torch.cat([o.image_score for o in outputs]).double().cpu().numpy(),
+        peaks=maps.max(axis=(1, 2)).astype(np.float64),
+        pixel_quantile=float(np.quantile(maps, 1 - PIXEL_RATE)),
+    )
+
+
+def stored(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
+    """Plain values for `Manifest.calibration`."""
+    return {
+        'false_positive_rate': false_positive_rate,
+        'images': len(scores.image_scores),
+        'image_scores': scores.image_scores.tolist(),
+        'peaks': scores.peaks.tolist(),
+        'pixel_quantile': scores.pixel_quantile,
+    }
+
+
+def image_digest(image: np.ndarray) -> str:
+    """Tell images apart by their pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:32]
+
+
+def recalibrate(
+    detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]
+) -> tuple[Manifest, int]:
+    """Compute thresholds anew, with further good parts.
+
+    Their scores join those the thresholds rest on. Whatever the requested rate says, the new
+    thresholds lie above the scores of all parts that were ever added in this way: somebody has
+    looked at them and called them good.
+
+    Args:
+        detector: The trained detector.
+        manifest: Its manifest.
+        images: Good parts, HxW or HxWx3 RGB, uint8 or uint16. Those the detector was trained on
+            and those that were added before are left out.
+
+    Returns:
+        The manifest with the new thresholds, and how many images were new.
+
+    Raises:
+        ValueError: The model file does not say what its thresholds rest on; one line.
+    """
+    known: dict[str, Any] = dict(manifest.calibration)
+    lacking = {'false_positive_rate', 'image_scores', 'peaks', 'pixel_quantile'} - known.keys()
+    trained = manifest.training.get('digests')
+    if lacking or not isinstance(trained, list):
+        msg = 'the model file does not hold the scores of its calibration: train it anew'
+        raise ValueError(msg)
+    added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
+    seen = {*trained, *added['digests']}
+    new = {digest: image for image in images if (digest := image_digest(image)) not in seen}
+    if not new:
+        return manifest, 0
+    device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
+    scores = [
+        score_images(
+            detector, to_tensor(image, detector.config.channels, manifest.input_size, device)
+        )
+        for image in new.values()
+    ]
+    old = CalibrationScores(
+        np.array(known['image_scores']), np.array(known['peaks']), known['pixel_quantile']
+    )
+    merged = merge([old, *scores])
+    added = {
+        'digests': [*added['digests'], *new],
+        'image_score': max(added['image_score'], *(float(s.image_scores.max()) for s in scores)),
+        'peak': max(added['peak'], *(float(s.peaks.max()) for s in scores)),
+    }
+    rate = known['false_positive_rate']
+    limits = calibrate(merged, rate)
+    raised = limits.override(
+        uncertain=max(limits.uncertain, MARGIN * added['image_score']),
+        defect=max(limits.defect, MARGIN * added['image_score']),
+        region=max(limits.region, MARGIN * added['peak']),
+        rule=manifest.thresholds.rule,
+        min_area=manifest.thresholds.min_area,
+    )
+    calibration = stored(merged, rate) | {'added': added}
+    return dataclasses.replace(manifest, thresholds=raised, calibration=calibration), len(new)

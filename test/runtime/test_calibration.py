@@ -1,0 +1,79 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Thresholds from further good parts."""
+
+import dataclasses
+
+from flow_anomaly_ros.runtime.calibration import MARGIN, recalibrate, stored
+from flow_anomaly_ros.runtime.engine import Criteria
+from flow_anomaly_ros.scoring.calibration import CalibrationScores
+from flow_anomaly_ros.scoring.thresholds import Verdict
+import numpy as np
+import pytest
+
+
+def grey(value):
+    return np.full((32, 32), value, np.uint8)
+
+
+@pytest.fixture
+def calibrated(make_engine):
+    """An engine whose scores are brightness; ten good parts scored about 0.3."""
+    engine = make_engine(channels=3)
+    scores = 0.3 + 0.01 * np.linspace(-1, 1, 10)
+    engine.manifest = dataclasses.replace(
+        engine.manifest,
+        calibration=stored(CalibrationScores(scores, scores, 0.3), 0.01),
+        training={'images': 1, 'digests': []},
+    )
+    return engine
+
+
+def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated):
+    rejected, later = grey(210), grey(100)
+    assert calibrated.inspect([rejected])[0].verdict == Verdict.DEFECT
+    renewed, count = recalibrate(calibrated.detector, calibrated.manifest, [rejected])
+    assert count == 1
+    assert renewed.thresholds.uncertain >= MARGIN * 210 / 255
+    again, _ = recalibrate(calibrated.detector, renewed, [later])
+    for manifest in (renewed, again):
+        inspection = calibrated.inspect([rejected], [Criteria(manifest.thresholds)])[0]
+        assert inspection.verdict == Verdict.OK
+        assert not inspection.mask.any()
+    assert again.calibration['images'] == 12
+
+
+def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
+    before = dataclasses.replace(
+        calibrated.manifest,
+        calibration=stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01),
+    )
+    first, _ = recalibrate(calibrated.detector, before, [grey(60)])
+    more = [grey(value) for value in range(61, 91)]
+    second, count = recalibrate(calibrated.detector, first, more)
+    assert count == 30
+    assert second.thresholds.defect < first.thresholds.defect
+
+
+def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
+    first, _ = recalibrate(calibrated.detector, calibrated.manifest, [grey(90), grey(90)])
+    assert first.calibration['images'] == 11
+    second, count = recalibrate(calibrated.detector, first, [grey(90)])
+    assert count == 0
+    assert second == first
+
+
+def test_a_real_model_knows_the_images_it_was_trained_on(training, good_images):
+    assert recalibrate(training.detector, training.manifest, good_images)[1] == 0
+
+
+def test_mask_rule_and_area_are_kept(calibrated):
+    limits = dataclasses.replace(calibrated.manifest.thresholds, rule='half', min_area=7)
+    manifest = dataclasses.replace(calibrated.manifest, thresholds=limits)
+    renewed, _ = recalibrate(calibrated.detector, manifest, [grey(90)])
+    assert (renewed.thresholds.rule, renewed.thresholds.min_area) == ('half', 7)
+
+
+def test_a_model_that_does_not_hold_its_scores_is_refused(engine):
+    with pytest.raises(ValueError, match='train it anew'):
+        recalibrate(engine.detector, engine.manifest, [grey(90)])
