@@ -40,6 +40,7 @@ setup(
             f'image_source = {NAME}.nodes.image_source:main',
             f'listener = {NAME}.nodes.listener:main',
             f'rejecter = {NAME}.nodes.rejecter:main',
+            f'trainer = {NAME}.nodes.trainer:main',
         ],
     },
     install_requires=[
@@ -67,12 +68,15 @@ setup(
             'ros-std-msgs==5.3.6',
             'ros-std-srvs==5.3.6',
         ],
+        # Recordings as a source of images.
+        'bag': ['rosbags'],
         # More networks to take features from.
         'timm': ['timm'],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
             'mypy',
             'pytest>=7.4,<8.4',
+            'rosbags',
             'ruff',
             'scikit-learn',
             'timm',

@@ -99,9 +99,19 @@ def _parser() -> argparse.ArgumentParser:
             'choose the thresholds of a model anew, with further good parts',
             'Add good parts to those that the thresholds of a model rest on, and replace the\n'
             'file. The more there are, the better the thresholds keep to the rate of good parts\n'
-            'that may be rejected. None of those added is rejected any more, whatever the rate.\n'
-            'Images that the model was trained on, or that were added before, change nothing.',
+            'that may be rejected. Images that the model was trained on, or that were added\n'
+            'before, change nothing.',
             'calibrate model.safetensors more_good_parts/',
+        )
+    )
+    _extract_arguments(
+        _add_command(
+            commands,
+            'extract',
+            'take images out of a rosbag2 recording',
+            'Write images of a topic as PNG files, spread evenly over a recording (sqlite3 or\n'
+            'mcap), to train on. Needs the package rosbags, but no ROS installation.',
+            'extract recording/ --topic /camera/image --output good_parts/ --images 10',
         )
     )
     _add_command(
@@ -210,8 +220,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--json-progress',
         action='store_true',
-        help='for programs: tell the progress on stdout, a JSON object a line, and stop as with '
-        'Ctrl-C when stdin is closed',
+        help='for programs: tell the progress and the result on stdout, a JSON object a line, and '
+        'stop as with Ctrl-C when stdin is closed',
     )
     _device_arguments(parser)
 
@@ -261,7 +271,36 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images of good parts'
     )
+    parser.add_argument(
+        '--accept',
+        action='store_true',
+        help='none of these parts is rejected any more, whatever the rate says: somebody has '
+        'looked at them and called them good',
+    )
     _device_arguments(parser)
+
+
+def _extract_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'recording', type=Path, metavar='RECORDING', help='folder that ros2 bag record wrote'
+    )
+    parser.add_argument(
+        '--topic', required=True, metavar='TOPIC', help='image topic, raw or compressed (required)'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='folder for the images; made if it is missing (required)',
+    )
+    parser.add_argument(
+        '--images',
+        type=_whole_from(1),
+        default=10,
+        metavar='N',
+        help='images to take (default: %(default)s)',
+    )
 
 
 def _model_argument(parser: argparse.ArgumentParser) -> None:

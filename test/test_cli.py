@@ -233,9 +233,11 @@ def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
     assert output.is_file()
     assert lines[0]['stage'].startswith('calibration 1/3')
     assert lines[0]['seconds_left'] is None
-    assert lines[-1]['step'] == lines[-1]['steps']
-    assert lines[-1]['seconds_left'] < 60
-    assert any(line['loss'] for line in lines)
+    *steps, result = lines
+    assert steps[-1]['step'] == steps[-1]['steps']
+    assert steps[-1]['seconds_left'] < 60
+    assert any(step['loss'] for step in steps)
+    assert result['summary'][0].startswith('trained restoration on 8 images')
 
 
 def test_train_ends_with_the_program_that_reads_its_progress(parts, tmp_path, tiny):
@@ -254,7 +256,7 @@ def test_calibrate(parts, model_file, tmp_path, outcome):
     shutil.copy(model_file, model)
     status, out, _ = outcome('calibrate', model, parts / 'test' / 'good', '--device', 'cpu')
     assert status == 0
-    assert 'added 3 good parts' in out
+    assert 'rests on 11 good parts now (was 8)' in out
     assert load_artifact(model)[1].calibration['images'] == 11
     before = model.read_bytes()
     _, out, _ = outcome('calibrate', model, parts / 'test' / 'good', parts / 'train' / 'good')
@@ -269,7 +271,7 @@ def test_calibrate_makes_a_defect_that_somebody_calls_good_ok(parts, model_file,
     image[10:22, 26:38] = (220, 40, 30)
     write_image(part, image)
     assert 'ok ' not in outcome('predict', model, part)[1]
-    outcome('calibrate', model, part)
+    outcome('calibrate', '--accept', model, part)
     assert 'ok ' in outcome('predict', model, part)[1]
 
 

@@ -25,14 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     images = [read_image(path) for path in image_paths(arguments.images)]
     detector, manifest = load_artifact(model)
     detector.to(select_device(arguments.device))
-    renewed, count = recalibrate(detector, manifest, images)
-    if not count:
+    renewed = recalibrate(detector, manifest, images, arguments.accept)
+    old, new = manifest.thresholds, renewed.thresholds
+    before, after = (one.calibration['images'] for one in (manifest, renewed))
+    if before == after and old == new:
         print(f'{model} knows all of these {len(images)} images already: nothing to do')
         return 0
     save_artifact(model, detector, renewed)
-    old, new = manifest.thresholds, renewed.thresholds
     print(
-        f'added {count} good parts to {model}, {renewed.calibration["images"]} in all; '
+        f'{model} rests on {after} good parts now (was {before}); '
         f'uncertain from {new.uncertain:.4g} (was {old.uncertain:.4g}), '
         f'defect from {new.defect:.4g} (was {old.defect:.4g})'
     )

@@ -36,15 +36,15 @@ class StageProgress:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Leave the cursor on a line of its own."""
-        self._close_bar()
+        """Close the bar."""
+        self.close()
 
     def __call__(self, stage: str, step: int, steps: int, loss: float | None) -> None:
         """Show one more step; see `detectors.base.Progress`."""
         if self._quiet:
             return
         if stage != self._stage:
-            self._close_bar()
+            self.close()
             self._stage, self._started = stage, time.perf_counter()
             if sys.stderr.isatty():
                 self._bar = tqdm(total=steps, desc=stage, unit='step', file=sys.stderr)
@@ -58,7 +58,8 @@ class StageProgress:
             line = f'{stage}: {steps} steps in {seconds:.1f} s'
             print(f'{line}, {told}' if told else line, file=sys.stderr)
 
-    def _close_bar(self) -> None:
+    def close(self) -> None:
+        """Leave the cursor on a line of its own."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -3,6 +3,7 @@
 """`flow-anomaly train`: images of good parts to a model file."""
 
 import argparse
+import json
 from pathlib import Path
 import sys
 
@@ -56,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     save_artifact(output, training.detector, training.manifest)
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
-    if not arguments.quiet and not is_told:
+    if is_told:
+        print(json.dumps({'summary': summary(training).splitlines()}))
+    elif not arguments.quiet:
         print(summary(training))
         print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
     return 0

@@ -12,7 +12,7 @@ from rclpy.event_handler import (
     QoSRequestedIncompatibleQoSInfo,
     SubscriptionEventCallbacks,
 )
-from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -39,7 +39,7 @@ class CameraInput:
         shape: Size and encoding of the latest image, empty before the first one.
     """
 
-    def __init__(self, node: LifecycleNode, name: str, topic: str, compressed: bool) -> None:
+    def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
         self._node = node
         self._name = name
         self._type = CompressedImage if compressed else Image

@@ -49,22 +49,22 @@ def image_digest(image: np.ndarray) -> str:
 
 
 def recalibrate(
-    detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]
-) -> tuple[Manifest, int]:
+    detector: Detector, manifest: Manifest, images: Sequence[np.ndarray], accept: bool = False
+) -> Manifest:
     """Compute thresholds anew, with further good parts.
 
-    Their scores join those the thresholds rest on. Whatever the requested rate says, the new
-    thresholds lie above the scores of all parts that were ever added in this way: somebody has
-    looked at them and called them good.
+    Their scores join those the thresholds rest on.
 
     Args:
         detector: The trained detector.
         manifest: Its manifest.
         images: Good parts, HxW or HxWx3 RGB, uint8 or uint16. Those the detector was trained on
-            and those that were added before are left out.
+            and those that were added before do not count again.
+        accept: Somebody has looked at these parts, which may have been rejected, and called them
+            good: from now on the thresholds lie above their scores, whatever the requested rate.
 
     Returns:
-        The manifest with the new thresholds, and how many images were new.
+        The manifest with the new thresholds.
 
     Raises:
         ValueError: The model file does not say what its thresholds rest on; one line.
@@ -77,25 +77,17 @@ def recalibrate(
         raise ValueError(msg)
     added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
     seen = {*trained, *added['digests']}
-    new = {digest: image for image in images if (digest := image_digest(image)) not in seen}
-    if not new:
-        return manifest, 0
-    device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
-    scores = [
-        score_images(
-            detector, to_tensor(image, detector.config.channels, manifest.input_size, device)
-        )
-        for image in new.values()
-    ]
+    scores = {image_digest(image): _score(detector, manifest, image) for image in images}
+    new = {digest: one for digest, one in scores.items() if digest not in seen}
     old = CalibrationScores(
         np.array(known['image_scores']), np.array(known['peaks']), known['pixel_quantile']
     )
-    merged = merge([old, *scores])
-    added = {
-        'digests': [*added['digests'], *new],
-        'image_score': max(added['image_score'], *(float(s.image_scores.max()) for s in scores)),
-        'peak': max(added['peak'], *(float(s.peaks.max()) for s in scores)),
-    }
+    merged = merge([old, *new.values()])
+    added['digests'] = [*added['digests'], *new]
+    if accept:
+        for one in scores.values():
+            added['image_score'] = max(added['image_score'], float(one.image_scores[0]))
+            added['peak'] = max(added['peak'], float(one.peaks[0]))
     rate = known['false_positive_rate']
     limits = calibrate(merged, rate)
     raised = limits.override(
@@ -106,4 +98,10 @@ def recalibrate(
         min_area=manifest.thresholds.min_area,
     )
     calibration = stored(merged, rate) | {'added': added}
-    return dataclasses.replace(manifest, thresholds=raised, calibration=calibration), len(new)
+    return dataclasses.replace(manifest, thresholds=raised, calibration=calibration)
+
+
+def _score(detector: Detector, manifest: Manifest, image: np.ndarray) -> CalibrationScores:
+    device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
+    channels = detector.config.channels
+    return score_images(detector, to_tensor(image, channels, manifest.input_size, device))

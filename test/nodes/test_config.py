@@ -10,7 +10,7 @@ import yaml
 pytest.importorskip('rclpy')
 pytest.importorskip('vision_msgs')
 
-from flow_anomaly_ros.nodes import camera, detector, image_source, rejecter
+from flow_anomaly_ros.nodes import camera, detector, image_source, rejecter, trainer
 
 pytestmark = pytest.mark.ros
 
@@ -39,6 +39,7 @@ def flat(values, prefix=''):
         ),
         ('image_source', {row.name: row.default for row in image_source.PARAMETERS}, {'path'}),
         ('rejecter', {row.name: row.default for row in rejecter.PARAMETERS}, set()),
+        ('trainer', {row.name: row.default for row in trainer.PARAMETERS}, set()),
     ],
 )
 def test_a_parameter_file_holds_all_parameters_and_their_defaults(name, rows, others):

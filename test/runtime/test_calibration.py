@@ -32,10 +32,9 @@ def calibrated(make_engine):
 def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated):
     rejected, later = grey(210), grey(100)
     assert calibrated.inspect([rejected])[0].verdict == Verdict.DEFECT
-    renewed, count = recalibrate(calibrated.detector, calibrated.manifest, [rejected])
-    assert count == 1
+    renewed = recalibrate(calibrated.detector, calibrated.manifest, [rejected], accept=True)
     assert renewed.thresholds.uncertain >= MARGIN * 210 / 255
-    again, _ = recalibrate(calibrated.detector, renewed, [later])
+    again = recalibrate(calibrated.detector, renewed, [later])
     for manifest in (renewed, again):
         inspection = calibrated.inspect([rejected], [Criteria(manifest.thresholds)])[0]
         assert inspection.verdict == Verdict.OK
@@ -43,34 +42,49 @@ def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated)
     assert again.calibration['images'] == 12
 
 
+def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
+    more = [grey(value) for value in range(60, 90)]
+    renewed = recalibrate(calibrated.detector, calibrated.manifest, [grey(210), *more])
+    criteria = [Criteria(renewed.thresholds)]
+    assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.DEFECT
+
+
 def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
     before = dataclasses.replace(
         calibrated.manifest,
         calibration=stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01),
     )
-    first, _ = recalibrate(calibrated.detector, before, [grey(60)])
+    first = recalibrate(calibrated.detector, before, [grey(60)])
     more = [grey(value) for value in range(61, 91)]
-    second, count = recalibrate(calibrated.detector, first, more)
-    assert count == 30
+    second = recalibrate(calibrated.detector, first, more)
+    assert second.calibration['images'] == 34
     assert second.thresholds.defect < first.thresholds.defect
 
 
 def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
-    first, _ = recalibrate(calibrated.detector, calibrated.manifest, [grey(90), grey(90)])
+    first = recalibrate(calibrated.detector, calibrated.manifest, [grey(90), grey(90)])
     assert first.calibration['images'] == 11
-    second, count = recalibrate(calibrated.detector, first, [grey(90)])
-    assert count == 0
-    assert second == first
+    assert recalibrate(calibrated.detector, first, [grey(90)]) == first
+
+
+def test_a_part_that_was_added_can_be_accepted_later(calibrated):
+    first = recalibrate(calibrated.detector, calibrated.manifest, [grey(210)])
+    second = recalibrate(calibrated.detector, first, [grey(210)], accept=True)
+    assert second.calibration['images'] == first.calibration['images']
+    criteria = [Criteria(second.thresholds)]
+    assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.OK
 
 
 def test_a_real_model_knows_the_images_it_was_trained_on(training, good_images):
-    assert recalibrate(training.detector, training.manifest, good_images)[1] == 0
+    renewed = recalibrate(training.detector, training.manifest, good_images)
+    assert renewed.thresholds == training.manifest.thresholds
+    assert renewed.calibration['images'] == len(good_images)
 
 
 def test_mask_rule_and_area_are_kept(calibrated):
     limits = dataclasses.replace(calibrated.manifest.thresholds, rule='half', min_area=7)
     manifest = dataclasses.replace(calibrated.manifest, thresholds=limits)
-    renewed, _ = recalibrate(calibrated.detector, manifest, [grey(90)])
+    renewed = recalibrate(calibrated.detector, manifest, [grey(90)])
     assert (renewed.thresholds.rule, renewed.thresholds.min_area) == ('half', 7)
 
 

@@ -1,0 +1,75 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that images of good parts are collected in."""
+
+from pathlib import Path
+
+from flow_anomaly_ros.data.images import list_images, read_image, write_image
+import numpy as np
+
+
+class GoodParts:
+    """Collects images of good parts as PNG files, all of one size, channel count and depth.
+
+    Args:
+        folder: Where they are; made with the first image.
+
+    Attributes:
+        folder: The same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._kind: tuple[tuple[int, ...], np.dtype] | None = None
+
+    def count(self) -> int:
+        """Images that are there."""
+        return len(list_images(self.folder)) if self.folder.is_dir() else 0
+
+    def path_of(self, stamp: int) -> Path:
+        """The file of the image that was taken at `stamp`, in nanoseconds."""
+        return self.folder / f'{stamp // 10**9}_{stamp % 10**9:09}.png'
+
+    def add(self, image: np.ndarray, stamp: int) -> Path:
+        """Write an image.
+
+        Args:
+            image: HxW or HxWx3 RGB, uint8 or uint16.
+            stamp: When it was taken, in nanoseconds.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: It is there already, is not like those that are there, or cannot be
+                written; one line.
+        """
+        path = self.path_of(stamp)
+        if path.exists():
+            msg = f'{path} is there already'
+            raise ValueError(msg)
+        self._require_alike(image)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_image(path, image)
+        except OSError as error:
+            msg = f'cannot write {path}: {error.strerror}'
+            raise ValueError(msg) from error
+        self._kind = image.shape, image.dtype
+        return path
+
+    def _require_alike(self, image: np.ndarray) -> None:
+        if self._kind is None and self.count():
+            first = read_image(list_images(self.folder)[0])
+            self._kind = first.shape, first.dtype
+        if self._kind and self._kind != (image.shape, image.dtype):
+            msg = (
+                f'the image is {_told(image.shape, image.dtype)}, those in {self.folder} are '
+                f'{_told(*self._kind)}: set the camera as it was, or take another folder'
+            )
+            raise ValueError(msg)
+
+
+def _told(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    kind = 'grey' if len(shape) == 2 else 'colour'
+    return f'{shape[1]}x{shape[0]} px {kind} of {8 * dtype.itemsize} bit'

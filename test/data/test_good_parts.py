@@ -1,0 +1,38 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that images of good parts are collected in."""
+
+from flow_anomaly_ros.data.good_parts import GoodParts
+from flow_anomaly_ros.data.images import read_image
+import numpy as np
+import pytest
+
+
+def test_images_are_named_after_when_they_were_taken_and_kept_as_they_are(tmp_path):
+    parts = GoodParts(tmp_path / 'cell' / 'good')
+    assert parts.count() == 0
+    image = np.arange(24, dtype=np.uint16).reshape(4, 6) * 1000
+    path = parts.add(image, 12 * 10**9 + 345)
+    assert path.name == '12_000000345.png'
+    np.testing.assert_array_equal(read_image(path), image)
+    assert parts.count() == 1
+
+
+def test_no_image_is_written_over(tmp_path):
+    parts = GoodParts(tmp_path)
+    path = parts.add(np.zeros((4, 6), np.uint8), 1)
+    with pytest.raises(ValueError, match='is there already'):
+        parts.add(np.ones((4, 6), np.uint8), 1)
+    assert not read_image(path).any()
+
+
+@pytest.mark.parametrize(
+    'other',
+    [np.zeros((6, 4), np.uint8), np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint16)],
+    ids=['size', 'colour', 'depth'],
+)
+def test_an_image_unlike_those_that_are_there_is_refused(tmp_path, other):
+    GoodParts(tmp_path).add(np.zeros((4, 6), np.uint8), 1)
+    with pytest.raises(ValueError, match='are 6x4 px grey of 8 bit'):
+        GoodParts(tmp_path).add(other, 2)
+    assert GoodParts(tmp_path).count() == 1

@@ -1,0 +1,254 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer node over DDS: capture, train, cancel, accept, load."""
+
+import itertools
+from pathlib import Path
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('vision_msgs')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from flow_anomaly_ros import demo
+from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.images import list_images
+from flow_anomaly_ros.nodes.detector import DetectorNode
+from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.nodes.trainer import TrainerNode
+from flow_anomaly_ros.runtime.artifact import load_artifact
+import numpy as np
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+pytestmark = pytest.mark.ros
+
+NUMBERS = itertools.count()
+
+
+def part(index, painted=False):
+    """A camera message of a generated part of 64 px, taken at `index` seconds."""
+    image, _ = generate_part(index, 64)
+    if painted:
+        image[10:22, 26:38] = (220, 40, 30)
+    return to_message(image, 'rgb8', Header(stamp=Time(sec=index), frame_id='camera'))
+
+
+class Machine:
+    """A trainer, and who calls it."""
+
+    def __init__(self, node, probe, wait_for):
+        self.node, self.probe, self.wait_for = node, probe, wait_for
+        self.progress = []
+        self.camera = node.parameters['camera']
+        self.model = Path(node.parameters['model'])
+        self.listen()
+
+    def listen(self):
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.probe.node.create_subscription(
+            DiagnosticStatus, 'trainer/progress', self.hear, latched
+        )
+
+    def hear(self, status):
+        # The last words of the trainer of the test before may still be around.
+        if status.hardware_id == self.camera:
+            self.progress.append(status)
+
+    def call(self, name):
+        client = self.probe.node.create_client(Trigger, f'trainer/{name}')
+        self.wait_for(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        return self.wait_for(lambda: future.done() and future.result(), what='an answer')
+
+    def until(self, text, timeout=60.0):
+        """Wait for progress that says something."""
+
+        def told():
+            return [one for one in self.progress if text in one.message]
+
+        return self.wait_for(told, timeout, what=f'{text!r} of {self.progress[-1:]}')[0]
+
+    def show(self, count, first=1):
+        """Publish parts until so many images of good parts are there."""
+        folder = Path(self.node.parameters['data'])
+        index = first
+        while not folder.is_dir() or len(list_images(folder)) < count:
+            self.probe.images.publish(part(index))
+            index += 1
+            assert index < first + 500
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
+    """Make a trainer of a camera of its own."""
+
+    def make(**parameters):
+        camera = f'camera_{next(NUMBERS)}'
+        values = {
+            'camera': camera,
+            'data': str(tmp_path / 'good'),
+            'model': str(tmp_path / 'model.safetensors'),
+            'images': 4,
+            'capture_interval': 0.0,
+            'options': [f'{name}={value}' for name, value in tiny_options.items()],
+            'device': 'cpu',
+            'priority': 0,
+        } | parameters
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        node = spinner.add(TrainerNode(parameter_overrides=overrides))
+        return Machine(node, make_probe(camera), wait_for)
+
+    return make
+
+
+def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make_machine):
+    machine = make_machine()
+    assert machine.call('capture').message == f'taking the next 4 images of /{machine.camera}/image'
+    assert 'not while capturing' in machine.call('train').message
+    machine.show(4)
+    machine.until('captured 4 images')
+    assert machine.call('train').message == 'training on 4 images'
+    assert 'not while training' in machine.call('capture').message
+    step = machine.until('training')
+    values = {one.key: one.value for one in step.values}
+    assert values.keys() == {'stage', 'step', 'steps', 'loss', 'seconds_left'}
+    assert 'trained restoration on 4 images' in machine.until('done').message
+    assert load_artifact(machine.model)[1].training['images'] == 4
+    machine.progress.clear()
+    machine.listen()
+    machine.until('done', timeout=10)
+
+
+def test_images_are_taken_no_faster_than_asked(make_machine):
+    machine = make_machine(images=3, capture_interval=0.5)
+    machine.call('capture')
+    started = time.monotonic()
+    machine.show(3)
+    assert time.monotonic() - started >= 1.0
+
+
+def test_capture_and_train_by_itself(make_machine):
+    machine = make_machine(auto_capture=True, auto_train=True)
+    machine.show(4)
+    machine.until('done')
+    assert machine.model.is_file()
+
+
+def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
+    machine = make_machine()
+    machine.call('capture')
+    machine.show(1)
+    grey = to_message(np.zeros((32, 32), np.uint8), 'mono8', Header(stamp=Time(sec=1000)))
+    machine.probe.images.publish(grey)
+    assert '32x32 px grey' in machine.until('not taken').message
+    machine.show(4, first=2000)
+    machine.until('captured 4')
+
+
+def test_a_capture_can_be_cancelled(make_machine):
+    machine = make_machine()
+    assert machine.call('cancel').message == 'there is nothing to cancel'
+    machine.call('capture')
+    machine.show(1)
+    assert machine.call('cancel').success
+    assert 'no images' not in machine.call('train').message
+
+
+def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, tmp_path):
+    machine = make_machine(options=['flow_steps=1000000'])
+    assert 'call ~/capture first' in machine.call('train').message
+    machine.call('capture')
+    machine.show(4)
+    machine.until('captured')
+    machine.call('train')
+    machine.until('training')
+    pid = machine.node._child.pid
+    assert machine.call('cancel').success
+    machine.until('cancelled')
+    assert not Path(f'/proc/{pid}').exists()
+    assert [path.name for path in tmp_path.iterdir()] == ['good']
+
+
+def test_a_training_that_fails_says_why_in_one_line(make_machine):
+    machine = make_machine(options=['flow_steps=many'])
+    machine.call('capture')
+    machine.show(4)
+    machine.until('captured')
+    machine.call('train')
+    failed = machine.until('failed')
+    assert failed.level == DiagnosticStatus.ERROR
+    assert 'flow_steps' in failed.message
+    assert '\n' not in failed.message
+
+
+def test_a_wrongly_rejected_part_is_accepted_and_the_detector_told(
+    make_machine, spinner, model_file
+):
+    machine = make_machine(detector='detector')
+    assert 'rejected' in machine.call('accept_last').message
+    machine.model.write_bytes(model_file.read_bytes())
+    values = {
+        'cameras': [machine.camera],
+        f'{machine.camera}.model': str(machine.model),
+        'device': 'cpu',
+        'threads': 1,
+    }
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    detector = spinner.add(DetectorNode(parameter_overrides=overrides))
+    detector.trigger_configure()
+    detector.trigger_activate()
+    image = part(7, painted=True)
+    assert machine.probe.verdict_for(image).results[0].class_id == 'defect'
+    answer = machine.call('accept_last')
+    assert answer.success, answer.message
+    machine.until('detector detector loaded')
+    later = part(8, painted=True)
+    later.data = image.data
+    assert machine.probe.verdict_for(later).results[0].class_id == 'ok'
+    assert 'there already' in machine.call('accept_last').message
+
+
+def test_a_detector_that_is_not_there_is_told_and_the_model_stays(make_machine, monkeypatch):
+    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.PATIENCE', 0.5)
+    machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
+    machine.show(4)
+    told = machine.until('/elsewhere/detector is not there')
+    assert told.level == DiagnosticStatus.ERROR
+    assert machine.model.is_file()
+
+
+def test_the_training_ends_with_the_trainer(tmp_path, make_probe, wait_for, parts):
+    probe = make_probe()
+    process = demo.start(
+        'trainer',
+        {
+            'data': parts / 'train' / 'good',
+            'model': tmp_path / 'model.safetensors',
+            'options': ['flow_steps=1000000'],
+            'device': 'cpu',
+        },
+    )
+    try:
+        client = probe.node.create_client(Trigger, 'trainer/train')
+        wait_for(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        wait_for(future.done)
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        (child,) = wait_for(lambda: children.read_text().split())
+        time.sleep(1.0)
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not Path(f'/proc/{child}').exists() or _is_zombie(child), what='its end')
+    assert not (tmp_path / 'model.safetensors').exists()
+
+
+def _is_zombie(pid):
+    return Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].startswith('Z')
