@@ -1,0 +1,151 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A cell of several processes over DDS: parts arrive, are inspected, and decided on."""
+
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('vision_msgs')
+
+from builtin_interfaces.msg import Time
+from flow_anomaly_ros import demo
+from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.nodes.image_conversion import to_message
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification
+
+pytestmark = pytest.mark.ros
+
+# Seconds in which a detector that has died has to inspect again.
+RESTART = 10.0
+
+
+@pytest.fixture
+def start():
+    """Start a node as a process; all are ended with the test."""
+    started = []
+
+    def start_one(executable, **parameters):
+        values = {name.replace('__', '.'): value for name, value in parameters.items()}
+        started.append(demo.start(executable, values))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        demo.stop(process)
+
+
+class Belt:
+    """Announces parts, shows them to the camera, and notes the decisions by part."""
+
+    def __init__(self, probe, wait_for):
+        self.probe, self.wait_for = probe, wait_for
+        self.trigger = probe.node.create_publisher(Header, 'trigger', 10)
+        self.decisions = {}
+        self.defective = set()
+        probe.node.create_subscription(Classification, 'rejecter/decision', self._note, 100)
+
+    def _note(self, message):
+        number = message.header.stamp.sec
+        assert number not in self.decisions, f'part {number} is decided twice'
+        self.decisions[number] = message.results[0].class_id
+
+    def send(self, number, painted=False):
+        """Let a part come by; its number is its stamp in seconds."""
+        image, _ = generate_part(1000, 64)
+        if painted:
+            self.defective.add(number)
+            image[10:22, 26:38] = (220, 40, 30)
+        header = Header(stamp=Time(sec=number), frame_id='camera')
+        self.trigger.publish(header)
+        self.probe.images.publish(to_message(image, 'rgb8', header))
+
+    def decision(self, number):
+        return self.wait_for(lambda: self.decisions.get(number), what=f'a decision on {number}')
+
+
+def test_no_part_passes_while_the_detector_is_dead_and_it_resumes_in_time(
+    start, make_probe, wait_for, model_file
+):
+    belt = Belt(make_probe(), wait_for)
+    detector = {'camera__model': model_file, 'autostart': True, 'device': 'cpu', 'threads': 1}
+    process = start('detector', **detector)
+    start('rejecter', grouping='trigger', timeout=1.0)
+    number = 1
+
+    def passes():
+        nonlocal number
+        number += 1
+        belt.send(number)
+        time.sleep(0.3)
+        return 'pass' in belt.decisions.values()
+
+    wait_for(passes, what='the first part that passes')
+    for painted in (False, True, False, True):
+        number += 1
+        belt.send(number, painted)
+    assert belt.decision(number) == 'reject'
+
+    process.kill()
+    process.wait()
+    died = number
+    for painted in (False, True) * 3:
+        number += 1
+        belt.send(number, painted)
+        time.sleep(0.2)
+    while_dead = range(died + 1, number + 1)
+    assert {belt.decision(one) for one in while_dead} == {'reject'}
+
+    start('detector', **detector)
+    restarted = time.monotonic()
+    before = set(belt.decisions)
+    while not any(belt.decisions[one] == 'pass' for one in set(belt.decisions) - before):
+        number += 1
+        belt.send(number)
+        time.sleep(0.3)
+        assert time.monotonic() - restarted < RESTART
+    assert not [one for one in belt.defective if belt.decisions.get(one) == 'pass']
+    # From the first that was heard of on, every part has one decision.
+    belt.decision(number)
+    assert set(belt.decisions) == set(range(min(belt.decisions), number + 1))
+
+
+def test_a_new_part_is_captured_trained_loaded_and_a_defect_of_it_found(
+    start, make_probe, wait_for, tmp_path, tiny_options
+):
+    probe = make_probe()
+    model = tmp_path / 'model.safetensors'
+    common = {'device': 'cpu', 'threads': 1}
+    start('detector', camera__model=model, autostart=True, await_models=True, **common)
+    start(
+        'trainer',
+        data=tmp_path / 'good',
+        model=model,
+        images=4,
+        capture_interval=0.0,
+        auto_train=True,
+        detector='detector',
+        options=[f'{name}={value}' for name, value in tiny_options.items()],
+        **common,
+    )
+    wait_for(lambda: 'no model' in str(probe.received.get('diagnostics', '')))
+    client = probe.node.create_client(Trigger, 'trainer/capture')
+    wait_for(client.service_is_ready)
+    future = client.call_async(Trigger.Request())
+    wait_for(future.done)
+    index = 0
+    while not model.exists():
+        index += 1
+        image, _ = generate_part(index, 64)
+        probe.images.publish(to_message(image, 'rgb8', Header(stamp=Time(sec=index))))
+        time.sleep(0.1)
+        assert index < 600
+    image, _ = generate_part(1000, 64)
+    good = to_message(image, 'rgb8', Header(stamp=Time(sec=10_001)))
+    assert probe.verdict_for(good).results[0].class_id == 'ok'
+    image[10:22, 26:38] = (220, 40, 30)
+    painted = to_message(image, 'rgb8', Header(stamp=Time(sec=10_002)))
+    assert probe.verdict_for(painted).results[0].class_id == 'defect'
