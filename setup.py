@@ -28,7 +28,10 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (SHARE, ['package.xml']),
-        (f'{SHARE}/config', [*files('config/*.yaml'), *files('config/*.rviz')]),
+        (
+            f'{SHARE}/config',
+            [*files('config/*.yaml'), *files('config/*.rviz'), *files('config/*.xml')],
+        ),
         (f'{SHARE}/launch', files('launch/*.launch.py')),
     ],
     zip_safe=True,

@@ -35,6 +35,7 @@ ARGUMENTS = (
     ('folder', 'cell', 'Where the images of good parts and the models are.', None),
     ('device', 'auto', 'auto, cpu or cuda[:N].', None),
     ('source', '', 'Folder or video that stands in for each camera; empty for real ones.', None),
+    ('detector', 'true', 'Start the detector; false where another machine runs it.', YES),
     ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', YES),
     ('rejecter', 'true', 'Start a rejecter.', YES),
     ('grouping', 'window', 'What makes a part for the rejecter.', ('window', 'trigger')),
@@ -59,7 +60,7 @@ def generate_launch_description() -> LaunchDescription:
 def _cell(context: LaunchContext) -> list:
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     images = _image_topics(values['cameras'], values['images'])
-    actions = [_detector(values, images)]
+    actions = [_detector(values, images)] if values['detector'] == 'true' else []
     if values['source']:
         actions += [_source(values, camera) for camera in images]
     if values['trainer'] == 'true':
