@@ -19,10 +19,11 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from flow_anomaly_ros import demo
-from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.generated import generate_part, write_dataset
 from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.qos import output_profile
 from flow_anomaly_ros.runtime.artifact import save_artifact
+from flow_anomaly_ros.runtime.child import Child
 from flow_anomaly_ros.runtime.training import train
 import rclpy
 from rclpy.node import Node
@@ -58,12 +59,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / 'model.safetensors'
         images = [generate_part(index, 128)[0] for index in range(8)]
-        training = train('restoration', images, SMALL_MODEL, shorter_side=64, device='cpu')
-        save_artifact(model, training.detector, training.manifest)
+        trained = train('restoration', images, SMALL_MODEL, shorter_side=64, device='cpu')
+        save_artifact(model, trained.detector, trained.manifest)
         _run_cell(model, ('left', 'right'), (640, 480), arguments.rate, arguments.seconds)
         # What the node adds to the model shows where nothing else waits for the cores.
+        alone = min(60.0, arguments.seconds)
         for size in ((640, 480), (1920, 1080)):
-            _run_cell(model, ('lone',), size, 2.0, min(60.0, arguments.seconds))
+            _run_cell(model, ('lone',), size, 2.0, alone)
+        parts = write_dataset(Path(folder) / 'parts', train=10, good=0, per_defect=0, size=256)
+        endless = ['--output', f'{folder}/new.safetensors', '--set', 'flow_steps=1000000']
+        training = Child(
+            ['train', '--json-progress', '--data', str(parts), '--threads', '1', *endless], 10
+        )
+        print('\nwith a training beside it, as the trainer node starts it:', end='')
+        _run_cell(model, ('lone',), (640, 480), 2.0, alone)
+        training.stop()
     return 0
 
 
