@@ -112,6 +112,8 @@ class Parts(ABC):
             vote: Verdict and score.
             now: Time of arrival.
         """
+        # Before it counts: it may be too late for its part, and nobody has looked at the clock yet.
+        self.check(now)
         self._heard[camera] = now
         self._silent.discard(camera)
         self._take(_Arrival(camera, stamp, header, vote, now))

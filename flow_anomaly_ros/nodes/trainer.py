@@ -148,6 +148,7 @@ class TrainerNode(Node):
         self._next_image = 0.0
         self._complaint = ''
         self._child: Child | None = None
+        self._doing = ''
         self._after_child: Callable[[], None] = self._load
         self._is_cancelled = False
         self._bar = StageProgress(quiet=True)
@@ -187,7 +188,7 @@ class TrainerNode(Node):
     @property
     def _activity(self) -> str:
         if self._child:
-            return 'training'
+            return self._doing
         if self._wanted:
             return 'capturing'
         return 'loading' if self._client and self._client.is_busy else ''
@@ -212,25 +213,23 @@ class TrainerNode(Node):
             msg = f'not while {activity}: wait, or call ~/cancel'
             raise ValueError(msg)
 
-    def _capture(self) -> str:
+    def _capture(self, count: int | None = None) -> str:
         self._require_idle()
-        count = self.parameters['images']
+        count = count or self.parameters['images']
         if bag := self.parameters['bag']:
             topic = self._input.topic
             arguments = ['extract', bag, '--topic', topic, '--images', str(count)]
             arguments += ['--output', str(self._good_parts.folder)]
-            self._start(arguments, self._on_captured)
+            self._start('extracting', arguments, self._on_captured)
             return f'taking {count} images of {topic} in {bag}'
-        self._wanted, self._taken, self._next_image = count, 0, 0.0
+        self._wanted, self._taken, self._next_image, self._complaint = count, 0, 0.0, ''
         self._tell(f'capturing 0 of {count}')
         return f'taking the next {count} images of {self._input.topic}'
 
     def _capture_what_is_missing(self) -> None:
         missing = self.parameters['images'] - self._good_parts.count()
         if missing > 0:
-            self._capture()
-            # Of a bag all are taken: those that are there already are the same ones.
-            self._wanted = min(self._wanted, missing)
+            self._capture(missing)
         elif self.parameters['auto_train'] and not self._model.exists():
             self._train()
 
@@ -250,14 +249,14 @@ class TrainerNode(Node):
             arguments += [f'--{name.replace("_", "-")}', str(values[name])]
         for option in filter(None, values['options']):
             arguments += ['--set', option]
-        self._start(arguments, self._load)
+        self._start('training', arguments, self._load)
         return f'training on {count} images'
 
     def _cancel(self) -> str:
         if self._child:
             self._is_cancelled = True
             self._child.cancel()
-            return 'stopping the training'
+            return f'no longer {self._doing}'
         if self._wanted:
             self._wanted = 0
             self._tell(f'cancelled, {self._taken} images were taken')
@@ -280,7 +279,8 @@ class TrainerNode(Node):
         stamp = nanoseconds(message.header.stamp)
         path = self._good_parts.add(self._decode(message), stamp)
         arguments = ['calibrate', '--accept', str(self._model), str(path)]
-        self._start([*arguments, '--device', self.parameters['device']], self._load)
+        arguments += ['--device', self.parameters['device']]
+        self._start('calibrating', arguments, self._load)
         return f'accepted as {path}'
 
     # What goes on ---------------------------------------------------------------------------
@@ -327,13 +327,13 @@ class TrainerNode(Node):
     def _decode(message: Image | CompressedImage) -> Any:
         return to_array(message) if isinstance(message, Image) else compressed_to_array(message)
 
-    def _start(self, arguments: list[str], then: Callable[[], None]) -> None:
-        self._after_child = then
+    def _start(self, doing: str, arguments: list[str], then: Callable[[], None]) -> None:
+        self._doing, self._after_child = doing, then
         self._is_cancelled = False
         self._child = Child(arguments, self.parameters['priority'])
         # On a terminal; elsewhere ~/progress says it all.
         self._bar = StageProgress(quiet=not sys.stderr.isatty())
-        self._tell(f'{arguments[0]}: started')
+        self._tell(doing)
 
     def _follow(self, child: Child) -> None:
         status = child.poll()
@@ -341,7 +341,7 @@ class TrainerNode(Node):
         for step in steps:
             self._bar(step['stage'], step['step'], step['steps'], step['loss'])
         if steps and status is None:
-            self._tell('training', **steps[-1])
+            self._tell(self._doing, **steps[-1])
         if status is None:
             return
         self._child = None

@@ -203,6 +203,15 @@ def test_a_late_verdict_is_reported_and_changes_nothing():
     assert 'came after the decision' in cell.fault_texts[1]
 
 
+def test_a_verdict_is_late_even_if_nobody_has_looked_at_the_clock():
+    cell = Cell(cameras=('front',), timeout=1.0)
+    cell.trigger('part', stamp=0.0)
+    # As if the process had stood still.
+    cell.now += 1.5
+    cell.say('front', OK, stamp=0.1)
+    assert cell.told == [('part', 'reject')]
+
+
 def test_a_defect_on_a_part_that_has_passed_is_a_fault():
     cell = Cell(cameras=('front',))
     cell.trigger('part', stamp=0.0)

@@ -116,7 +116,9 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     machine.until('captured 4 images')
     assert machine.call('train').message == 'training on 4 images'
     assert 'not while training' in machine.call('capture').message
-    step = machine.until('training')
+    machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
+    step = next(one for one in machine.progress if one.values)
+    assert step.message == 'training'
     values = {one.key: one.value for one in step.values}
     assert values.keys() == {'stage', 'step', 'steps', 'loss', 'seconds_left'}
     assert 'trained restoration on 4 images' in machine.until('done').message
@@ -168,7 +170,7 @@ def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, 
     machine.show(4)
     machine.until('captured')
     machine.call('train')
-    machine.until('training')
+    machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
     pid = machine.node._child.pid
     assert machine.call('cancel').success
     machine.until('cancelled')
