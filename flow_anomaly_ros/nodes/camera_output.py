@@ -70,9 +70,9 @@ class CameraOutput:
                 str(inspection.verdict),
                 inspection.image_score,
             )
-            # In place: a fresh picture of 6 MB takes longer than the conversion.
-            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=picture)
-            self._pictures['overlay'].publish(to_message(picture, 'bgr8', header))
+            self._pictures['overlay'].publish(
+                to_message(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', header)
+            )
 
     def destroy(self) -> None:
         """Remove the topics."""
