@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
 from flow_anomaly_ros.nodes.image_conversion import to_message
-from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.nodes.qos import output_profile, small_profile
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.child import Child
 from flow_anomaly_ros.runtime.training import train
@@ -148,7 +148,7 @@ class _Watcher(Node):
                     kind,
                     f'{camera}/{topic}',
                     lambda _message, key=(camera, topic): self.received.update([key]),
-                    output_profile(),
+                    output_profile() if kind is Image else small_profile(),
                     # Only their number is of interest here.
                     raw=True,
                 )

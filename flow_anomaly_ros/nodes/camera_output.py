@@ -3,19 +3,18 @@
 """The topics that carry the results of one camera."""
 
 import cv2
-from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.messages import defects_message, verdict_message
 from flow_anomaly_ros.nodes.parameters import ParameterTable
-from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.nodes.picture_topic import PictureTopic
+from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.runtime.overlay import draw_overlay
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray
 
-PICTURES = ('mask', 'score_map', 'overlay')
+PICTURES = {'mask': 'mono8', 'score_map': '32FC1', 'overlay': 'bgr8'}
 
 
 class CameraOutput:
@@ -32,13 +31,14 @@ class CameraOutput:
         self._parameters = parameters
 
         def publisher(message_type: type, topic: str):
-            return node.create_lifecycle_publisher(
-                message_type, f'{name}/{topic}', output_profile()
-            )
+            return node.create_lifecycle_publisher(message_type, f'{name}/{topic}', small_profile())
 
         self._verdict = publisher(Classification, 'verdict')
         self._defects = publisher(Detection2DArray, 'defects')
-        self._pictures = {picture: publisher(Image, picture) for picture in PICTURES}
+        self._pictures = {
+            picture: PictureTopic(node, f'{name}/{picture}', encoding)
+            for picture, encoding in PICTURES.items()
+        }
 
     def is_wanted(self) -> bool:
         """Whether anybody subscribes to a result."""
@@ -58,10 +58,13 @@ class CameraOutput:
         # The robot waits for the verdict: it goes first.
         self._verdict.publish(verdict_message(inspection, header))
         self._defects.publish(defects_message(inspection, header))
+        size = inspection.mask.shape
         if self._is_shown('mask'):
-            self._pictures['mask'].publish(to_message(inspection.mask, 'mono8', header))
+            np.copyto(self._pictures['mask'].canvas(size), inspection.mask)
+            self._pictures['mask'].publish(header)
         if self._is_shown('score_map'):
-            self._pictures['score_map'].publish(to_message(inspection.score_map, '32FC1', header))
+            inspection.write_score_map(self._pictures['score_map'].canvas(size))
+            self._pictures['score_map'].publish(header)
         if self._is_shown('overlay'):
             picture = draw_overlay(
                 image,
@@ -70,17 +73,16 @@ class CameraOutput:
                 str(inspection.verdict),
                 inspection.image_score,
             )
-            self._pictures['overlay'].publish(
-                to_message(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', header)
-            )
+            canvas = self._pictures['overlay'].canvas((*size, 3))
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=canvas)
+            self._pictures['overlay'].publish(header)
 
     def destroy(self) -> None:
         """Remove the topics."""
-        for publisher in (self._verdict, self._defects, *self._pictures.values()):
+        for publisher in (self._verdict, self._defects):
             self._node.destroy_lifecycle_publisher(publisher)
+        for picture in self._pictures.values():
+            picture.destroy()
 
     def _is_shown(self, picture: str) -> bool:
-        return (
-            self._parameters[f'publish_{picture}']
-            and self._pictures[picture].get_subscription_count() > 0
-        )
+        return self._parameters[f'publish_{picture}'] and self._pictures[picture].is_wanted()

@@ -172,6 +172,22 @@ def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
     return msg
 
 
+def message_to_write(shape: tuple[int, ...], encoding: str) -> tuple['Image', np.ndarray]:
+    """Make an image message and an array of its pixels, to be used again and again.
+
+    Args:
+        shape: (height, width) of a grey image, (height, width, 3) of a colour image.
+        encoding: As of `to_message`.
+
+    Returns:
+        A black image without a header, and the array: what is written to it is in the message.
+    """
+    from std_msgs.msg import Header
+
+    message = to_message(np.zeros(shape, _PUBLISHED[encoding].dtype), encoding, Header())
+    return message, np.frombuffer(message.data, _PUBLISHED[encoding].dtype).reshape(shape)
+
+
 def conversion_backend() -> str:
     """Say what reads image messages: ``'cv_bridge <version>'`` or ``'numpy/OpenCV'``."""
     if _cv_bridge() is None:

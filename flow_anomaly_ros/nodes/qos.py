@@ -11,9 +11,18 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 DEPTH = 10
 
 
+# Verdicts and decisions are small: a listener that is busy for seconds misses none.
+SMALL_DEPTH = 200
+
+
 def output_profile() -> QoSProfile:
-    """Profile of everything the package publishes: no result may be lost on the way."""
+    """Profile of the images the package publishes."""
     return QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def small_profile() -> QoSProfile:
+    """Profile of verdicts, defects and decisions: none may be lost on the way."""
+    return QoSProfile(depth=SMALL_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def matching_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:

@@ -20,7 +20,7 @@ from flow_anomaly_ros.nodes.arm import Arm, SERVICE_TYPES
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import run_process
-from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.scoring.thresholds import Verdict
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -170,8 +170,8 @@ class RejecterNode(Node):
         self._fault = Fault()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Not latched: who comes later must not take the last part's decision for the next one's.
-        self._reject = self.create_publisher(Bool, '~/reject', output_profile())
-        self._decision = self.create_publisher(Classification, '~/decision', output_profile())
+        self._reject = self.create_publisher(Bool, '~/reject', small_profile())
+        self._decision = self.create_publisher(Classification, '~/decision', small_profile())
         service = self.parameters['arm_service']
         kind = self.parameters['arm_service_type']
         self._arm = (
@@ -217,7 +217,7 @@ class RejecterNode(Node):
             kind,
             topic,
             callback,
-            output_profile(),
+            small_profile(),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=complain),
         )
         return resolved

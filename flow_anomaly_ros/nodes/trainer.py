@@ -18,7 +18,7 @@ from flow_anomaly_ros.nodes.image_conversion import compressed_to_array, to_arra
 from flow_anomaly_ros.nodes.model_client import ModelClient
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import run_process
-from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
 from flow_anomaly_ros.runtime.child import Child
 import rclpy
@@ -162,7 +162,7 @@ class TrainerNode(Node):
             self.parameters['transport'] == 'compressed',
         )
         self.create_subscription(
-            Classification, f'{self._camera}/verdict', self._recent.add_verdict, output_profile()
+            Classification, f'{self._camera}/verdict', self._recent.add_verdict, small_profile()
         )
         for name, action in (
             ('capture', self._capture),

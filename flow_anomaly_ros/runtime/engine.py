@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import functools
 from pathlib import Path
 import time
 
@@ -29,7 +30,7 @@ class Inspection:
     """The result of inspecting one image.
 
     Attributes:
-        score_map: HxW float32 at the size of the camera image; larger = more anomalous.
+        scores: hxw float32, the score map at the size the detector made it.
         mask: HxW uint8, 255 = abnormal, 0 = normal.
         regions: Defect regions, the worst first.
         image_score: Score of the whole image, in the units of the thresholds.
@@ -37,12 +38,25 @@ class Inspection:
         timings: Milliseconds by stage; `preprocess` and `detect` are shared by a batch.
     """
 
-    score_map: np.ndarray
+    scores: np.ndarray
     mask: np.ndarray
     regions: tuple[Region, ...]
     image_score: float
     verdict: Verdict
     timings: dict[str, float]
+
+    @functools.cached_property
+    def score_map(self) -> np.ndarray:
+        """HxW float32 at the size of the camera image; larger = more anomalous."""
+        if self.scores.shape == self.mask.shape:
+            return self.scores
+        return self.write_score_map(np.empty(self.mask.shape, np.float32))
+
+    def write_score_map(self, target: np.ndarray) -> np.ndarray:
+        """Write the score map to an array of HxW float32, and return that."""
+        return cv2.resize(
+            self.scores, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +168,6 @@ def _judge(
     if criteria.roi is not None:
         score_map, score = restrict(score_map, score, criteria.roi)
     mask, regions, verdict = judge(score_map, score, criteria.thresholds, size)
-    if score_map.shape != size:
-        score_map = cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)
     timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
     return Inspection(score_map, mask, regions, score, verdict, timings)
 

@@ -87,9 +87,9 @@ def draw_overlay(
     count = f'{len(regions)} region{"" if len(regions) == 1 else "s"}'
     for region in reversed(regions):
         _draw_box(picture, region, letter)
-    banner = np.full((2 * letter, width, 3), background, np.uint8)[:height]
+    banner = picture[: 2 * letter]
+    cv2.rectangle(banner, (0, 0), (width - 1, len(banner) - 1), background, cv2.FILLED)
     _write(banner, f'{verdict.upper()}  {score:.3g}  {count}', 0, 0, letter, foreground)
-    picture[: len(banner)] = banner
     return picture
 
 
@@ -148,14 +148,13 @@ def _to_rgb(image: np.ndarray) -> np.ndarray:
 
 def _tint(picture: np.ndarray, mask: np.ndarray) -> None:
     """Colour the pixels of a mask; the rest of a large picture is not even looked at."""
-    binary = (mask != 0).view(np.uint8)
-    x, y, width, height = cv2.boundingRect(binary)
+    x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return
     part = slice(y, y + height), slice(x, x + width)
     levels = np.arange(256)[:, None] * (1 - TINT) + np.array(MARK) * TINT
     tinted = cv2.LUT(picture[part], levels[None].astype(np.uint8))
-    picture[part] = cv2.copyTo(tinted, binary[part], picture[part].copy())
+    picture[part] = cv2.copyTo(tinted, mask[part], picture[part].copy())
 
 
 def _draw_box(picture: np.ndarray, region: Box, letter: int) -> None:

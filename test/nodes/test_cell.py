@@ -4,6 +4,8 @@
 
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
@@ -12,7 +14,8 @@ pytest.importorskip('vision_msgs')
 from builtin_interfaces.msg import Time
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import generate_part
-from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
@@ -111,6 +114,34 @@ def test_no_part_passes_while_the_detector_is_dead_and_it_resumes_in_time(
     # From the first that was heard of on, every part has one decision.
     belt.decision(number)
     assert set(belt.decisions) == set(range(min(belt.decisions), number + 1))
+
+
+def test_cameras_of_other_sizes_and_encodings_share_a_detector_process(
+    start, make_probe, wait_for, model_file
+):
+    models = {f'{camera}.model': model_file for camera in ('front', 'side', 'top')}
+    parameters = {'cameras': ['front', 'side', 'top'], 'side.transport': 'compressed', **models}
+    start('detector', **parameters, autostart=True, device='cpu', threads=1)
+    front, side, top = make_probe('front'), make_probe('side'), make_probe('top')
+    image, _ = generate_part(1000, 64)
+    image[10:22, 26:38] = (220, 40, 30)
+    large = cv2.resize(image, (320, 240), interpolation=cv2.INTER_NEAREST)
+    grey = cv2.cvtColor(large, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
+    jpeg = CompressedImage(header=Header(stamp=Time(sec=1)), format='jpeg')
+    jpeg.data = cv2.imencode('.jpg', large[..., ::-1])[1].tobytes()
+    compressed = side.node.create_publisher(CompressedImage, 'side/image/compressed', 10)
+
+    def show():
+        front.images.publish(to_message(image, 'rgb8', Header(stamp=Time(sec=1))))
+        top.images.publish(to_message(grey, 'mono16', Header(stamp=Time(sec=1))))
+        compressed.publish(jpeg)
+        return all('mask' in probe.received for probe in (front, side, top))
+
+    wait_for(show, what='the masks of all cameras')
+    shapes = [to_array(probe.last('mask')).shape for probe in (front, side, top)]
+    assert shapes == [(64, 64), (240, 320), (240, 320)]
+    for probe in (front, side):
+        assert probe.last('verdict').results[0].class_id == 'defect'
 
 
 def test_a_new_part_is_captured_trained_loaded_and_a_defect_of_it_found(

@@ -12,6 +12,7 @@ from flow_anomaly_ros.nodes.image_conversion import (
     compressed_to_array,
     conversion_backend,
     ImageConversionError,
+    message_to_write,
     to_array,
     to_message,
 )
@@ -393,6 +394,20 @@ def test_array_that_does_not_fit_its_encoding(header, encoding, values, line):
 
 
 @pytest.mark.ros
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ('encoding', 'shape', 'dtype'),
+    [('mono8', (3, 5), np.uint8), ('32FC1', (3, 5), np.float32), ('bgr8', (3, 5, 3), np.uint8)],
+)
+def test_what_is_written_to_the_array_is_in_the_message(header, encoding, shape, dtype):
+    message, canvas = message_to_write(shape, encoding)
+    for start in (1, 50):
+        values = np.arange(start, start + np.prod(shape)).astype(dtype).reshape(shape)
+        canvas[...] = values
+        assert bytes(message.data) == bytes(to_message(values, encoding, header).data)
+    assert (message.height, message.width, message.encoding) == (3, 5, encoding)
+
+
 def test_real_messages():
     messages = pytest.importorskip('sensor_msgs.msg')
     data = array('B', [30, 20, 10, 60, 50, 40])
