@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""cell.launch.py: two cells side by side; one is trained at the machine, one loses its detector."""
+"""cell.launch.py: two cells side by side; one is trained at the machine and loses its detector."""
 
 import os
 from pathlib import Path
@@ -25,18 +25,23 @@ from launch_ros.substitutions import FindPackageShare
 import launch_testing.actions
 import launch_testing.asserts
 import launch_testing.markers
+from rcl_interfaces.srv import SetParameters
 import rclpy
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
 
 TIMEOUT = 60.0
 # Seconds in which a detector that has died has to inspect again.
 RESTART = 10.0
+# Longer than window and tolerance of the rejecter.
+PART_PERIOD = 0.7
 OPTIONS = ('flow_steps=20', 'stride=4', 'hidden=16')
 
 
-def cell(namespace, source, folder, params):
+def cell(namespace, grouping, source, folder, params):
     """cell.launch.py in a scope of its own, so that its arguments do not reach the other one."""
     include = launch.actions.IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
@@ -44,6 +49,7 @@ def cell(namespace, source, folder, params):
         ),
         launch_arguments={
             'namespace': namespace,
+            'grouping': grouping,
             'cameras': 'front',
             'source': str(source),
             'folder': str(folder),
@@ -78,8 +84,8 @@ def generate_test_description():
     )
     return launch.LaunchDescription(
         [
-            cell('cell_a', folder / 'painted', folder / 'a', params),
-            cell('cell_b', good, folder / 'b', params),
+            cell('cell_a', 'window', folder / 'painted', folder / 'a', params),
+            cell('cell_b', 'trigger', good, folder / 'b', params),
             launch_testing.actions.ReadyToTest(),
         ]
     )
@@ -90,15 +96,19 @@ class TestCells(unittest.TestCase):
     def setUpClass(cls):
         rclpy.init()
         cls.node = rclpy.create_node('test_cell')
-        cls.decisions = {'cell_a': [], 'cell_b': []}
+        # Decisions by the time of the part, in seconds.
+        cls.painted, cls.good = {}, {}
         cls.progress = []
-        for name, decisions in cls.decisions.items():
+        for name, decisions in (('cell_a', cls.painted), ('cell_b', cls.good)):
             cls.node.create_subscription(
                 Classification,
                 f'{name}/rejecter/decision',
-                lambda message, decisions=decisions: decisions.append(message.results[0].class_id),
+                lambda message, decisions=decisions: decisions.update(
+                    {seconds(message.header): message.results[0].class_id}
+                ),
                 10,
             )
+        cls.trigger = cls.node.create_publisher(Header, 'cell_b/trigger', 10)
         cls.node.create_subscription(
             DiagnosticStatus,
             'cell_b/front_trainer/progress',
@@ -117,31 +127,54 @@ class TestCells(unittest.TestCase):
             assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
             rclpy.spin_once(self.node, timeout_sec=0.1)
 
-    def test_1_a_trained_cell_rejects_and_an_untrained_one_learns_to_pass(self):
-        painted, good = self.decisions['cell_a'], self.decisions['cell_b']
-        self.wait_for(lambda: painted, what='a decision on a painted part')
-        assert not good
-        client = self.node.create_client(Trigger, 'cell_b/front_trainer/capture')
-        assert client.wait_for_service(timeout_sec=TIMEOUT)
-        future = client.call_async(Trigger.Request())
+    def call(self, kind, name, request):
+        client = self.node.create_client(kind, name)
+        assert client.wait_for_service(timeout_sec=TIMEOUT), f'{name} is missing'
+        future = client.call_async(request)
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=TIMEOUT)
-        assert future.result().success, future.result().message
-        self.wait_for(lambda: good, what=f'a decision on a good part, {self.progress[-1:]}')
-        assert any('loaded' in message for message in self.progress)
-        self.wait_for(lambda: len(good) > 2)
-        assert set(painted) == {'reject'}
-        assert set(good) == {'pass'}
+        self.node.destroy_client(client)
+        return future.result()
 
-    def test_2_a_detector_that_is_killed_comes_back_in_time(self):
-        painted = self.decisions['cell_a']
-        (pid,) = detectors_of('cell_a')
-        os.kill(pid, signal.SIGKILL)
-        # What is on its way still.
-        end = time.monotonic() + 1.0
+    def announce(self):
+        """Say that a part is there; returns when it was, in seconds."""
+        header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id='part')
+        self.trigger.publish(header)
+        end = time.monotonic() + PART_PERIOD
         self.wait_for(lambda: time.monotonic() > end)
-        painted.clear()
-        self.wait_for(lambda: painted, RESTART, 'a decision after the restart')
-        assert detectors_of('cell_a') != [pid]
+        return seconds(header)
+
+    def test_1_a_trained_cell_rejects_and_an_untrained_one_learns_to_pass(self):
+        self.wait_for(lambda: self.painted, what='a decision on a painted part')
+        part = self.announce()
+        self.wait_for(lambda: part in self.good, what='a decision without a model')
+        assert self.good[part] == 'reject'
+        answer = self.call(Trigger, 'cell_b/front_trainer/capture', Trigger.Request())
+        assert answer.success, answer.message
+        self.wait_for(lambda: any('loaded' in one for one in self.progress), what='a model')
+        self.wait_for(lambda: self.good.get(self.announce()) == 'pass', what='a part that passes')
+        assert set(self.painted.values()) == {'reject'}
+
+    def test_2_no_part_passes_without_a_detector_and_it_comes_back_in_time(self):
+        (pid,) = detectors_of('cell_b')
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        first = self.announce()
+        self.wait_for(lambda: first in self.good, what='a decision without a detector')
+        assert self.good[first] == 'reject'
+        self.wait_for(lambda: self.good.get(self.announce()) == 'pass', RESTART, 'a pass')
+        assert time.monotonic() - killed < RESTART
+        assert detectors_of('cell_b') != [pid]
+
+    def test_3_a_senseless_parameter_is_refused_with_the_reason(self):
+        value = RosParameter('on_missing', value='pass').to_parameter_msg()
+        request = SetParameters.Request(parameters=[value])
+        (result,) = self.call(SetParameters, 'cell_b/rejecter/set_parameters', request).results
+        assert not result.successful
+        assert 'reject, hold' in result.reason
+
+
+def seconds(header):
+    return header.stamp.sec + 1e-9 * header.stamp.nanosec
 
 
 def detectors_of(namespace):
