@@ -192,7 +192,7 @@ def _be_camera(arguments: argparse.Namespace) -> int:
     images = [cv2.resize(image, (width, height)) for image in images]
     rclpy.init()
     node = rclpy.create_node('camera')
-    publisher = node.create_publisher(Image, f'{arguments.camera}/image', output_profile())
+    publisher = node.create_publisher(Image, f'{arguments.camera}/image', 10)
     while not publisher.get_subscription_count():
         time.sleep(0.1)
     os.set_blocking(0, False)

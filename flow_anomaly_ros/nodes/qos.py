@@ -8,16 +8,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 # Deep enough that a burst of large reliable images survives; the mailbox keeps the newest anyway.
-DEPTH = 10
-
-
+INPUT_DEPTH = 10
+# Every place of a queue may come to hold megabytes for each camera and picture.
+OUTPUT_DEPTH = 3
 # Verdicts and decisions are small: a listener that is busy for seconds misses none.
 SMALL_DEPTH = 200
 
 
 def output_profile() -> QoSProfile:
     """Profile of the images the package publishes."""
-    return QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+    return QoSProfile(depth=OUTPUT_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def small_profile() -> QoSProfile:
@@ -39,6 +39,6 @@ def matching_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
     """
     reliable = all(one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers)
     return QoSProfile(
-        depth=DEPTH,
+        depth=INPUT_DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
     )
