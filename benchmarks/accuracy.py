@@ -20,6 +20,7 @@ from flow_anomaly_ros.commands.pictures import explanation
 from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
+from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.engine import Engine, to_tensor
 from flow_anomaly_ros.runtime.evaluation import evaluate
 from flow_anomaly_ros.runtime.training import train
@@ -85,7 +86,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--weights', type=Path, required=True, help='of mobilenet_v2')
     parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
     parser.add_argument('--images', action='append', help='10 or all; both by default')
-    parser.add_argument('--methods', nargs='+', default=['restoration', *PEERS])
+    parser.add_argument('--methods', nargs='+', default=[*METHODS, *PEERS])
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--output', type=Path, default=Path('benchmarks/output'))

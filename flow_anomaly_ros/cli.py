@@ -172,7 +172,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         '--backbone',
         metavar='NAME',
         help='network that extracts features, a torchvision name such as mobilenet_v2, or timm/ '
-        'and a timm name (default: the method needs none)',
+        'and a timm name (default: that of the method; restoration needs none)',
     )
     parser.add_argument(
         '--weights',
@@ -194,6 +194,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         metavar='RATE',
         help='share of good parts that may be rejected (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--preset',
+        metavar='NAME',
+        help='options of the method that belong together, such as fast; --config and --set '
+        'override them; flow-anomaly methods lists them',
     )
     parser.add_argument(
         '--config', type=Path, metavar='FILE', help='YAML file with options of the method'

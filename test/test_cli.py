@@ -11,8 +11,7 @@ import sys
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.images import read_image, write_image
-from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD
-from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
+from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD, METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
 import numpy as np
 import pytest
@@ -105,6 +104,15 @@ def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome
     assert manifest.config['scales'] == [1.0, 0.5]
     assert manifest.config['flow_steps'] == 20
     assert manifest.calibration['false_positive_rate'] == 0.2
+
+
+def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, outcome):
+    model = tmp_path / 'model.safetensors'
+    arguments = ['--data', parts, '--output', model, '--max-images', 1, '--preset', 'fast']
+    assert outcome('train', *arguments, *tiny)[0] == 0
+    _, manifest = load_artifact(model)
+    assert manifest.config['stored'] == METHODS['restoration'].presets['fast']['stored']
+    assert manifest.config['flow_steps'] == 20
 
 
 def test_train_names_unreadable_files_with_a_count(parts, tmp_path, tiny, outcome):
@@ -282,17 +290,20 @@ def test_calibrate_refuses(refused, parts, model_file, tmp_path):
     assert 'cannot read image' in refused('calibrate', model_file, tmp_path / 'none.png')
 
 
-def test_methods_lists_every_option_with_its_meaning(outcome):
+@pytest.mark.parametrize('method', METHODS)
+def test_methods_lists_every_option_with_its_meaning(outcome, method):
     status, out, _ = outcome('methods')
-    lines = out.splitlines()
     assert status == 0
-    assert lines[0].startswith('restoration: ')
-    for name, field in RestorationConfig.__dataclass_fields__.items():
+    lines = out.splitlines()
+    starts = [i for i, line in enumerate(lines) if not line.startswith(' ')] + [len(lines)]
+    begin = next(i for i in starts if lines[i].startswith(f'{method}: '))
+    lines = lines[begin : starts[starts.index(begin) + 1]]
+    for name, field in METHODS[method].config_class.__dataclass_fields__.items():
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         index = next(i for i, line in enumerate(lines) if line.startswith(f'  {name} = '))
         assert f'= {default!r} (' in lines[index]
         assert lines[index + 1].startswith('      ')
-    assert '(list of numbers)' in out
+    assert any(line.startswith('  --preset fast: ') for line in lines)
 
 
 @pytest.mark.parametrize('command', [[], ['train'], ['evaluate'], ['predict'], ['methods']])
@@ -383,6 +394,7 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--false-positive-rate', 'nan'], 'between 0 and 0.5'),
         (['--threads', '-2'], 'whole number from 0 up'),
         (['--method', 'telepathy'], "unknown method 'telepathy'"),
+        (['--preset', 'hasty'], "restoration has no preset 'hasty': choose one of fast"),
         (['--device', 'gpu7'], "device 'gpu7' cannot be used"),
         (['--set', 'flow_steps'], 'write name=value'),
         (['--set', '=3'], 'write name=value'),

@@ -3,6 +3,7 @@
 """`flow-anomaly methods`: the detection methods and their options."""
 
 import argparse
+from collections.abc import Mapping
 import dataclasses
 import inspect
 import re
@@ -20,9 +21,17 @@ def run(_arguments: argparse.Namespace) -> int:
     """Print every method with its options."""
     for name, detector in sorted(METHODS.items()):
         print(f'{name}: {(inspect.getdoc(detector) or name).splitlines()[0]}')
+        for preset, options in sorted(detector.presets.items()):
+            print(f'  --preset {preset}: {preset_text(options)}')
         for line in option_lines(detector.config_class):
             print(f'  {line}')
     return 0
+
+
+def preset_text(options: Mapping[str, object]) -> str:
+    """Write a preset as `--set` takes it."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    return ' '.join(f'{name}={value}' for name, value in values.items())
 
 
 def option_lines(config_class: type) -> list[str]:

@@ -11,8 +11,7 @@ from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress, stop_with_stdin
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
-from flow_anomaly_ros.detectors.registry import build_config
-from flow_anomaly_ros.detectors.restoration.config import PIXELS
+from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
@@ -84,13 +83,15 @@ def summary(training: Training) -> str:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, object]:
-    options = read_options(arguments.config) if arguments.config else {}
+    options = find_preset(arguments.method, arguments.preset) if arguments.preset else {}
+    if arguments.config:
+        options |= read_options(arguments.config)
     if arguments.backbone:
         options['backbone'] = arguments.backbone
     options |= parse_assignments(arguments.set)
     # A wrong option is told before the images are read.
     config = build_config(arguments.method, options)
-    if arguments.weights and PIXELS in getattr(config, 'backbone', (PIXELS,)):
+    if arguments.weights and not find_method(arguments.method).takes_weights(config):
         msg = f'{arguments.weights} would not be used: name the network it is for with --backbone'
         raise ValueError(msg)
     return options

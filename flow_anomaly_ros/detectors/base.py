@@ -3,7 +3,7 @@
 """The interface every detection method implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -57,14 +57,21 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         config: The method's frozen configuration dataclass, with a field `channels` (1 or 3).
+        presets: Options that belong together, by name; every method has `fast`.
     """
 
     method: ClassVar[str]
     config_class: ClassVar[type]
+    presets: ClassVar[Mapping[str, Mapping[str, object]]]
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    def takes_weights(cls, config: Any) -> bool:
+        """Whether there are pretrained parts with this configuration."""
+        return False
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load pretrained parts before training; methods without any do nothing.

@@ -7,10 +7,13 @@ import types
 import typing
 
 from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
+from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 
 METHODS: dict[str, type[Detector]] = {
-    detector.method: detector for detector in (RestorationDetector,)
+    detector.method: detector
+    for detector in (RestorationDetector, CainnFlowDetector, NfBmrDetector)
 }
 DEFAULT_METHOD = RestorationDetector.method
 
@@ -29,6 +32,19 @@ def find_method(name: str) -> type[Detector]:
         msg = f'unknown method {name!r}: choose one of {", ".join(sorted(METHODS))}'
         raise ConfigError(msg)
     return METHODS[name]
+
+
+def find_preset(method: str, name: str) -> dict[str, object]:
+    """Return the options of a method's preset.
+
+    Raises:
+        ConfigError: Unknown method or preset.
+    """
+    presets = find_method(method).presets
+    if name not in presets:
+        msg = f'{method} has no preset {name!r}: choose one of {", ".join(sorted(presets))}'
+        raise ConfigError(msg)
+    return dict(presets[name])
 
 
 def build_config(method: str, values: dict[str, object]) -> object:

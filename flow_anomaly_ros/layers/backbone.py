@@ -9,6 +9,7 @@ from types import ModuleType
 import warnings
 
 from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.transformer import default_level, is_transformer, TokenMaps
 from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
@@ -41,12 +42,17 @@ class Backbone(nn.Module):
     Args:
         name: torchvision model name, for example `mobilenet_v2`, or `timm/` and that of a timm
             model, for example `timm/convnext_atto`.
-        levels: Graph nodes to take, for example `('features.3', 'features.6')`; empty: the last
-            node of stride 4, 8 and 16.
+        levels: Graph nodes to take, for example `('features.3', 'features.6')`, of a transformer
+            its blocks, for example `('blocks.7',)`; empty: the last node of stride 4, 8 and 16, or
+            the block at two thirds of a transformer's depth.
         stride: Stride in px of the map that all levels are resized to.
         aggregation: Each level is averaged over this many positions in both directions, odd; 1
             leaves it as it is.
         coarse_weight: Factor of the levels that are coarser than the map.
+
+    Attributes:
+        level_channels: Channels of each level.
+        channels: Their sum.
 
     Raises:
         BackboneError: Unknown name or level.
@@ -88,7 +94,8 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value[:, None, None])
         self.extractor.requires_grad_(requires_grad=False)
         self.eval()
-        self.channels = sum(self._channels_of_levels())
+        self.level_channels = self._channels_of_levels()
+        self.channels = sum(self.level_channels)
 
     def _channels_of_levels(self) -> list[int]:
         try:
@@ -108,11 +115,14 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Bx3xHxW (or Bx1xHxW grey) images in [0, 1] to BxCxceil(H/stride)xceil(W/stride)."""
+        size = self.grid(size_of(images))
+        return torch.cat([self._gridded(level, size) for level in self.extract(images)], dim=1)
+
+    def extract(self, images: Tensor) -> list[Tensor]:
+        """Levels of Bx3xHxW (or Bx1xHxW grey) images in [0, 1] as they are, BxCixhixwi."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        outputs = self.extractor((images - self.mean) / self.std)
-        size = self.grid(size_of(images))
-        return torch.cat([self._gridded(level, size) for level in outputs.values()], dim=1)
+        return list(self.extractor((images - self.mean) / self.std).values())
 
     def _gridded(self, level: Tensor, size: tuple[int, int]) -> Tensor:
         """Average a level over its neighbourhood and bring it to the common grid."""
@@ -146,7 +156,11 @@ class Backbone(nn.Module):
         else:
             weights = _weights_file(Path(weights), self.name)
             state = _read_state(weights)
-        wanted = self.extractor.state_dict()
+        # Weights have the network's own names.
+        network = self.extractor
+        if isinstance(network, TokenMaps):
+            network = network.network
+        wanted = network.state_dict()
         missing = [
             key for key in wanted if key not in state and not key.endswith('num_batches_tracked')
         ]
@@ -163,7 +177,7 @@ class Backbone(nn.Module):
                     f'{list(state[key].shape)}, not {list(value.shape)}'
                 )
                 raise BackboneError(msg)
-        self.extractor.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
+        network.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
 
 
 def _build(name: str) -> nn.Module:
@@ -183,6 +197,8 @@ def _build(name: str) -> nn.Module:
 
 
 def _take_apart(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Module:
+    if is_transformer(network):
+        return TokenMaps(network, levels)
     # timm's own function knows which of its modules cannot be traced.
     library = _timm(name).models if name.startswith(TIMM) else feature_extraction
     return library.create_feature_extractor(network, {level: level for level in levels})
@@ -199,6 +215,8 @@ def _timm(name: str) -> ModuleType:
 
 def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
     """Find the last top-level block of each default stride."""
+    if is_transformer(network):
+        return (default_level(network),)
     last: dict[int, str] = {}
 
     def record(node: str):

@@ -1,72 +1,35 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Coupling flow over feature maps of several scales, fused inside the coupling networks."""
+"""Coupling flow over feature maps, of one scale or of several at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from flow_anomaly_ros.layers.fusion import Fusion, neighbours
 import torch
 from torch import nn, Tensor
 
 # Scales of a coupling stay within exp(-CLAMP) .. exp(CLAMP): the inverse stays well conditioned.
 CLAMP = 1.5
 
-
-class FusionNetworks(nn.Module):
-    """One convolutional network per scale, each fed the sum of its own and other scales' maps.
-
-    This is the "fusion layer and convolutional layer" of US 2025/0265693 A1, paragraph 103.
-
-    Args:
-        scales: Number of scales, sorted from the largest map to the smallest.
-        inputs: Channels of every map.
-        hidden: Channels between the two convolutions.
-        outputs: Channels of every output.
-        fusion: Which scales are fused; None: neighbours.
-    """
-
-    def __init__(
-        self, scales: int, inputs: int, hidden: int, outputs: int, fusion: Fusion | None = None
-    ) -> None:
-        super().__init__()
-        self.fusion = fusion or Fusion(neighbours(scales))
-        self.networks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(inputs, hidden, 3, padding=1, padding_mode='replicate'),
-                nn.ReLU(),
-                nn.Conv2d(hidden, outputs, 1),
-            )
-            for _ in range(scales)
-        )
-        for network in self.networks:
-            # The flow starts as the identity, whatever the seed.
-            *_, weight, bias = network.parameters()
-            nn.init.zeros_(weight)
-            nn.init.zeros_(bias)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
-        fused = self.fusion(maps)
-        return [network(x) for network, x in zip(self.networks, fused, strict=True)]
+# Makes a module that maps a list of Bx(inputs)xHxW tensors to one of Bx(outputs)xHxW tensors,
+# called with (inputs, outputs).
+NetworksFactory = Callable[[int, int], nn.Module]
 
 
-class CrossScaleCoupling(nn.Module):
-    """One block of the first flow model: figure 10 and paragraphs 99-103 of the patent.
+class Coupling(nn.Module):
+    """One coupling block: US 2025/0265693 A1, figure 10 and paragraphs 99-103; Real NVP.
 
-    The channels of every scale are permuted (fixed, random), split into two halves A and B, and
+    The channels of every map are permuted (fixed, random), split into two halves A and B, and
 
-        B' = B * s1(fused A) + t1(fused A)
-        A' = A * s2(fused B') + t2(fused B')
+        B' = B * s1(A) + t1(A)
+        A' = A * s2(B') + t2(B')
 
-    with positive s. Every scale's output depends on its neighbours, yet the block is inverted
-    exactly, as the halves that are fused are known at the time.
+    with positive s. The coupling networks that give s and t may look at all scales at once, and yet
+    the block is inverted exactly, as the halves that they look at are known at the time.
 
     Args:
-        scales: Number of scales.
         channels: Channels of every map; even.
-        hidden: Hidden channels of the coupling networks.
-        fusion: Which scales are fused; None: neighbours.
+        networks: Makes the coupling networks.
 
     Raises:
         ValueError: If the number of channels is odd.
@@ -75,16 +38,14 @@ class CrossScaleCoupling(nn.Module):
     permutation: Tensor
     inverse_permutation: Tensor
 
-    def __init__(
-        self, scales: int, channels: int, hidden: int, fusion: Fusion | None = None
-    ) -> None:
+    def __init__(self, channels: int, networks: NetworksFactory) -> None:
         super().__init__()
         if channels % 2:
             msg = f'a coupling block splits channels into two halves: {channels} is odd'
             raise ValueError(msg)
         half = channels // 2
-        self.first = FusionNetworks(scales, half, hidden, 2 * half, fusion)
-        self.second = FusionNetworks(scales, half, hidden, 2 * half, fusion)
+        self.first = networks(half, 2 * half)
+        self.second = networks(half, 2 * half)
         permutation = torch.randperm(channels)
         self.register_buffer('permutation', permutation)
         self.register_buffer('inverse_permutation', torch.argsort(permutation))
@@ -128,31 +89,25 @@ def _scale_and_shift(output: Tensor) -> tuple[Tensor, Tensor]:
     return CLAMP * torch.tanh(raw / CLAMP), shift
 
 
-class CrossScaleFlow(nn.Module):
-    """A chain of `CrossScaleCoupling` blocks.
+class CouplingFlow(nn.Module):
+    """A chain of `Coupling` blocks.
 
     Args:
-        scales: Number of scales.
         channels: Channels of every map; even.
-        hidden: Hidden channels of the coupling networks.
         blocks: Number of coupling blocks.
-        fusion: Which scales are fused; None: neighbours.
+        networks: Makes the coupling networks.
     """
 
-    def __init__(
-        self, scales: int, channels: int, hidden: int, blocks: int, fusion: Fusion | None = None
-    ) -> None:
+    def __init__(self, channels: int, blocks: int, networks: NetworksFactory) -> None:
         super().__init__()
         # A ModuleList does not tell type checkers what it holds.
         self.blocks = cast(
-            Sequence[CrossScaleCoupling],
-            nn.ModuleList(
-                CrossScaleCoupling(scales, channels, hidden, fusion) for _ in range(blocks)
-            ),
+            Sequence[Coupling],
+            nn.ModuleList(Coupling(channels, networks) for _ in range(blocks)),
         )
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features to latents; see `CrossScaleCoupling.forward`."""
+        """Features to latents; see `Coupling.forward`."""
         totals = [x.new_zeros(x.shape[0], *x.shape[2:]) for x in maps]
         for block in self.blocks:
             maps, log_determinants = block(maps)
@@ -165,20 +120,7 @@ class CrossScaleFlow(nn.Module):
             maps = block.inverse(maps)
         return maps
 
-    def take(self, other: 'CrossScaleFlow', scales: Sequence[int]) -> None:
-        """Take over what a flow of fewer scales has learned.
-
-        Args:
-            other: A flow with as many blocks, channels and hidden channels.
-            scales: Index here of each of its scales.
-        """
-        self.take_permutations(other)
-        for own, block in zip(self.blocks, other.blocks, strict=True):
-            for mine, theirs in ((own.first, block.first), (own.second, block.second)):
-                for index, network in zip(scales, theirs.networks, strict=True):
-                    mine.networks[index].load_state_dict(network.state_dict())
-
-    def take_permutations(self, other: 'CrossScaleFlow') -> None:
+    def take_permutations(self, other: 'CouplingFlow') -> None:
         """Order channels as another flow does, so that each can learn to undo the other."""
         for own, block in zip(self.blocks, other.blocks, strict=True):
             own.permutation.copy_(block.permutation)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flow_anomaly_ros.layers.resample import resample, size_of
-from torch import Tensor
+from torch import nn, Tensor
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,51 @@ def neighbours(scales: int) -> tuple[tuple[int, ...], ...]:
 def chosen(scales: int, others: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Sources that are the same chosen scales for all."""
     return tuple(tuple(o for o in others if o != index) for index in range(scales))
+
+
+class FusionNetworks(nn.Module):
+    """Coupling networks, one per scale, each fed the sum of its own and other scales' maps.
+
+    This is the "fusion layer and convolutional layer" of US 2025/0265693 A1, paragraph 103.
+
+    Args:
+        scales: Number of scales, sorted from the largest map to the smallest.
+        inputs: Channels of every map.
+        hidden: Channels between the two convolutions.
+        outputs: Channels of every output.
+        fusion: Which scales are fused; None: neighbours.
+    """
+
+    def __init__(
+        self, scales: int, inputs: int, hidden: int, outputs: int, fusion: Fusion | None = None
+    ) -> None:
+        super().__init__()
+        self.fusion = fusion or Fusion(neighbours(scales))
+        self.networks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inputs, hidden, 3, padding=1, padding_mode='replicate'),
+                nn.ReLU(),
+                nn.Conv2d(hidden, outputs, 1),
+            )
+            for _ in range(scales)
+        )
+        for network in self.networks:
+            # The flow starts as the identity, whatever the seed.
+            *_, weight, bias = network.parameters()
+            nn.init.zeros_(weight)
+            nn.init.zeros_(bias)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
+        fused = self.fusion(maps)
+        return [network(x) for network, x in zip(self.networks, fused, strict=True)]
+
+    def take(self, other: 'FusionNetworks', scales: Sequence[int]) -> None:
+        """Take over what networks of fewer scales have learned.
+
+        Args:
+            other: Networks with as many channels.
+            scales: Index here of each of its scales.
+        """
+        for index, network in zip(scales, other.networks, strict=True):
+            self.networks[index].load_state_dict(network.state_dict())

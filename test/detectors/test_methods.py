@@ -5,13 +5,42 @@
 import math
 
 from flow_anomaly_ros.detectors.base import Cancelled, FitReport
-from flow_anomaly_ros.detectors.registry import build_config, find_method, METHODS
+from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset, METHODS
 import pytest
 import torch
 
 SIZE = (24, 40)
 # Options that make a method small enough for a test; a method may have several ways to work.
 OPTIONS = {
+    'cainnflow': [
+        {
+            'backbone': 'squeezenet1_1',
+            'levels': ['features.4', 'features.7'],
+            'form': form,
+            'copies': 4,
+            'steps': 5,
+            'batch': 2,
+            'smoothing': 1.0,
+        }
+        for form in ('CAC', 'CA', 'AC')
+    ],
+    'nf_bmr': [
+        {
+            'backbone': 'squeezenet1_1',
+            'levels': ['features.4', 'features.7'],
+            'stride': 4,
+            'components': 8,
+            'flow_hidden': 8,
+            'hidden': 8,
+            'mapping': mapping,
+            'copies': 4,
+            'batch': 2,
+            'flow_steps': 5,
+            'mapping_steps': 5,
+            'smoothing': 1.0,
+        }
+        for mapping in ('residual', 'plain', 'none')
+    ],
     'restoration': [
         {
             'stride': 4,
@@ -84,6 +113,11 @@ def assert_same(first, second):
     assert torch.equal(first.image_score, second.image_score)
 
 
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_has_a_fast_preset(method):
+    assert build_config(method, find_preset(method, 'fast')) != build_config(method, {})
+
+
 def test_every_method_has_small_options():
     assert sorted(OPTIONS) == sorted(METHODS)
 
@@ -115,6 +149,15 @@ def test_the_same_seed_gives_the_same_detector(case, training):
     report = again.fit(good_images(4), 3)
     assert report.losses == training[1].losses
     assert_same(score(again, good_images(2)), score(training[0], good_images(2)))
+
+
+def test_training_reaches_every_trained_part_and_no_frozen_one(case):
+    detector = build(case)
+    before = {name: x.detach().clone() for name, x in detector.named_parameters()}
+    detector.fit(good_images(4))
+    for name, parameter in detector.named_parameters():
+        changed = not torch.equal(parameter, before[name])
+        assert changed == parameter.requires_grad, name
 
 
 def test_fitting_leaves_the_images_alone(case):

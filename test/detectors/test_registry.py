@@ -3,6 +3,7 @@
 """Options from files and arguments become a configuration, or one line that says why not."""
 
 import dataclasses
+from typing import ClassVar
 
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import (
@@ -34,6 +35,7 @@ class ToyConfig:
 class Toy(Detector):
     method = 'toy'
     config_class = ToyConfig
+    presets: ClassVar = {'fast': {'rate': 2.0}}
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import sys
 from urllib.error import URLError
 
 from flow_anomaly_ros.layers.backbone import Backbone, BackboneError, IMAGENET_MEAN, IMAGENET_STD
+from flow_anomaly_ros.layers.resample import resize
 import pytest
 from safetensors.torch import save_file
 import torch
@@ -278,3 +279,31 @@ def test_real_weights_are_loaded(name, images):
     assert after.isfinite().all()
     assert after.std() > 1e-3
     assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize('name', ['deit_tiny_distilled_patch16_224', 'cait_xxs24_224'])
+def test_transformers_give_their_patches_as_maps(name, images, tmp_path):
+    timm = pytest.importorskip('timm')
+    torch.manual_seed(0)
+    backbone = Backbone(f'timm/{name}', ('blocks.1', 'blocks.3'))
+    assert backbone.level_channels == [192, 192]
+    source = timm.create_model(name, pretrained=False).eval()
+    save_file(source.state_dict(), tmp_path / f'{name}.safetensors')
+    backbone.load_pretrained(tmp_path)
+    with torch.no_grad():
+        first, last = backbone.extract(images)
+        resized = resize(images, (224, 224))
+        expected = source.forward_intermediates(
+            (resized - backbone.mean) / backbone.std, indices=[3], intermediates_only=True
+        )[0]
+    assert tuple(first.shape) == (2, 192, 14, 14)
+    torch.testing.assert_close(last, expected)
+    # What comes behind the deepest level is not kept.
+    assert not any(key.startswith('network.blocks.4') for key in backbone.extractor.state_dict())
+
+
+def test_the_level_of_a_transformer_is_at_two_thirds_of_its_depth():
+    pytest.importorskip('timm')
+    assert Backbone('timm/deit_tiny_patch16_224').levels == ('blocks.7',)
+    message = refusal(Backbone, 'timm/deit_tiny_patch16_224', ('blocks.12',))
+    assert 'has no level blocks.12: it has blocks.0 to blocks.11' in message

@@ -2,12 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flow is inverted exactly, knows its volume change, and fuses neighbouring scales."""
 
-from flow_anomaly_ros.layers.coupling import (
-    CLAMP,
-    CrossScaleCoupling,
-    CrossScaleFlow,
-    FusionNetworks,
-)
+from flow_anomaly_ros.layers.coupling import CLAMP, Coupling, CouplingFlow
+from flow_anomaly_ros.layers.fusion import FusionNetworks
 import pytest
 import torch
 
@@ -25,6 +21,11 @@ def randomise(module):
     return module
 
 
+def fused(scales):
+    """Make coupling networks that fuse neighbouring scales."""
+    return lambda inputs, outputs: FusionNetworks(scales, inputs, 8, outputs)
+
+
 def random_maps(sizes, batch=2, channels=CHANNELS):
     return [torch.randn(batch, channels, *size) for size in sizes]
 
@@ -33,7 +34,7 @@ def random_maps(sizes, batch=2, channels=CHANNELS):
 @pytest.mark.parametrize('scales', range(1, 5))
 def test_inverse_is_exact_both_ways(scales, seed):
     torch.manual_seed(seed)
-    flow = randomise(CrossScaleFlow(scales, CHANNELS, hidden=8, blocks=4))
+    flow = randomise(CouplingFlow(CHANNELS, 4, fused(scales)))
     maps = random_maps(SIZES[:scales])
     with torch.no_grad():
         latents, _ = flow(maps)
@@ -49,7 +50,7 @@ def test_inverse_is_exact_both_ways(scales, seed):
 @pytest.mark.parametrize('sizes', [((2, 3),), ((3, 2), (1, 2)), ((2, 2), (1, 2), (1, 1))])
 def test_log_determinant_is_that_of_the_joint_jacobian(sizes):
     torch.manual_seed(1)
-    flow = randomise(CrossScaleFlow(len(sizes), 4, hidden=8, blocks=2)).double()
+    flow = randomise(CouplingFlow(4, 2, fused(len(sizes)))).double()
     maps = [x.double() for x in random_maps(sizes, batch=1, channels=4)]
     lengths = [x.numel() for x in maps]
 
@@ -67,7 +68,7 @@ def test_log_determinant_is_that_of_the_joint_jacobian(sizes):
 
 
 def test_log_determinants_have_one_value_per_position():
-    flow = randomise(CrossScaleFlow(3, CHANNELS, hidden=8, blocks=2))
+    flow = randomise(CouplingFlow(CHANNELS, 2, fused(3)))
     _, log_determinants = flow(random_maps(SIZES[:3], batch=2))
     assert [tuple(d.shape) for d in log_determinants] == [(2, *size) for size in SIZES[:3]]
 
@@ -75,7 +76,7 @@ def test_log_determinants_have_one_value_per_position():
 @pytest.mark.parametrize('seed', range(3))
 def test_flow_starts_as_a_reordering_of_channels(seed):
     torch.manual_seed(seed)
-    flow = CrossScaleFlow(2, CHANNELS, hidden=8, blocks=3)
+    flow = CouplingFlow(CHANNELS, 3, fused(2))
     maps = random_maps(SIZES[:2])
     latents, log_determinants = flow(maps)
     for before, after, change in zip(maps, latents, log_determinants, strict=True):
@@ -98,7 +99,7 @@ def test_fusion_reaches_the_neighbouring_scales_and_no_other(changed):
 @pytest.mark.parametrize(('changed', 'watched'), [(0, 1), (1, 0)])
 def test_a_coupling_passes_information_to_larger_and_smaller_scales(changed, watched):
     torch.manual_seed(0)
-    coupling = randomise(CrossScaleCoupling(2, CHANNELS, hidden=8))
+    coupling = randomise(Coupling(CHANNELS, fused(2)))
     maps = random_maps(SIZES[:2])
     before, _ = coupling(maps)
     maps[changed] = maps[changed] + 1
@@ -108,7 +109,7 @@ def test_a_coupling_passes_information_to_larger_and_smaller_scales(changed, wat
 
 def test_volume_change_of_a_coupling_is_bounded_for_any_input():
     torch.manual_seed(0)
-    coupling = randomise(CrossScaleCoupling(2, CHANNELS, hidden=8))
+    coupling = randomise(Coupling(CHANNELS, fused(2)))
     _, log_determinants = coupling([1e6 * x for x in random_maps(SIZES[:2])])
     for change in log_determinants:
         assert change.abs().max() <= CLAMP * CHANNELS * (1 + 1e-5)
@@ -116,4 +117,4 @@ def test_volume_change_of_a_coupling_is_bounded_for_any_input():
 
 def test_odd_channels_are_refused():
     with pytest.raises(ValueError, match='5 is odd'):
-        CrossScaleFlow(2, 5, hidden=8, blocks=1)
+        CouplingFlow(5, 1, fused(2))

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from flow_anomaly_ros.detectors.options import require
 from flow_anomaly_ros.layers.prior import PRIORS
 from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 
@@ -151,8 +152,8 @@ class RestorationConfig:
     decoder_learning_rate: float = 5e-3
 
     def __post_init__(self) -> None:
-        _require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        _require(
+        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        require(
             len(self.scales) > 0
             and all(scale > 0 for scale in self.scales)
             and list(self.scales) == sorted(set(self.scales), reverse=True),
@@ -160,14 +161,14 @@ class RestorationConfig:
             list(self.scales),
             'positive and falling, such as [1.0, 0.5, 0.25]',
         )
-        _require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
-        _require(
+        require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
+        require(
             self.components >= 0 and self.components % 2 == 0,
             'components',
             self.components,
             'even and not negative',
         )
-        _require(
+        require(
             self.aggregation >= 1 and self.aggregation % 2 == 1,
             'aggregation',
             self.aggregation,
@@ -184,17 +185,17 @@ class RestorationConfig:
             'added_scales',
             'most_scales',
         ):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name, several, known in (
             ('fusion', self.fusion, FUSIONS),
             ('targets', self.targets, PRIORS),
             ('upsampling', self.upsampling, UPSAMPLINGS),
             ('downsampling', self.downsampling, DOWNSAMPLINGS),
         ):
-            _require(set(several) <= set(known), name, list(several), f'some of {", ".join(known)}')
-        _require(
+            require(set(several) <= set(known), name, list(several), f'some of {", ".join(known)}')
+        require(
             set(self.fused_scales) <= set(self.scales),
             'fused_scales',
             list(self.fused_scales),
@@ -209,26 +210,26 @@ class RestorationConfig:
             ('downsampling', each_fusion),
         ):
             values = getattr(self, name)
-            _require(len(values) in (1, count), name, list(values), f'one, or one for {each}')
-        _require(
+            require(len(values) in (1, count), name, list(values), f'one, or one for {each}')
+        require(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
             'backbone',
             list(self.backbone),
             'pixels or networks, not both',
         )
-        _require(
+        require(
             0 < self.first_threshold <= 1,
             'first_threshold',
             self.first_threshold,
             'greater than 0 and at most 1',
         )
-        _require(
+        require(
             0 <= self.second_threshold < 1,
             'second_threshold',
             self.second_threshold,
             'at least 0 and less than 1',
         )
-        _require(
+        require(
             len(self.second_images) > 0
             and set(self.second_images) <= set(SECOND_IMAGES)
             and len(set(self.second_images)) == len(self.second_images),
@@ -236,21 +237,21 @@ class RestorationConfig:
             list(self.second_images),
             f'some of {", ".join(SECOND_IMAGES)}, each once',
         )
-        _require(
+        require(
             len(self.second_weights) in (0, len(self.second_images))
             and all(weight > 0 for weight in self.second_weights),
             'second_weights',
             list(self.second_weights),
             f'a number greater than 0 for each of {", ".join(self.second_images)}',
         )
-        _require(
+        require(
             self.feature_weight > 0 or self.pixel_weight > 0 or not self.needs_decoder,
             'feature_weight',
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
         )
         for name in ('learning_rate', 'decoder_learning_rate', 'coarse_weight', 'border_weight'):
-            _require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name, choices in (
             ('align', ALIGNMENTS),
             ('map_upsampling', UPSAMPLINGS),
@@ -261,7 +262,7 @@ class RestorationConfig:
             ('reverse', REVERSES),
             ('metric', METRICS),
         ):
-            _require(
+            require(
                 getattr(self, name) in choices,
                 name,
                 repr(getattr(self, name)),
@@ -313,9 +314,3 @@ class RestorationConfig:
 def _of_each(values: tuple[str, ...], count: int) -> tuple[str, ...]:
     """Repeat a single value that stands for `count` of them."""
     return values if len(values) > 1 else values * count
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        msg = f'{name} is {value}: it must be {wanted}'
-        raise ValueError(msg)

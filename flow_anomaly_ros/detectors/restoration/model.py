@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast, ClassVar
 
 from flow_anomaly_ros.detectors.base import (
     Detector,
@@ -17,9 +17,9 @@ from flow_anomaly_ros.detectors.base import (
 )
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
 from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.coupling import CrossScaleFlow
+from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.decoder import Decoder
-from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
+from flow_anomaly_ros.layers.fusion import chosen, Fusion, FusionNetworks, neighbours
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.registration import Registration
 from flow_anomaly_ros.layers.resample import resample, resize, size_of, smooth
@@ -63,6 +63,7 @@ class RestorationDetector(Detector):
 
     method = 'restoration'
     config_class = RestorationConfig
+    presets: ClassVar = {'fast': {'scales': (1.0,), 'stored': 100, 'flow_steps': 50}}
 
     def __init__(self, config: RestorationConfig) -> None:
         super().__init__(config)
@@ -101,13 +102,10 @@ class RestorationDetector(Detector):
         fused = [config.scales.index(scale) for scale in config.fused_scales]
         sources = chosen(scales, fused) if fused else neighbours(scales)
         self.fusions = {kind: Fusion(sources, *config.resampling(kind)) for kind in config.fusion}
-        flow_fusion = self.fusions.get('coupling', Fusion(((),) * scales))
-        self.flow = CrossScaleFlow(scales, components, config.hidden, config.blocks, flow_fusion)
+        self.flow = self._make_flow(components)
         self.reverse_flow = None
         if config.reverse == 'trained':
-            self.reverse_flow = CrossScaleFlow(
-                scales, components, config.hidden, config.blocks, flow_fusion
-            )
+            self.reverse_flow = self._make_flow(components)
             self.reverse_flow.take_permutations(self.flow)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
@@ -123,6 +121,15 @@ class RestorationDetector(Detector):
         )
         self.usual = cast(
             Sequence[UsualDistances], nn.ModuleList(UsualDistances() for _ in range(scales))
+        )
+
+    def _make_flow(self, channels: int) -> CouplingFlow:
+        scales, hidden = len(self.config.scales), self.config.hidden
+        fusion = self.fusions.get('coupling', Fusion(((),) * scales))
+        return CouplingFlow(
+            channels,
+            self.config.blocks,
+            lambda inputs, outputs: FusionNetworks(scales, inputs, hidden, outputs, fusion),
         )
 
     @property
@@ -153,11 +160,16 @@ class RestorationDetector(Detector):
         device = self.registration.reference.device
         self._build()
         self.to(device)
-        self.flow.take(old_flow, kept)
+        _take_over(self.flow, old_flow, kept)
         if self.reverse_flow is not None and old_reverse is not None:
-            self.reverse_flow.take(old_reverse, kept)
+            _take_over(self.reverse_flow, old_reverse, kept)
         for new, decoder in zip(kept, old_decoders, strict=False):
             self.decoders[new].load_state_dict(decoder.state_dict())
+
+    @classmethod
+    def takes_weights(cls, config: Any) -> bool:
+        """Blocks of pixels have no weights."""
+        return PIXELS not in config.backbone
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the networks that extract features; pixels have none.
@@ -387,3 +399,11 @@ def min_max(maps: Tensor) -> Tensor:
     """Bring each of Bx1xHxW maps to 0..1 (79); one that is the same everywhere becomes 0."""
     least, most = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     return (maps - least) / (most - least).clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def _take_over(flow: CouplingFlow, other: CouplingFlow, scales: Sequence[int]) -> None:
+    """Take over what a flow of fewer scales has learned; `scales` is where each of them is."""
+    flow.take_permutations(other)
+    for mine, theirs in zip(flow.blocks, other.blocks, strict=True):
+        for own, old in ((mine.first, theirs.first), (mine.second, theirs.second)):
+            cast(FusionNetworks, own).take(cast(FusionNetworks, old), scales)

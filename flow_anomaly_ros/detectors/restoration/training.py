@@ -7,6 +7,7 @@ import itertools
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.optimisation import optimise, shifted_copies
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.layers import prior
 from flow_anomaly_ros.layers.resample import size_of
@@ -17,8 +18,6 @@ from torch.nn import functional
 if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 
-GRADIENT_NORM = 1.0
-WEIGHT_DECAY = 1e-5
 # Images held out, one at a time, to see how far good parts are from one another.
 HELD_OUT = 12
 
@@ -38,7 +37,7 @@ def fit(
         images = torch.cat([detector.registration(x)[0] for x in images.split(config.batch)])
         if detector.registration.is_active:
             report.notes.append('parts lie turned or shifted: they are brought to one pose first')
-    samples = _shifted_copies(images, config.copies, config.max_shift, generator)
+    samples = shifted_copies(images, config.copies, config.max_shift, generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
         training = _Training(detector, samples, generator, report, progress, suffix)
@@ -170,25 +169,19 @@ class _Training:
         steps: int,
         rate: float,
     ) -> None:
-        """Minimise a loss of random samples with Adam and a one-cycle learning rate."""
-        stage += self.suffix
-        optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-        losses = self.report.losses[stage] = []
-        for step in range(1, steps + 1):
-            chosen = torch.randint(
-                0, len(self.samples), (self.detector.config.batch,), generator=self.generator
-            )
-            loss = loss_of(chosen)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-            self.progress(stage, step, steps, losses[-1])
-            if self.is_similar and module is self.detector.flow:
-                break
+        optimise(
+            stage + self.suffix,
+            module,
+            loss_of,
+            samples=len(self.samples),
+            batch=self.detector.config.batch,
+            steps=steps,
+            learning_rate=rate,
+            generator=self.generator,
+            report=self.report,
+            progress=self.progress,
+            is_done=lambda: self.is_similar and module is self.detector.flow,
+        )
 
     def _likelihood(self, chosen: Tensor) -> Tensor:
         latents, log_determinants = self.detector.flow([x[chosen] for x in self.features])
@@ -227,16 +220,3 @@ class _Training:
         return torch.stack(
             [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
         ).mean()
-
-
-def _shifted_copies(
-    images: Tensor, count: int, max_shift: int, generator: torch.Generator
-) -> Tensor:
-    """Images, followed by randomly shifted copies until there are `count` of them."""
-    height, width = images.shape[-2:]
-    padded = functional.pad(images, (max_shift,) * 4, mode='replicate')
-    copies = []
-    for index in range(len(images), count):
-        top, left = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
-        copies.append(padded[index % len(images), :, top : top + height, left : left + width])
-    return torch.cat([images, torch.stack(copies)]) if copies else images

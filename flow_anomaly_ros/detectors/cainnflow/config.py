@@ -1,0 +1,58 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the CAINNFlow detector."""
+
+from dataclasses import dataclass
+
+from flow_anomaly_ros.detectors.options import require
+
+FORMS = ('CA', 'AC', 'CAC', 'CC')
+
+
+@dataclass(frozen=True)
+class CainnFlowConfig:
+    """Options of the method; sections, equations and tables are those of the paper.
+
+    Attributes:
+        channels: Channels of the images, 1 (grey) or 3 (RGB).
+        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm name;
+            the paper's are resnet18, wide_resnet50_2, and a DeiT and a CaiT of timm (table 4).
+        levels: Levels of the backbone, each with a flow of its own; empty: the last of stride 4, 8
+            and 16, or a transformer's block at two thirds of its depth.
+        form: Coupling networks: convolution (C) and block attention (A) in this order, `CA`, `AC`,
+            `CAC` or `CC` (section 3.3, equations 9 to 12; table 2).
+        blocks: Coupling blocks of each flow, the paper's steps (table 3).
+        hidden_ratio: Channels between the two convolutions of `CAC` and `CC`, as a share of those
+            that go in.
+        reduction: How much narrower the hidden layer of the channel attention is, r (section 3.2).
+        smoothing: Standard deviation in px of the Gaussian that smooths the score map.
+        max_shift: Training images are also seen shifted by up to this many px.
+        copies: Images and shifted copies in the training set, at least.
+        steps: Training steps.
+        batch: Images in a step.
+        learning_rate: Peak learning rate (section 4.5).
+    """
+
+    channels: int = 3
+    backbone: str = 'resnet18'
+    levels: tuple[str, ...] = ()
+    form: str = 'CAC'
+    blocks: int = 2
+    hidden_ratio: float = 1.0
+    reduction: int = 16
+    smoothing: float = 4.0
+    max_shift: int = 4
+    copies: int = 80
+    steps: int = 400
+    batch: int = 8
+    learning_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        require(self.form in FORMS, 'form', repr(self.form), f'one of {", ".join(FORMS)}')
+        for name in ('blocks', 'reduction', 'copies', 'steps', 'batch'):
+            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+        for name in ('smoothing', 'max_shift'):
+            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+        for name in ('hidden_ratio', 'learning_rate'):
+            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

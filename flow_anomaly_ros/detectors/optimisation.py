@@ -1,0 +1,94 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the trainings of all methods share: the loop, and more samples from few images."""
+
+from collections.abc import Callable
+
+from flow_anomaly_ros.detectors.base import FitReport, Progress
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+GRADIENT_NORM = 1.0
+WEIGHT_DECAY = 1e-5
+
+
+def optimise(
+    stage: str,
+    module: nn.Module,
+    loss_of: Callable[[Tensor], Tensor],
+    *,
+    samples: int,
+    batch: int,
+    steps: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    report: FitReport,
+    progress: Progress,
+    is_done: Callable[[], bool] = lambda: False,
+) -> None:
+    """Minimise a loss of random samples with AdamW and a one-cycle learning rate.
+
+    Args:
+        stage: Name of the stage, for the report and the progress.
+        module: What is trained.
+        loss_of: The loss of the samples with the given indices.
+        samples: How many samples there are.
+        batch: Samples in a step.
+        steps: Number of steps.
+        learning_rate: Peak learning rate.
+        generator: Chooses the samples.
+        report: Takes the loss of every step.
+        progress: Called after every step.
+        is_done: Asked after every step whether that was the last one.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    losses = report.losses[stage] = []
+    for step in range(1, steps + 1):
+        loss = loss_of(torch.randint(0, samples, (batch,), generator=generator))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+        progress(stage, step, steps, losses[-1])
+        if is_done():
+            break
+
+
+def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor]) -> Tensor:
+    """Mean negative log-density per channel and position, up to a constant.
+
+    Args:
+        latents: BxCixhixwi, towards N(0, I).
+        log_determinants: Bxhixwi.
+    """
+    return torch.stack(
+        [
+            (0.5 * z.square().sum(1) - d).mean() / z.shape[1]
+            for z, d in zip(latents, log_determinants, strict=True)
+        ]
+    ).mean()
+
+
+def shifted_copies(
+    images: Tensor, count: int, max_shift: int, generator: torch.Generator
+) -> Tensor:
+    """Images, followed by randomly shifted copies until there are `count` of them.
+
+    Args:
+        images: NxCxHxW.
+        count: Images and copies.
+        max_shift: Most px that a copy is shifted by, in both directions.
+        generator: Chooses the shifts.
+    """
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (max_shift,) * 4, mode='replicate')
+    copies = []
+    for index in range(len(images), count):
+        top, left = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
+        copies.append(padded[index % len(images), :, top : top + height, left : left + width])
+    return torch.cat([images, torch.stack(copies)]) if copies else images

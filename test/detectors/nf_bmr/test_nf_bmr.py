@@ -1,0 +1,115 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""NF-BMR: figure 4's networks, both domains, and which stage trains what."""
+
+from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
+from flow_anomaly_ros.detectors.nf_bmr.mapping import (
+    plain_mapping,
+    residual_mapping,
+    ResidualBlock,
+)
+from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
+from flow_anomaly_ros.layers.resample import resize
+import pytest
+import torch
+from torch import nn
+
+SMALL = {
+    'backbone': 'squeezenet1_1',
+    'levels': ('features.4',),
+    'stride': 4,
+    'components': 8,
+    'flow_hidden': 8,
+    'hidden': 8,
+    'copies': 4,
+    'batch': 2,
+    'flow_steps': 3,
+    'mapping_steps': 3,
+}
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return NfBmrDetector(NfBmrConfig(**{**SMALL, **options}))
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_residual_block_is_three_convolutions_beside_what_goes_in():
+    block = ResidualBlock(4)
+    kinds = [type(layer) for layer in block.layers]
+    assert kinds == [nn.Conv2d, nn.ReLU] * 3
+    assert [layer.kernel_size[0] for layer in block.layers[::2]] == [1, 3, 1]
+    maps = torch.randn(2, 4, 5, 6)
+    torch.testing.assert_close(block(maps) - maps, block.layers(maps))
+
+
+@pytest.mark.parametrize('blocks', [1, 2, 3])
+def test_both_networks_share_the_block_in_their_middle_and_no_other(blocks):
+    mapping = residual_mapping(channels=6, hidden=4, blocks=blocks)
+    networks = list(mapping.to_target), list(mapping.to_source)
+    assert [len(network) for network in networks] == [2 * blocks + 3] * 2
+    shared = [one is other for one, other in zip(*networks, strict=True)]
+    assert shared == [index == blocks + 1 for index in range(2 * blocks + 3)]
+
+
+def test_the_plain_mapping_has_five_layers_each_way():
+    mapping = plain_mapping(channels=6, hidden=4)
+    for network in (mapping.to_target, mapping.to_source):
+        kernels = [x.kernel_size for x in network if isinstance(x, nn.Conv2d)]
+        assert kernels == [(1, 1)] * 5
+
+
+@pytest.mark.parametrize('mapping', ['residual', 'plain'])
+def test_the_score_adds_the_distances_in_both_domains(images, mapping):
+    detector = build(mapping=mapping, smoothing=0.0).eval()
+    with torch.no_grad():
+        source = detector.source(images)
+        target, _ = detector.target(source)
+        expected = (source - detector.mapping.to_source(target)).square().mean(1)
+        expected += (target - detector.mapping.to_target(source)).square().mean(1)
+        output = detector(images)
+    torch.testing.assert_close(output.score_map, resize(expected[:, None], (40, 56))[:, 0])
+    torch.testing.assert_close(output.image_score, output.score_map.amax((1, 2)))
+
+
+def test_without_a_mapping_unlikely_latents_are_abnormal(images):
+    detector = build(mapping='none').eval()
+    assert detector.mapping is None
+    with torch.no_grad():
+        target, _ = detector.target(detector.source(images))
+        distances = detector.distances(images)
+    assert list(distances) == ['target']
+    torch.testing.assert_close(distances['target'][:, 0], 0.5 * target.square().mean(1))
+
+
+def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images):
+    detector = build()
+    states = {}
+
+    def remember(stage, step, steps, _loss):
+        if step == steps:
+            states[stage] = {k: v.clone() for k, v in detector.state_dict().items()}
+
+    report = detector.fit(images, progress=remember)
+    assert list(report.losses) == ['flow', 'mapping']
+    for name, value in detector.state_dict().items():
+        changed = not torch.equal(value, states['flow'][name])
+        assert changed == name.startswith('mapping.'), name
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'mapping': 'both'}, "mapping is 'both': it must be one of residual, plain, none"),
+        ({'residual_blocks': 0}, 'residual_blocks is 0: it must be 1 or more'),
+        ({'components': 3}, 'components is 3: it must be even and not negative'),
+        ({'stride': 3}, 'stride is 3: it must be one of 2, 4, 8, 16, 32'),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        NfBmrConfig(**options)
