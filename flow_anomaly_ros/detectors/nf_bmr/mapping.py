@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks that map between the source and the target domain: section 3.3, figure 4."""
 
+from collections.abc import Sequence
 import itertools
 
 from torch import nn, Tensor
@@ -32,29 +33,38 @@ class ResidualBlock(nn.Module):
         return maps + self.layers(maps)
 
 
-class BidirectionalMapping(nn.Module):
-    """Two networks: the target mapping (TMNN) and the source mapping (SMNN).
+class Mapping(nn.Module):
+    """Networks that map each domain to the other: target (TMNN) and source mapping (SMNN).
 
     Args:
-        to_target: Maps BxCxHxW maps of the source domain.
-        to_source: Maps BxCxHxW maps of the target domain.
+        first: First layers of both, target mapping first.
+        shared: Layers in their middle that they share.
+        last: Last layers of both.
     """
 
-    def __init__(self, to_target: nn.Module, to_source: nn.Module) -> None:
+    def __init__(
+        self, first: Sequence[nn.Module], shared: nn.Module, last: Sequence[nn.Module]
+    ) -> None:
         super().__init__()
-        self.to_target = to_target
-        self.to_source = to_source
+        self.first = nn.ModuleList(first)
+        # Held once: a model file has no tensor twice.
+        self.shared = shared
+        self.last = nn.ModuleList(last)
 
     def forward(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Map maps of each domain to the other.
+        """Map BxCxHxW maps of each domain to the other.
 
         Returns:
             What the target domain should hold, judging from the source, and the reverse.
         """
-        return self.to_target(source), self.to_source(target)
+        to_target, to_source = (
+            last(self.shared(first(maps)))
+            for first, last, maps in zip(self.first, self.last, (source, target), strict=True)
+        )
+        return to_target, to_source
 
 
-def residual_mapping(channels: int, hidden: int, blocks: int) -> BidirectionalMapping:
+def residual_mapping(channels: int, hidden: int, blocks: int) -> Mapping:
     """Residual blocks, of which both networks share the middle one: figure 4.
 
     Args:
@@ -62,21 +72,18 @@ def residual_mapping(channels: int, hidden: int, blocks: int) -> BidirectionalMa
         hidden: Channels between the first and the last convolution.
         blocks: Residual blocks on either side of the shared one, n.
     """
-    shared = ResidualBlock(hidden)
 
-    def network() -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(channels, hidden, 1),
-            *(ResidualBlock(hidden) for _ in range(blocks)),
-            shared,
-            *(ResidualBlock(hidden) for _ in range(blocks)),
-            nn.Conv2d(hidden, channels, 1),
-        )
+    def side() -> list[nn.Module]:
+        return [ResidualBlock(hidden) for _ in range(blocks)]
 
-    return BidirectionalMapping(network(), network())
+    return Mapping(
+        [nn.Sequential(nn.Conv2d(channels, hidden, 1), *side()) for _ in range(2)],
+        ResidualBlock(hidden),
+        [nn.Sequential(*side(), nn.Conv2d(hidden, channels, 1)) for _ in range(2)],
+    )
 
 
-def plain_mapping(channels: int, hidden: int) -> BidirectionalMapping:
+def plain_mapping(channels: int, hidden: int) -> Mapping:
     """Five layers of 1x1 convolutions each way, as B-PFM has: table 5, row 4.
 
     Args:
@@ -84,11 +91,16 @@ def plain_mapping(channels: int, hidden: int) -> BidirectionalMapping:
         hidden: Channels between the layers.
     """
 
-    def network() -> nn.Module:
-        sizes = [channels, *(hidden,) * (PLAIN_LAYERS - 1), channels]
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Conv2d(inputs, outputs, 1), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
+    def layers(sizes: Sequence[int]) -> list[nn.Module]:
+        return [
+            layer
+            for inputs, outputs in itertools.pairwise(sizes)
+            for layer in (nn.Conv2d(inputs, outputs, 1), nn.ReLU())
+        ]
 
-    return BidirectionalMapping(network(), network())
+    sizes = (channels, *(hidden,) * (PLAIN_LAYERS - 1))
+    return Mapping(
+        [nn.Sequential(*layers(sizes)) for _ in range(2)],
+        nn.Identity(),
+        [nn.Conv2d(hidden, channels, 1) for _ in range(2)],
+    )

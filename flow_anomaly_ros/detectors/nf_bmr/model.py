@@ -13,11 +13,7 @@ from flow_anomaly_ros.detectors.base import (
     Progress,
 )
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
-from flow_anomaly_ros.detectors.nf_bmr.mapping import (
-    BidirectionalMapping,
-    plain_mapping,
-    residual_mapping,
-)
+from flow_anomaly_ros.detectors.nf_bmr.mapping import Mapping, plain_mapping, residual_mapping
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
@@ -50,7 +46,7 @@ class NfBmrDetector(Detector):
             config.blocks,
             lambda inputs, outputs: FusionNetworks(1, inputs, config.flow_hidden, outputs),
         )
-        self.mapping: BidirectionalMapping | None = None
+        self.mapping: Mapping | None = None
         if config.mapping == 'residual':
             self.mapping = residual_mapping(channels, config.hidden, config.residual_blocks)
         elif config.mapping == 'plain':

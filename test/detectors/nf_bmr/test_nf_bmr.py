@@ -48,19 +48,30 @@ def test_a_residual_block_is_three_convolutions_beside_what_goes_in():
 
 
 @pytest.mark.parametrize('blocks', [1, 2, 3])
-def test_both_networks_share_the_block_in_their_middle_and_no_other(blocks):
+def test_both_networks_share_the_block_in_their_middle(blocks):
+    torch.manual_seed(0)
     mapping = residual_mapping(channels=6, hidden=4, blocks=blocks)
-    networks = list(mapping.to_target), list(mapping.to_source)
-    assert [len(network) for network in networks] == [2 * blocks + 3] * 2
-    shared = [one is other for one, other in zip(*networks, strict=True)]
-    assert shared == [index == blocks + 1 for index in range(2 * blocks + 3)]
+    for side, convolution in ((mapping.first, 0), (mapping.last, -1)):
+        assert [len(network) for network in side] == [blocks + 1] * 2
+        assert all(isinstance(network[convolution], nn.Conv2d) for network in side)
+        assert sum(isinstance(x, ResidualBlock) for network in side for x in network) == 2 * blocks
+    source, target = torch.randn(2, 2, 6, 5, 7)
+    before = mapping(source, target)
+    # What one network does with the shared block, the other does too, and with no other.
+    for part, changed in ((mapping.shared, [True, True]), (mapping.first[0], [True, False])):
+        with torch.no_grad():
+            next(part.parameters()).add_(0.5)
+        after = mapping(source, target)
+        assert [not torch.equal(x, y) for x, y in zip(before, after, strict=True)] == changed
+        before = after
 
 
 def test_the_plain_mapping_has_five_layers_each_way():
     mapping = plain_mapping(channels=6, hidden=4)
-    for network in (mapping.to_target, mapping.to_source):
-        kernels = [x.kernel_size for x in network if isinstance(x, nn.Conv2d)]
-        assert kernels == [(1, 1)] * 5
+    kernels = [x.kernel_size for x in mapping.modules() if isinstance(x, nn.Conv2d)]
+    assert kernels == [(1, 1)] * 10
+    to_target, to_source = mapping(torch.randn(2, 6, 5, 7), torch.randn(2, 6, 5, 7))
+    assert to_target.shape == to_source.shape == (2, 6, 5, 7)
 
 
 @pytest.mark.parametrize('mapping', ['residual', 'plain'])
@@ -69,8 +80,9 @@ def test_the_score_adds_the_distances_in_both_domains(images, mapping):
     with torch.no_grad():
         source = detector.source(images)
         target, _ = detector.target(source)
-        expected = (source - detector.mapping.to_source(target)).square().mean(1)
-        expected += (target - detector.mapping.to_target(source)).square().mean(1)
+        mapped_target, mapped_source = detector.mapping(source, target)
+        expected = (source - mapped_source).square().mean(1)
+        expected += (target - mapped_target).square().mean(1)
         output = detector(images)
     torch.testing.assert_close(output.score_map, resize(expected[:, None], (40, 56))[:, 0])
     torch.testing.assert_close(output.image_score, output.score_map.amax((1, 2)))
