@@ -4,7 +4,8 @@
 """Accuracy of our detectors beside anomalib's, on the same images, size and backbone weights.
 
 Every cell (method, set, number of good images, seed) is one file in the output folder; a cell that
-is there is not run again, so that an interrupted benchmark goes on where it was. See README.md.
+is there is not run again, so that an interrupted benchmark goes on where it was. With --ablation a
+method is compared with itself, by the rows of its source's tables. See README.md.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+from ablations import ABLATIONS
 import cv2
 from flow_anomaly_ros.commands.pictures import explanation
 from flow_anomaly_ros.data.atomic import written_whole
@@ -41,11 +43,19 @@ class Cell:
     data: Path
     images: str
     seed: int
+    # Row of the method's ablation; empty: its defaults.
+    row: str = ''
 
     @property
     def name(self) -> str:
         """File name of the result."""
-        return f'{self.data.name}-{self.images}-{self.method}-{self.seed}.json'
+        return f'{self.data.name}-{self.images}-{self.row or self.method}-{self.seed}.json'
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Options of the method."""
+        changed = ABLATIONS[self.method][self.row] if self.row else {}
+        return {'backbone': 'mobilenet_v2', **changed}
 
     @property
     def max_images(self) -> int | None:
@@ -59,9 +69,10 @@ def main() -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     cells = [
-        Cell(method, data, images, seed)
+        Cell(method, data, images, seed, row)
         for seed in arguments.seeds
         for images in arguments.images
+        for row in arguments.rows
         for data in arguments.data
         for method in arguments.methods
         if method not in PEERS or arguments.peers_python
@@ -74,7 +85,7 @@ def main() -> int:
         with written_whole(path) as temporary:
             temporary.write_text(json.dumps(result, indent=1))
         print(cell.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
-    text = table(arguments.output)
+    text = table(arguments.output, ABLATIONS.get(arguments.ablation, METHODS))
     (arguments.output / 'table.md').write_text(text)
     print(text)
     return 0
@@ -87,11 +98,19 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
     parser.add_argument('--images', action='append', help='10 or all; both by default')
     parser.add_argument('--methods', nargs='+', default=[*METHODS, *PEERS])
+    parser.add_argument('--ablation', choices=ABLATIONS, help='rows of this method instead')
+    parser.add_argument('--rows', nargs='+', help='of the ablation; all by default')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--output', type=Path, default=Path('benchmarks/output'))
+    parser.add_argument('--output', type=Path)
     arguments = parser.parse_args()
     arguments.images = arguments.images or ['10', 'all']
+    arguments.output = arguments.output or Path('benchmarks/output', arguments.ablation or '')
+    if arguments.ablation:
+        arguments.methods = [arguments.ablation]
+        arguments.rows = arguments.rows or [*ABLATIONS[arguments.ablation]]
+    else:
+        arguments.rows = ['']
     return arguments
 
 
@@ -102,7 +121,7 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     training = train(
         cell.method,
         images,
-        {'backbone': 'mobilenet_v2'},
+        cell.options,
         arguments.weights,
         cell.seed,
         shorter_side=SIZE,
@@ -110,7 +129,7 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     )
     engine = Engine(training.detector, training.manifest, 'cpu')
     figures = evaluate(engine, folder.test).figures()
-    if cell.seed == arguments.seeds[0]:
+    if cell.seed == arguments.seeds[0] and not cell.row:
         _write_pictures(cell, folder, engine, arguments.output)
     return {
         'image_auroc': figures['image_auroc'],

@@ -3,7 +3,7 @@
 """The results of `accuracy.py` as Markdown."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import json
 from pathlib import Path
 from statistics import mean, stdev
@@ -11,21 +11,29 @@ from statistics import mean, stdev
 FIGURES = {'image_auroc': 'image AUROC', 'pixel_auroc': 'pixel AUROC', 'aupro': 'AUPRO'}
 
 
-def table(folder: Path) -> str:
-    """Summarise all cells in a folder, one table per number of good images."""
+def table(folder: Path, first: Iterable[str]) -> str:
+    """Summarise all cells in a folder, one table per number of good images.
+
+    Args:
+        folder: Where the cells are.
+        first: Methods, or rows of an ablation, that come first, in this order.
+    """
     results: dict[tuple[str, str, str], list[dict]] = defaultdict(list)
     for path in sorted(folder.glob('*.json')):
         data, images, method, _ = path.stem.rsplit('-', 3)
         results[images, data, method].append(json.loads(path.read_text()))
     return '\n\n'.join(
-        _one({(d, m): r for (i, d, m), r in results.items() if i == images}, images)
+        _one({(d, m): r for (i, d, m), r in results.items() if i == images}, images, [*first])
         for images in sorted({images for images, *_ in results})
     )
 
 
-def _one(results: dict[tuple[str, str], list[dict]], images: str) -> str:
+def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequence[str]) -> str:
     sets = sorted({data for data, _ in results})
-    methods = sorted({method for _, method in results}, key=lambda m: (m != 'restoration', m))
+    methods = sorted(
+        {method for _, method in results},
+        key=lambda m: (first.index(m) if m in first else len(first), m),
+    )
     head = ['good images: ' + images, 'set', *FIGURES.values(), 'good rejected', 'right', 's', 'ms']
     lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for method in methods:

@@ -8,12 +8,13 @@ import typing
 
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
+from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
 from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 
 METHODS: dict[str, type[Detector]] = {
     detector.method: detector
-    for detector in (RestorationDetector, CainnFlowDetector, NfBmrDetector)
+    for detector in (RestorationDetector, CainnFlowDetector, NfBmrDetector, FeatureFusionDetector)
 }
 DEFAULT_METHOD = RestorationDetector.method
 

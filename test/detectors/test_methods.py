@@ -25,6 +25,32 @@ OPTIONS = {
         }
         for form in ('CAC', 'CA', 'AC')
     ],
+    'feature_fusion': [
+        {
+            'backbone': 'squeezenet1_1',
+            'levels': ['features.4', 'features.7', 'features.12'],
+            'stride': 4,
+            'hidden': 16,
+            'features': 8,
+            'texture_levels': 8,
+            'pair_levels': 4,
+            'copies': 4,
+            'steps': 40,
+            'batch': 8,
+            'learning_rate': 1e-2,
+            'smoothing': 1.0,
+            **options,
+        }
+        for options in (
+            {},
+            {
+                'texture': False,
+                'self_calibration': False,
+                'score_loss': False,
+                'consistency_loss': False,
+            },
+        )
+    ],
     'nf_bmr': [
         {
             'backbone': 'squeezenet1_1',

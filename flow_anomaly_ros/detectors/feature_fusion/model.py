@@ -1,0 +1,82 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-level feature fusion: an anomaly detector that has seen pseudo anomalies."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flow_anomaly_ros.detectors.base import (
+    Detector,
+    DetectorOutput,
+    FitReport,
+    no_progress,
+    Progress,
+)
+from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig
+from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
+from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
+from flow_anomaly_ros.detectors.pictures import brightest_at_most
+from flow_anomaly_ros.layers.backbone import Backbone
+from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from torch import nn, Tensor
+
+
+class FeatureFusionDetector(Detector):
+    """Fused levels of a pretrained network, inside or outside of a hypersphere.
+
+    images -> levels of a frozen network -> texture network and self-calibrated convolution -> fused
+    features, which for good parts lie around the origin -> a score at each position. It learns from
+    good parts and from anomalies made on them.
+    """
+
+    method = 'feature_fusion'
+    config_class = FeatureFusionConfig
+    presets: ClassVar = {'fast': {'steps': 300}}
+
+    def __init__(self, config: FeatureFusionConfig) -> None:
+        super().__init__(config)
+        self.backbone = Backbone(config.backbone, config.levels, config.stride)
+        self.network = FusionNetwork(self.backbone.level_channels, config)
+        # Section 2.3; softplus, so that scores are positive.
+        self.score = nn.Sequential(nn.Conv2d(config.features, 1, 1), nn.Softplus())
+        self.score.requires_grad_(config.score_loss)
+
+    @classmethod
+    def takes_weights(cls, config: Any) -> bool:
+        """It is always a network that makes the features."""
+        return True
+
+    def load_pretrained(self, weights: Path | None) -> None:
+        """Load the weights of the network that makes the features."""
+        self.backbone.load_pretrained(weights)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Fused features of BxCxHxW images, BxCxhxw."""
+        return self.network(self.backbone.extract(images), self.backbone.grid(size_of(images)))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Score of each position of BxCxhxw fused features, Bxhxw, 0 or more."""
+        if self.config.score_loss:
+            return self.score(features)[:, 0]
+        return hypersphere_distance(features)
+
+    def forward(self, images: Tensor) -> DetectorOutput:
+        """Score images; see `Detector.forward`."""
+        score_map = resize(self.scores(self.features(images))[:, None], size_of(images))
+        if self.config.smoothing > 0:
+            score_map = smooth(score_map, self.config.smoothing)
+        return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
+
+    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """One row: how far features are from the centre, and the scores made from them."""
+        features = self.features(images)
+        shown = {'distance from the centre': hypersphere_distance(features)}
+        if self.config.score_loss:
+            shown['score'] = self.scores(features)
+        return [{caption: brightest_at_most(x[:, None]) for caption, x in shown.items()}]
+
+    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+        """Train on images of good parts; see `Detector.fit`."""
+        from flow_anomaly_ros.detectors.feature_fusion.training import fit
+
+        return fit(self, images, seed, progress)

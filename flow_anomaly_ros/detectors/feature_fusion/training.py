@@ -1,0 +1,98 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the feature fusion detector with pseudo anomalies: section 2."""
+
+import typing
+
+from flow_anomaly_ros.data.pseudo_anomalies import with_anomaly
+from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.feature_fusion.losses import (
+    consistency_loss,
+    feature_loss,
+    hypersphere_distance,
+    score_loss,
+)
+from flow_anomaly_ros.detectors.optimisation import optimise, shifted_copies
+from flow_anomaly_ros.layers.resample import resize, size_of
+import torch
+from torch import Tensor
+
+if typing.TYPE_CHECKING:
+    from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
+
+# A position is abnormal when more than this share of its pixels is.
+ABNORMAL_SHARE = 0.25
+
+
+def fit(
+    detector: 'FeatureFusionDetector', images: Tensor, seed: int, progress: Progress
+) -> FitReport:
+    """Train the fusion network and the scores on good images and such with pseudo anomalies."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    report = FitReport()
+    config = detector.config
+    detector.train()
+    samples = shifted_copies(images, config.copies, config.max_shift, generator)
+
+    def loss_of(chosen: Tensor) -> Tensor:
+        batch, mask = spoil(samples[chosen], config.anomaly_ratio, generator)
+        return loss(detector, batch, mask)
+
+    optimise(
+        'training',
+        detector,
+        loss_of,
+        samples=len(samples),
+        batch=config.batch,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        generator=generator,
+        report=report,
+        progress=progress,
+    )
+    detector.eval()
+    return report
+
+
+def spoil(images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Make pseudo anomalies on some of BxCxHxW images in [0, 1]: section 2.1.
+
+    Args:
+        images: The images.
+        ratio: Share of them that get one, on average (table 3).
+        generator: Makes all choices; on the CPU.
+
+    Returns:
+        The images, and bool masks, BxHxW, of what was changed.
+    """
+    spoiled, masks = [], []
+    for image, chance in zip(images, torch.rand(len(images), generator=generator), strict=True):
+        if chance < ratio:
+            image, mask = with_anomaly(image, generator)
+        else:
+            mask = torch.zeros(size_of(image), dtype=torch.bool, device=image.device)
+        spoiled.append(image)
+        masks.append(mask)
+    return torch.stack(spoiled), torch.stack(masks)
+
+
+def loss(detector: 'FeatureFusionDetector', images: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the losses that are chosen, equation 8 with all weights 1.
+
+    Args:
+        detector: What is trained.
+        images: BxCxHxW in [0, 1].
+        mask: BxHxW bool, true where abnormal.
+    """
+    config = detector.config
+    features = detector.features(images)
+    share = resize(mask[:, None].to(features), size_of(features))[:, 0]
+    mask = share > ABNORMAL_SHARE
+    total = feature_loss(hypersphere_distance(features), mask)
+    if config.score_loss:
+        scores = detector.scores(features)
+        total = total + score_loss(scores, mask, config.margin, config.gap)
+        if config.consistency_loss:
+            total = total + consistency_loss(features, scores, mask, config.patches)
+    return total

@@ -1,0 +1,93 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Quantising and counting: equations 1 and 2, and their two-dimensional form."""
+
+from flow_anomaly_ros.detectors.feature_fusion.texture import (
+    _split,
+    PyramidTexture,
+    quantise,
+    TextureEnhancement,
+)
+import pytest
+import torch
+
+
+def test_positions_are_members_of_the_level_they_are_nearest_to():
+    levels, membership = quantise(torch.tensor([[0.0, 0.1, 0.5, 0.9, 1.0]]), 4)
+    torch.testing.assert_close(levels, torch.tensor([[0.125, 0.375, 0.625, 0.875]]))
+    expected = torch.zeros(1, 5, 4)
+    for position, level, nearness in (
+        (0, 0, 0.875),
+        (1, 0, 0.975),
+        (2, 2, 0.875),
+        (3, 3, 0.975),
+        (4, 3, 0.875),
+    ):
+        expected[0, position, level] = nearness
+    torch.testing.assert_close(membership, expected)
+
+
+def test_levels_lie_between_the_least_and_the_largest_similarity_of_each_image():
+    similarities = torch.tensor([[0.2, 0.4], [-1.0, 1.0]])
+    levels, membership = quantise(similarities, 2)
+    torch.testing.assert_close(levels, torch.tensor([[0.25, 0.35], [-0.5, 0.5]]))
+    assert (membership > 0).sum(2).eq(1).all()
+
+
+def test_equal_similarities_are_all_in_one_level():
+    levels, membership = quantise(torch.full((1, 6), 0.3), 8)
+    assert levels.isfinite().all()
+    assert (membership.sum(1) > 0).sum() == 1
+
+
+def test_regions_are_cut_row_by_row():
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
+    regions = _split(maps, 2)
+    assert regions[:, 0].tolist() == [
+        [[0, 1], [4, 5]],
+        [[2, 3], [6, 7]],
+        [[8, 9], [12, 13]],
+        [[10, 11], [14, 15]],
+    ]
+
+
+def test_pairs_of_neighbours_are_counted_to_the_right_and_below():
+    pyramid = PyramidTexture(channels=2, levels=2)
+    # Two directions, whose mean is most like the first: similarities are high in the left column
+    # and at the top right, low at the bottom right.
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    region = torch.stack([torch.stack([a, a]), torch.stack([a, b])]).permute(2, 0, 1)[None]
+    (entries,) = pyramid._neighbours(region)
+    assert entries.shape == (4, 3)
+    low, high = entries[:, 0].unique().tolist()
+    assert low < high
+    shares = {(x, y): share for x, y, share in entries.tolist()}
+    # Right: high-high and high-low; below: high-high and high-low. Each is half of all pairs.
+    nearness = 1 - (high - low) / 2
+    assert nearness < 1
+    assert shares[high, high] == pytest.approx(2)
+    assert shares[high, low] == pytest.approx(2)
+    assert shares[low, high] == shares[low, low] == 0
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 5), (16, 24)])
+def test_textures_have_the_size_of_the_map(size):
+    torch.manual_seed(0)
+    maps = torch.randn(2, 6, *size)
+    assert tuple(TextureEnhancement(6, 8)(maps).shape) == (2, 6, *size)
+    assert tuple(PyramidTexture(6, 4)(maps).shape) == (2, 24, *size)
+
+
+def test_positions_of_one_level_get_the_same_texture():
+    torch.manual_seed(0)
+    maps = torch.randn(1, 4, 3, 4)
+    maps[..., 2, :] = maps[..., 0, :]
+    texture = TextureEnhancement(4, 8)(maps)
+    torch.testing.assert_close(texture[..., 2, :], texture[..., 0, :])
+
+
+def test_a_texture_does_not_depend_on_the_other_images_of_a_batch():
+    torch.manual_seed(0)
+    maps = torch.randn(3, 6, 16, 16)
+    for network in (TextureEnhancement(6, 8), PyramidTexture(6, 4)):
+        torch.testing.assert_close(network(maps)[1:2], network(maps[1:2]), rtol=1e-4, atol=1e-5)
