@@ -164,7 +164,9 @@ def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
 
 
 def _rviz(values: dict[str, str], images: dict[str, str]) -> Node:
-    text = cell_config(Path(values['rviz_config']), images, values['namespace'])
+    text = cell_config(
+        Path(values['rviz_config']), images, values['namespace'], values['transport']
+    )
     with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False) as file:
         file.write(text)
     return Node(

@@ -9,13 +9,16 @@ from pathlib import Path
 import yaml
 
 
-def cell_config(template: Path, images: Mapping[str, str], namespace: str = '') -> str:
+def cell_config(
+    template: Path, images: Mapping[str, str], namespace: str = '', transport: str = 'raw'
+) -> str:
     """Repeat the group of one camera for all cameras of a cell.
 
     Args:
         template: Configuration of rviz2 with one group, that of a camera called `camera`.
         images: Image topic by camera; empty for the default one.
         namespace: Namespace of the cell.
+        transport: `raw` or `compressed`, of the default image topics.
 
     Returns:
         Text of an .rviz file.
@@ -24,9 +27,15 @@ def cell_config(template: Path, images: Mapping[str, str], namespace: str = '') 
     manager = config['Visualization Manager']
     (group,) = manager['Displays']
     manager['Displays'] = [
-        _group_of(group, camera, image, namespace.strip('/')) for camera, image in images.items()
+        _group_of(group, camera, image or _default_image(camera, transport), namespace.strip('/'))
+        for camera, image in images.items()
     ]
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def _default_image(camera: str, transport: str) -> str:
+    """Topic that the detector takes; rviz2 knows the transport by its name."""
+    return f'{camera}/image/compressed' if transport == 'compressed' else f'{camera}/image'
 
 
 def _group_of(group: dict, camera: str, image: str, namespace: str) -> dict:
@@ -38,6 +47,6 @@ def _group_of(group: dict, camera: str, image: str, namespace: str) -> dict:
         display['Name'] = display['Name'].replace(name, camera, 1)
         topic = display['Topic']
         topic['Value'] = prefix + topic['Value'].replace(f'/{name}/', f'/{camera}/', 1)
-        if image and topic['Value'].endswith('/image'):
+        if topic['Value'].endswith('/image'):
             topic['Value'] = image if image.startswith('/') else f'{prefix}/{image}'
     return group

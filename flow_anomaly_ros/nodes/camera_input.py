@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The topic that a camera's images come from, and what is wrong with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import time
 from typing import Any
 
@@ -16,7 +16,6 @@ from rclpy.event_handler import (
 from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 # Seconds that a problem has to last to be logged: a camera may start a little later than the node.
@@ -74,20 +73,27 @@ class CameraInput:
         Args:
             callback: Called with each message.
         """
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        expected = f'sensor_msgs/msg/{self._type.__name__}'
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        # Those of another type do not reach this node, and do not disturb the others.
+        publishers = [one for one in found if one.topic_type == expected]
         self._publishers = len(publishers)
-        self._obstacle = self._find_obstacle(publishers)
-        if not publishers:
+        self._obstacle = ''
+        if not found:
+            self._obstacle = f'nobody publishes {self.topic}'
             # They come back as they were, as a rule.
             return
-        if self._obstacle:
-            self.unsubscribe()
+        if not publishers:
+            self._obstacle = (
+                f'{self.topic} is {found[0].topic_type}, not {expected}: no images come'
+            )
+            self._drop()
             return
         profile = matching_profile(publishers)
         if self._subscription and self._reliability == profile.reliability:
             return
         is_first = self._subscription is None
-        self.unsubscribe()
+        self._drop()
         if is_first:
             self._last_image = time.monotonic()
         self._incompatible = ''
@@ -110,7 +116,11 @@ class CameraInput:
         )
 
     def unsubscribe(self) -> None:
-        """Stop receiving images."""
+        """Stop receiving images, and looking for what keeps them from coming."""
+        self._drop()
+        self._obstacle = self._incompatible = ''
+
+    def _drop(self) -> None:
         if self._subscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -157,15 +167,6 @@ class CameraInput:
         if problem and now >= self._next_complaint:
             self._next_complaint = now + REMINDER
             self._node.get_logger().warning(f'camera {self._name}: {problem}')
-
-    def _find_obstacle(self, publishers: Sequence[TopicEndpointInfo]) -> str:
-        if not publishers:
-            return f'nobody publishes {self.topic}'
-        expected = f'sensor_msgs/msg/{self._type.__name__}'
-        others = {one.topic_type for one in publishers} - {expected}
-        if others:
-            return f'{self.topic} is {others.pop()}, not {expected}: no images come'
-        return ''
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)

@@ -6,6 +6,7 @@ A managed (lifecycle) node. Configure loads the models, activate subscribes and 
 deactivate keeps the models, clean-up frees them.
 """
 
+from collections.abc import Callable
 from functools import partial
 import threading
 import time
@@ -21,16 +22,18 @@ from flow_anomaly_ros.nodes.image_conversion import (
     to_array,
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
-from flow_anomaly_ros.nodes.models import Models
+from flow_anomaly_ros.nodes.models import Loading, Models
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
@@ -126,6 +129,10 @@ class DetectorNode(LifecycleNode):
             Camera(self, name) for name in camera_names(self.parameters['cameras'])
         )
         self._models = Models(self._cameras, self._inspecting)
+        # Held while models are loaded or freed: clean-up may come while ~/load_model is at work.
+        self._loading = threading.Lock()
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
         self.add_on_set_parameters_callback(self._validate_criteria)
         self.add_post_set_parameters_callback(self._apply_criteria)
         # Loading takes seconds, in which images are to be received.
@@ -138,26 +145,45 @@ class DetectorNode(LifecycleNode):
 
     # Lifecycle ------------------------------------------------------------------------------
 
+    def _on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Refuse transitions that the present state does not have: rclpy would end the process."""
+        available = {number for number, *_ in self._state_machine.available_transitions}
+        # rclpy itself refuses unknown labels.
+        if not request.transition.label and request.transition.id not in available:
+            state = self._state_machine.current_state[1]
+            self.get_logger().warning(
+                f'transition {request.transition.id} refused: the detector is {state}'
+            )
+            return response
+        return self._change_state(request, response)
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the models; fails with one line in the log if that is not possible."""
         started = time.perf_counter()
-        try:
-            limit_threads(self.parameters['threads'])
-            changed = self._load_models()
-        except Exception as error:
+        limit_threads(self.parameters['threads'])
+        with self._loading:
+            changed, problems = self._load_models()
+        if problems:
+            self._models.release()
             # rclpy would fail the transition without a word.
-            self.get_logger().error(f'cannot configure: {" ".join(str(error).split())}')
+            self.get_logger().error(f'cannot configure: {"; ".join(problems)}')
             return TransitionCallbackReturn.FAILURE
         for camera in self._cameras:
             camera.open()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics)
+        self._diagnostics_timer = self._steady_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics)
         self._is_configured = True
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s, images through '
             f'{conversion_backend()}, models: {", ".join(changed) or "none"}'
         )
         return super().on_configure(state)
+
+    def _steady_timer(self, period: float, callback: Callable[[], None]) -> Timer:
+        """Make a timer that simulated time cannot stop."""
+        return self.create_timer(period, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inspecting."""
@@ -172,7 +198,7 @@ class DetectorNode(LifecycleNode):
                 )
         self._worker = threading.Thread(target=self._inspect_forever, name='inspection')
         self._worker.start()
-        self._discovery_timer = self.create_timer(DISCOVERY_PERIOD, self._discover)
+        self._discovery_timer = self._steady_timer(DISCOVERY_PERIOD, self._discover)
         self.get_logger().info(
             'active, waiting for ' + ', '.join(camera.input.topic for camera in self._cameras)
         )
@@ -216,7 +242,9 @@ class DetectorNode(LifecycleNode):
             self._worker = None
 
     def _release(self) -> None:
-        self._is_configured = False
+        with self._loading:
+            self._is_configured = False
+            self._models.release()
         for camera in self._cameras:
             camera.close()
         if self._diagnostics_timer:
@@ -225,26 +253,22 @@ class DetectorNode(LifecycleNode):
         if self._diagnostics:
             self.destroy_publisher(self._diagnostics)
             self._diagnostics = None
-        self._models.release()
 
     # Models and criteria --------------------------------------------------------------------
 
-    def _load_models(self) -> list[str]:
+    def _load_models(self) -> Loading:
         return self._models.load(self.parameters['device'], self.parameters['await_models'])
 
     def _on_load_model(
         self, _request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        if not self._is_configured:
-            response.message = 'the detector is not configured: configuring it loads the models'
-            return response
-        try:
-            changed = self._load_models()
-            response.message = ', '.join(changed) or 'no model file has changed'
-            response.success = True
-        except Exception as error:
-            # Whatever is wrong with a file, the caller learns it and the old model stays.
-            response.message = ' '.join(str(error).split())
+        with self._loading:
+            if not self._is_configured:
+                response.message = 'the detector is not configured: configuring it loads the models'
+                return response
+            changed, problems = self._load_models()
+        response.success = not problems
+        response.message = '; '.join([*changed, *problems]) or 'no model file has changed'
         # A line each: rclpy wants one severity for each line that logs.
         if response.success:
             self.get_logger().info(f'load_model: {response.message}')

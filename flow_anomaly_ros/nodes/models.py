@@ -20,6 +20,19 @@ class _Stamp(NamedTuple):
     modified: int
 
 
+class Loading(NamedTuple):
+    """What came of loading models.
+
+    Attributes:
+        changed: The cameras whose model has changed, with the file.
+        problems: What is wrong with the files, or with the parameters that contradict them; a line
+            each.
+    """
+
+    changed: list[str]
+    problems: list[str]
+
+
 class Models:
     """Engines by model file; cameras with the same file share one, and so a batch.
 
@@ -33,60 +46,74 @@ class Models:
         self._inspecting = inspecting
         self._stamps: dict[str, _Stamp] = {}
 
-    def load(self, device: str, await_missing: bool = False) -> list[str]:
-        """Load and warm up what the cameras' parameters name, then hand it to all of them at once.
+    def load(self, device: str, await_missing: bool = False) -> Loading:
+        """Load and warm up what the cameras' parameters name, then change over between two frames.
 
-        A file that is loaded already is not loaded again. Nothing changes if anything fails.
+        A file that is loaded already is not loaded again. A camera whose file cannot be used keeps
+        what it has; so does one whose file is gone since.
 
         Args:
             device: Device name, see `select_device`.
             await_missing: A camera without a model may stay so if its file is not there.
-
-        Returns:
-            The cameras whose model has changed, with the file.
-
-        Raises:
-            ValueError: A file or device that cannot be used, or parameters that contradict it.
         """
-        stamps = {}
-        for camera in self._cameras:
-            path = camera.wanted_model
-            is_awaited = await_missing and camera.engine is None
-            if path and (path.exists() or not is_awaited):
-                stamps[camera.name] = _stamp(path, device)
+        problems = []
         engines = {
             self._stamps[camera.name]: camera.engine
             for camera in self._cameras
             if camera.engine is not None
         }
-        for wanted in stamps.values():
-            if wanted not in engines:
-                engines[wanted] = Engine.load(wanted.path, device)
-                engines[wanted].warm_up()
+        wanted = {}
+        for camera in self._cameras:
+            try:
+                wanted[camera] = self._load_wanted(camera, engines, device, await_missing)
+            except Exception as error:
+                # Whatever is wrong with a file, the other cameras get theirs.
+                problems.append(f'camera {camera.name}: {error}')
+        changed = []
         with self._inspecting:
-            changed = {
-                camera: stamps.get(camera.name)
-                for camera in self._cameras
-                if stamps.get(camera.name) != self._stamps.get(camera.name)
-            }
-            # All of them before the first change: one that fails leaves everything as it is.
-            criteria = {
-                camera: camera.criteria_for(engines[stamp])
-                for camera, stamp in changed.items()
-                if stamp
-            }
-            for camera, stamp in changed.items():
-                camera.engine = engines[stamp] if stamp else None
-                if stamp:
-                    camera.criteria = criteria[camera]
-                    camera.model_file = stamp.path
-            self._stamps = stamps
+            for camera, stamp in wanted.items():
+                if stamp == self._stamps.get(camera.name):
+                    continue
+                try:
+                    self._hand_over(camera, engines, stamp)
+                    changed.append(f'{camera.name}: {stamp.path if stamp else "none"}')
+                except ValueError as error:
+                    problems.append(str(error))
             for loaded, engine in engines.items():
-                if loaded not in stamps.values():
+                if loaded not in self._stamps.values():
                     engine.close()
-        return [
-            f'{camera.name}: {stamp.path if stamp else "none"}' for camera, stamp in changed.items()
-        ]
+        return Loading(changed, [' '.join(problem.split()) for problem in problems])
+
+    def _load_wanted(
+        self, camera: Camera, engines: dict[_Stamp, Engine], device: str, await_missing: bool
+    ) -> _Stamp | None:
+        """Add the engine that a camera wants to those there are; None if it wants none."""
+        path = camera.wanted_model
+        if path is None:
+            return None
+        if not path.exists():
+            if camera.engine and camera.model_file == path.resolve():
+                return self._stamps[camera.name]
+            if await_missing and not camera.engine:
+                return None
+        stamp = _stamp(path, device)
+        if stamp not in engines:
+            engine = Engine.load(path, device)
+            engine.warm_up()
+            engines[stamp] = engine
+        return stamp
+
+    def _hand_over(
+        self, camera: Camera, engines: dict[_Stamp, Engine], stamp: _Stamp | None
+    ) -> None:
+        """Give a camera another engine; parameters that contradict it leave all as it is."""
+        if stamp is None:
+            camera.engine = None
+            del self._stamps[camera.name]
+            return
+        camera.criteria = camera.criteria_for(engines[stamp])
+        camera.engine, camera.model_file = engines[stamp], stamp.path
+        self._stamps[camera.name] = stamp
 
     def release(self) -> None:
         """Free all models."""

@@ -24,7 +24,7 @@ def topics(text):
 def test_the_file_shows_image_overlay_mask_and_score_map_of_a_camera():
     assert topics(TEMPLATE.read_text()) == {
         'camera': [
-            ('/camera/image', 'Best Effort'),
+            ('/camera/image', 'Reliable'),
             ('/camera/overlay', 'Reliable'),
             ('/camera/mask', 'Reliable'),
             ('/camera/score_map', 'Reliable'),
@@ -42,8 +42,16 @@ def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
         '/cell_a/front/mask',
         '/cell_a/front/score_map',
     ]
-    assert shown['side'][0] == ('/usb_cam/image_raw', 'Best Effort')
+    assert shown['side'][0] == ('/usb_cam/image_raw', 'Reliable')
     assert shown['side'][1] == ('/cell_a/side/overlay', 'Reliable')
+
+
+def test_compressed_images_are_shown_by_the_topic_that_carries_them():
+    images = {'front': '', 'side': '/usb_cam/image_raw/compressed'}
+    shown = topics(cell_config(TEMPLATE, images, 'cell_a', 'compressed'))
+    assert shown['front'][0][0] == '/cell_a/front/image/compressed'
+    assert shown['front'][1][0] == '/cell_a/front/overlay'
+    assert shown['side'][0][0] == '/usb_cam/image_raw/compressed'
 
 
 def test_a_cell_without_a_namespace_and_a_relative_image_topic():

@@ -14,10 +14,12 @@ import pytest
 pytest.importorskip('launch_testing', reason='launch_testing is part of a ROS 2 installation')
 pytest.importorskip('launch_ros', reason='launch_ros is part of a ROS 2 installation')
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
 from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.nodes.image_conversion import to_message
 import launch
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution
@@ -29,6 +31,7 @@ from rcl_interfaces.srv import SetParameters
 import rclpy
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
@@ -65,10 +68,8 @@ def cell(namespace, grouping, source, folder, params):
 def generate_test_description():
     folder = Path(tempfile.mkdtemp(prefix='flow_anomaly_cell_'))
     good = write_dataset(folder / 'data', train=6, good=0, per_defect=0, size=64) / 'train' / 'good'
-    part, _ = generate_part(1000, 64)
-    part[10:22, 26:38] = (220, 40, 30)
     (folder / 'painted').mkdir()
-    write_image(folder / 'painted' / 'part.png', part)
+    write_image(folder / 'painted' / 'part.png', painted_part())
     model = folder / 'a' / 'front' / 'model.safetensors'
     model.parent.mkdir(parents=True)
     command = ['train', '--data', str(good), '--output', str(model), '--threads', '1', '--quiet']
@@ -108,7 +109,17 @@ class TestCells(unittest.TestCase):
                 ),
                 10,
             )
+        cls.verdicts = {}
+        cls.node.create_subscription(
+            Classification,
+            'cell_b/front/verdict',
+            lambda message: cls.verdicts.update(
+                {seconds(message.header): message.results[0].class_id}
+            ),
+            10,
+        )
         cls.trigger = cls.node.create_publisher(Header, 'cell_b/trigger', 10)
+        cls.images = cls.node.create_publisher(Image, 'cell_b/front/image', 10)
         cls.node.create_subscription(
             DiagnosticStatus,
             'cell_b/front_trainer/progress',
@@ -153,6 +164,13 @@ class TestCells(unittest.TestCase):
         self.wait_for(lambda: any('loaded' in one for one in self.progress), what='a model')
         self.wait_for(lambda: self.good.get(self.announce()) == 'pass', what='a part that passes')
         assert set(self.painted.values()) == {'reject'}
+        # Taken at another time than the good ones that the cell sees meanwhile.
+        header = Header(stamp=Time(sec=1), frame_id='part')
+        self.trigger.publish(header)
+        self.images.publish(to_message(painted_part(), 'rgb8', header))
+        self.wait_for(lambda: seconds(header) in self.good, what='a decision on a painted part')
+        assert self.good[seconds(header)] == 'reject'
+        assert self.verdicts[seconds(header)] == 'defect'
 
     def test_2_no_part_passes_without_a_detector_and_it_comes_back_in_time(self):
         (pid,) = detectors_of('cell_b')
@@ -171,6 +189,13 @@ class TestCells(unittest.TestCase):
         (result,) = self.call(SetParameters, 'cell_b/rejecter/set_parameters', request).results
         assert not result.successful
         assert 'reject, hold' in result.reason
+
+
+def painted_part():
+    """A generated part of 64 px with a patch of red paint on it."""
+    part, _ = generate_part(1000, 64)
+    part[10:22, 26:38] = (220, 40, 30)
+    return part
 
 
 def seconds(header):

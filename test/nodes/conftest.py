@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
@@ -134,3 +136,35 @@ def make_probe(spinner):
 def wait_for():
     """Wait for a condition: `wait_for(is_there, timeout=20.0, what='it')`."""
     return _wait_for
+
+
+def _as_encoding(image, encoding, header):
+    """An RGB picture as the message of a camera of an encoding; `padded bgr8` has longer rows."""
+    from flow_anomaly_ros.nodes.image_conversion import to_message
+    from sensor_msgs.msg import Image
+
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    message = Image(header=header, height=height, width=width, encoding=encoding, step=width)
+    if encoding == 'mono16':
+        message.step = 2 * width
+        message.data = (grey.astype(np.uint16) * 257).tobytes()
+    elif encoding == 'bayer_rggb8':
+        mosaic = np.empty_like(grey)
+        for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+            mosaic[row::2, column::2] = image[row::2, column::2, channel]
+        message.data = mosaic.tobytes()
+    elif encoding == 'padded bgr8':
+        message.encoding, message.step = 'bgr8', 3 * width + 12
+        rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, -1)
+        message.data = np.pad(rows, ((0, 0), (0, 12)), constant_values=255).tobytes()
+    else:
+        pixels = {'rgb8': image, 'bgr8': image[..., ::-1], 'mono8': grey}[encoding]
+        return to_message(np.ascontiguousarray(pixels), encoding, header)
+    return message
+
+
+@pytest.fixture
+def as_encoding():
+    """Make the message of a camera: `as_encoding(rgb, encoding, header)`."""
+    return _as_encoding

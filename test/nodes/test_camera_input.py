@@ -3,6 +3,7 @@
 """Where a camera's images come from."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,63 @@ from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.image_conversion import to_message
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
+
+
+class Log:
+    """Stands in for the node that a camera belongs to, of which only the log is asked."""
+
+    def __init__(self):
+        self.lines = []
+
+    def resolve_topic_name(self, name):
+        return f'/{name}'
+
+    def get_logger(self):
+        return self
+
+    def warning(self, line):
+        self.lines.append(line)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that `time.monotonic` tells, as a list of one."""
+    now = [100.0]
+    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
+    return now
+
+
+def test_a_problem_is_logged_once_it_lasts_and_then_once_a_minute(clock):
+    log = Log()
+    camera = CameraInput(log, 'front', '', compressed=False)
+    # The seconds that a camera has been silent for count on; it is one problem all the same.
+    for second in range(130):
+        clock[0] += 1
+        camera.complain(f'silent for {second} s')
+    assert log.lines == [f'camera front: silent for {n} s' for n in (5, 65, 125)]
+    camera.complain('')
+    camera.complain('another one')
+    clock[0] += 4
+    camera.complain('another one')
+    assert len(log.lines) == 3
+    clock[0] += 2
+    camera.complain('another one')
+    assert log.lines[3:] == ['camera front: another one']
+
+
+def test_an_incompatible_quality_of_service_is_a_problem(clock):
+    camera = CameraInput(Log(), 'front', '', compressed=False)
+    assert camera.problem(0.0) == ''
+    kind = QoSPolicyKind.DURABILITY
+    camera._on_incompatible(SimpleNamespace(last_policy_kind=kind))
+    assert '/front/image offers an incompatible quality of service (DURABILITY' in camera.problem(0)
+    camera.unsubscribe()
+    assert camera.problem(0.0) == ''
 
 
 def test_images_that_a_full_queue_pushed_out_are_counted(spinner):

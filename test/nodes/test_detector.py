@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector node, in this process, over DDS."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -14,11 +16,14 @@ from flow_anomaly_ros.data.generated import generate_part
 from flow_anomaly_ros.nodes.detector import DetectorNode
 from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
 from flow_anomaly_ros.nodes.listener import to_float_map
+from flow_anomaly_ros.runtime.engine import Engine
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 import rclpy
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
@@ -102,6 +107,62 @@ def test_the_lifecycle_can_be_walked_twice(node, make_probe):
         assert probe.verdict_for(part_message(seconds=seconds)[0]).results
         assert node.trigger_deactivate() == SUCCESS
         assert node.trigger_cleanup() == SUCCESS
+
+
+@pytest.fixture
+def change_state(wait_for, make_probe):
+    """Ask the node for a transition, as a lifecycle manager does; says whether it came about."""
+    client = make_probe().node.create_client(ChangeState, 'detector/change_state')
+
+    def call(number=0, label=''):
+        wait_for(client.service_is_ready)
+        transition = Transition(id=number, label=label)
+        future = client.call_async(ChangeState.Request(transition=transition))
+        return wait_for(future.done, what='an answer') and future.result().success
+
+    return call
+
+
+def test_a_transition_that_the_state_does_not_have_is_refused(node, change_state, make_probe):
+    for _ in range(2):
+        assert not change_state(Transition.TRANSITION_ACTIVATE)
+        assert change_state(Transition.TRANSITION_CONFIGURE)
+        assert not change_state(Transition.TRANSITION_CONFIGURE)
+        assert change_state(Transition.TRANSITION_ACTIVATE)
+        assert not change_state(Transition.TRANSITION_CONFIGURE)
+        assert not change_state(Transition.TRANSITION_CLEANUP)
+        assert not change_state(label='fly')
+        assert change_state(Transition.TRANSITION_DEACTIVATE)
+        assert change_state(label='cleanup')
+    start(node)
+    assert make_probe().verdict_for(part_message()[0]).results
+
+
+@pytest.mark.parametrize(
+    ('steps', 'shutdown'),
+    [
+        ((), Transition.TRANSITION_UNCONFIGURED_SHUTDOWN),
+        ((Transition.TRANSITION_CONFIGURE,), Transition.TRANSITION_INACTIVE_SHUTDOWN),
+        (
+            (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE),
+            Transition.TRANSITION_ACTIVE_SHUTDOWN,
+        ),
+    ],
+)
+def test_the_node_shuts_down_from_any_state_and_only_once(node, change_state, steps, shutdown):
+    for step in steps:
+        assert change_state(step)
+    assert change_state(shutdown)
+    assert not change_state(shutdown)
+    assert not change_state(Transition.TRANSITION_CONFIGURE)
+
+
+def test_simulated_time_that_stands_still_does_not_stop_the_node(node, make_probe):
+    set_parameters(node, {'use_sim_time': True})
+    start(node)
+    probe = make_probe()
+    assert probe.verdict_for(part_message()[0]).results
+    assert probe.last('diagnostics').status
 
 
 def test_an_inactive_node_inspects_nothing_and_comes_back(node, make_probe, wait_for):
@@ -218,6 +279,35 @@ def test_a_topic_of_another_type_is_reported(spinner, node, make_probe, wait_for
     camera.destroy_publisher(publisher)
 
 
+def test_a_publisher_of_another_type_does_not_disturb_the_camera(node, make_probe, wait_for):
+    probe = make_probe()
+    start(node)
+    probe.verdict_for(part_message()[0])
+    # As another process would be: one and the same cannot have both types.
+    other = rclpy.Context()
+    other.init()
+    stranger = rclpy.create_node('stranger', context=other)
+    stranger.create_publisher(CompressedImage, 'camera/image', 10)
+    wait_for(lambda: len(node.get_publishers_info_by_topic('camera/image')) == 2)
+    probe.last('diagnostics')
+    count = len(probe.received['diagnostics'])
+    wait_for(lambda: len(probe.received['diagnostics']) > count + 1)
+    assert probe.verdict_for(part_message(seconds=2)[0]).results
+    assert probe.last('diagnostics').status[0].level == DiagnosticStatus.OK
+    stranger.destroy_node()
+    other.shutdown()
+
+
+def test_a_camera_that_nobody_looks_at_is_not_missed(spinner, node, make_probe, wait_for):
+    probe = make_probe('other')
+    wanted = probe.node.create_subscription(Image, 'camera/mask', lambda _: None, 10)
+    start(node)
+    wait_for(lambda: 'nobody publishes' in probe.last('diagnostics').status[0].message)
+    probe.node.destroy_subscription(wanted)
+    wait_for(lambda: 'nobody subscribes' in probe.last('diagnostics').status[0].message)
+    assert probe.last('diagnostics').status[0].level == DiagnosticStatus.OK
+
+
 def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
     probe = make_probe()
     start(node)
@@ -246,9 +336,36 @@ def test_two_cameras_are_inspected_by_one_node(spinner, model_file, make_probe):
     assert right.verdict_for(part_message(True)[0]).results[0].class_id == 'defect'
 
 
-def test_nothing_is_inspected_while_nobody_subscribes(spinner, node, wait_for):
-    from sensor_msgs.msg import Image
+def test_frames_of_cameras_with_one_model_are_one_batch(
+    spinner, model_file, make_probe, wait_for, monkeypatch
+):
+    batches = []
+    inspect = Engine.inspect
 
+    def note(engine, images, *arguments):
+        batches.append(len(images))
+        # Meanwhile the next frame of each camera comes.
+        time.sleep(0.3)
+        return inspect(engine, images, *arguments)
+
+    monkeypatch.setattr(Engine, 'inspect', note)
+    cameras = ('left', 'right')
+    node = spinner.add(DetectorNode(parameter_overrides=[Parameter('cameras', value=cameras)]))
+    models = {f'{camera}.model': str(model_file) for camera in cameras}
+    set_parameters(node, {**models, 'device': 'cpu', 'threads': 1, 'lazy': False})
+    probes = [make_probe(camera) for camera in cameras]
+    start(node)
+
+    def show():
+        for probe in probes:
+            probe.images.publish(part_message()[0])
+        time.sleep(0.05)
+        return 2 in batches
+
+    wait_for(show, what='a batch of two frames')
+
+
+def test_nothing_is_inspected_while_nobody_subscribes(spinner, node, wait_for):
     camera = spinner.add(rclpy.create_node('camera'))
     images = camera.create_publisher(Image, 'camera/image', 10)
     start(node)

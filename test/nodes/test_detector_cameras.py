@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several cameras of one detector node: models, formats, problems and parameters of each."""
 
+import threading
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.detector import DetectorNode
 from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
 from flow_anomaly_ros.runtime.artifact import save_artifact
+from flow_anomaly_ros.runtime.engine import Engine
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -85,35 +89,15 @@ def status_of(probe, camera):
     return statuses[0] if statuses else None
 
 
-def as_encoding(image, encoding):
-    """An RGB picture as the message of a camera of that encoding."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
-    message = Image(header=header(), height=height, width=width, encoding=encoding, step=width)
-    if encoding == 'mono16':
-        message.step = 2 * width
-        message.data = (grey.astype(np.uint16) * 257).tobytes()
-    elif encoding == 'bayer_rggb8':
-        mosaic = np.empty_like(grey)
-        for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
-            mosaic[row::2, column::2] = image[row::2, column::2, channel]
-        message.data = mosaic.tobytes()
-    elif encoding == 'padded bgr8':
-        message.encoding, message.step = 'bgr8', 3 * width + 12
-        rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, -1)
-        message.data = np.pad(rows, ((0, 0), (0, 12)), constant_values=255).tobytes()
-    else:
-        return to_message(image if encoding == 'rgb8' else grey, encoding, header())
-    return message
-
-
-@pytest.mark.parametrize('encoding', ['mono8', 'mono16', 'bayer_rggb8', 'padded bgr8'])
-def test_cameras_of_other_sizes_and_encodings_go_through_one_model(make_node, make_probe, encoding):
+@pytest.mark.parametrize('encoding', ['bgr8', 'mono8', 'mono16', 'bayer_rggb8', 'padded bgr8'])
+def test_cameras_of_other_sizes_and_encodings_go_through_one_model(
+    make_node, make_probe, as_encoding, encoding
+):
     make_node('front', 'side')
     front, side = make_probe('front'), make_probe('side')
     large = cv2.resize(picture(painted=True), (160, 160), interpolation=cv2.INTER_NEAREST)
     # The model has seen colour only: what it says of grey images is another matter.
-    assert side.verdict_for(as_encoding(large, encoding)).results
+    assert side.verdict_for(as_encoding(large, encoding, header())).results
     assert to_array(side.last('mask')).shape == (160, 160)
     assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
     assert to_array(front.last('mask')).shape == (64, 64)
@@ -231,6 +215,62 @@ def test_a_model_that_does_not_load_leaves_the_old_one_inspecting(
     assert '\n' not in answer.message
     assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
     assert status_of(probe, 'front').level == DiagnosticStatus.OK
+
+
+def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
+    make_node, make_probe, load_model, tmp_path, model_file
+):
+    files = {camera: tmp_path / f'{camera}.safetensors' for camera in ('front', 'side', 'top')}
+    for file in files.values():
+        file.write_bytes(model_file.read_bytes())
+    make_node(*files, **{f'{camera}__model': str(file) for camera, file in files.items()})
+    front, side, top = (make_probe(camera) for camera in files)
+    files['front'].write_bytes(model_file.read_bytes())
+    files['side'].write_bytes(b'broken')
+    files['top'].unlink()
+    answer = load_model(front)
+    assert not answer.success
+    assert f'front: {files["front"]}' in answer.message
+    assert f'camera side: {files["side"]}' in answer.message
+    # It inspects, and nothing is missing as long as it does.
+    assert 'top' not in answer.message
+    for probe in (front, side, top):
+        assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
+
+
+def test_clean_up_while_models_are_loaded_leaves_none(
+    make_node, make_probe, load_model, tmp_path, model_file, monkeypatch
+):
+    model = tmp_path / 'model.safetensors'
+    model.write_bytes(model_file.read_bytes())
+    node = make_node('front', 'side', side__model=str(model))
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    begun = threading.Event()
+    warm_up = Engine.warm_up
+
+    def slowly(engine):
+        begun.set()
+        time.sleep(1.0)
+        warm_up(engine)
+
+    monkeypatch.setattr(Engine, 'warm_up', slowly)
+    model.write_bytes(model_file.read_bytes())
+
+    # On a thread of its own, as the node's executor has it.
+    caller = threading.Thread(
+        target=node._on_load_model, args=(Trigger.Request(), Trigger.Response())
+    )
+    caller.start()
+    assert begun.wait(10)
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    caller.join()
+    assert all(camera.engine is None for camera in node._cameras)
+    assert 'not configured' in load_model(probe).message
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert probe.verdict_for(message_of(seconds=2)).results[0].class_id == 'ok'
 
 
 def test_a_camera_without_a_model_waits_for_one(

@@ -235,6 +235,24 @@ def test_installed_cv_bridge_gives_the_same_as_numpy(install_cv_bridge):
         np.testing.assert_array_equal(array_, to_array(msg), err_msg=msg.encoding)
 
 
+@pytest.mark.ros
+def test_images_are_what_the_installed_cv_bridge_makes_of_them():
+    cv_bridge = pytest.importorskip('cv_bridge', exc_type=ImportError)
+    compared = []
+    for encoding in EVERY_ENCODING:
+        msg = image(encoding, random_rows(encoding))
+        pixels = to_array(msg)
+        wanted = f'{"rgb" if pixels.ndim == 3 else "mono"}{8 * pixels.itemsize}'
+        try:
+            expected = cv_bridge.CvBridge().imgmsg_to_cv2(msg, wanted)
+        except (cv_bridge.CvBridgeError, KeyError):
+            # It knows fewer encodings.
+            continue
+        np.testing.assert_array_equal(pixels, expected, err_msg=encoding)
+        compared.append(encoding)
+    assert {'mono8', 'rgb8', 'bgr8', 'bgra8', 'mono16', 'bayer_rggb8'} <= set(compared)
+
+
 @pytest.mark.parametrize('encoding', ['mono8', 'rgb8', 'mono16', 'rgb16'])
 def test_nothing_is_copied_without_need(bridge, encoding):
     msg = image(encoding, random_rows(encoding))
@@ -393,7 +411,6 @@ def test_array_that_does_not_fit_its_encoding(header, encoding, values, line):
         to_message(values, encoding, header)
 
 
-@pytest.mark.ros
 @pytest.mark.ros
 @pytest.mark.parametrize(
     ('encoding', 'shape', 'dtype'),

@@ -23,6 +23,7 @@ from flow_anomaly_ros.runtime.artifact import load_artifact
 import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -141,6 +142,22 @@ def test_capture_and_train_by_itself(make_machine):
     machine.show(4)
     machine.until('done')
     assert machine.model.is_file()
+
+
+def test_good_parts_are_taken_from_a_recording(make_machine, tmp_path):
+    rosbag2 = pytest.importorskip('rosbags.rosbag2')
+    typesys = pytest.importorskip('rosbags.typesys')
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    kind = 'sensor_msgs/msg/Image'
+    with rosbag2.Writer(tmp_path / 'bag', version=9) as writer:
+        connection = writer.add_connection('/line/image', kind, typestore=store)
+        for index in range(1, 9):
+            # Of one format on the wire and in a recording.
+            writer.write(connection, index * 10**9, serialize_message(part(index)))
+    machine = make_machine(topic='/line/image', bag=str(tmp_path / 'bag'), auto_train=True)
+    assert 'taking 4 images of /line/image' in machine.call('capture').message
+    machine.until('done')
+    assert load_artifact(machine.model)[1].training['images'] == 4
 
 
 def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
