@@ -43,12 +43,13 @@ class Backbone(nn.Module):
         name: torchvision model name, for example `mobilenet_v2`, or `timm/` and that of a timm
             model, for example `timm/convnext_atto`.
         levels: Graph nodes to take, for example `('features.3', 'features.6')`, of a transformer
-            its blocks, for example `('blocks.7',)`; empty: the last node of stride 4, 8 and 16, or
-            the block at two thirds of a transformer's depth.
+            its blocks, for example `('blocks.7',)`; empty: the last node of each of
+            `default_strides`, or the block at two thirds of a transformer's depth.
         stride: Stride in px of the map that all levels are resized to.
         aggregation: Each level is averaged over this many positions in both directions, odd; 1
             leaves it as it is.
         coarse_weight: Factor of the levels that are coarser than the map.
+        default_strides: Strides in px of the levels that are used when none are named.
 
     Attributes:
         level_channels: Channels of each level.
@@ -68,10 +69,11 @@ class Backbone(nn.Module):
         stride: int = 8,
         aggregation: int = 1,
         coarse_weight: float = 1.0,
+        default_strides: tuple[int, ...] = DEFAULT_STRIDES,
     ) -> None:
         super().__init__()
         network = _build(name)
-        self.levels = tuple(levels) or _last_levels(network, name)
+        self.levels = tuple(levels) or _last_levels(network, name, default_strides)
         try:
             with warnings.catch_warnings():
                 # torchvision warns about nodes that only exist in training mode; none is used.
@@ -213,8 +215,8 @@ def _timm(name: str) -> ModuleType:
         raise BackboneError(msg) from error
 
 
-def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
-    """Find the last top-level block of each default stride."""
+def _last_levels(network: nn.Module, name: str, strides: tuple[int, ...]) -> tuple[str, ...]:
+    """Find the last top-level block of each of the strides."""
     if is_transformer(network):
         return (default_level(network),)
     last: dict[int, str] = {}
@@ -247,9 +249,10 @@ def _last_levels(network: nn.Module, name: str) -> tuple[str, ...]:
         raise _not_convolutional(name, error) from error
     for hook in hooks:
         hook.remove()
-    levels = tuple(last[stride] for stride in DEFAULT_STRIDES if stride in last)
+    levels = tuple(last[stride] for stride in strides if stride in last)
     if not levels:
-        msg = f'backbone {name} has no convolutional level of stride 4, 8 or 16: name its levels'
+        wanted = ' or '.join(', '.join(map(str, strides)).rsplit(', ', 1))
+        msg = f'backbone {name} has no convolutional level of stride {wanted}: name its levels'
         raise BackboneError(msg)
     return levels
 

@@ -17,48 +17,55 @@ class NfBmrConfig:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
         backbone: Network that makes the source domain, a torchvision name or `timm/` and a timm
             name (section 3.1).
-        levels: Levels of it, resized to one map; with efficientnet_b5 `features.6` ends with its
-            36th block, of 304 channels (section 4.2).
-        stride: Stride of that map in px.
+        levels: Levels of it, resized to one map; empty: `features.6` of efficientnet_b5, which ends
+            with its 36th block, of 304 channels (section 4.2), and the last ones of stride 8 and
+            16 of any other.
+        stride: Stride of that map in px; 0: 32 for efficientnet_b5, 16 for any other.
         components: Principal components of the features that make the source domain; even; 0: all.
         blocks: Coupling blocks of the flow (section 4.2).
-        flow_hidden: Hidden channels of its coupling networks (section 4.2).
+        flow_hidden: Hidden channels of its coupling networks; 0: as many as the source domain has;
+            1024 in the paper (section 4.2).
         mapping: Networks between both domains: `residual`, the paper's; `plain`, five layers of
             1x1 convolutions, as B-PFM has (table 5, row 4); `none`: the flow alone (row 5).
         residual_blocks: Residual blocks on either side of the shared one, n (table 5, rows 1 to 3).
-        hidden: Hidden channels of the mapping (section 4.2).
+        hidden: Hidden channels of the mapping; 0: as many as the source domain has; 1024 in the
+            paper (section 4.2).
+        likelihood: Also score how unlikely the flow finds a position (section 1).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
         mapping_steps: Training steps of the mapping.
         batch: Images in a step (section 4.2).
-        flow_learning_rate: Peak learning rate of the flow (section 4.2).
-        mapping_learning_rate: Peak learning rate of the mapping (section 4.2).
+        flow_learning_rate: Peak learning rate of the flow; 2e-4 in the paper (section 4.2).
+        mapping_learning_rate: Peak learning rate of the mapping; 3e-4 in the paper (section 4.2).
     """
 
     channels: int = 3
     backbone: str = 'efficientnet_b5'
-    levels: tuple[str, ...] = ('features.6',)
-    stride: int = 32
+    levels: tuple[str, ...] = ()
+    stride: int = 0
     components: int = 0
     blocks: int = 4
-    flow_hidden: int = 1024
+    flow_hidden: int = 0
     mapping: str = 'residual'
     residual_blocks: int = 2
-    hidden: int = 1024
+    hidden: int = 0
+    likelihood: bool = True
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
-    flow_steps: int = 400
-    mapping_steps: int = 400
+    flow_steps: int = 300
+    mapping_steps: int = 300
     batch: int = 8
-    flow_learning_rate: float = 2e-4
-    mapping_learning_rate: float = 3e-4
+    flow_learning_rate: float = 5e-4
+    mapping_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
+        require(
+            self.stride in (0, 2, 4, 8, 16, 32), 'stride', self.stride, 'one of 0, 2, 4, 8, 16, 32'
+        )
         require(
             self.components >= 0 and self.components % 2 == 0,
             'components',
@@ -73,16 +80,14 @@ class NfBmrConfig:
         )
         for name in (
             'blocks',
-            'flow_hidden',
             'residual_blocks',
-            'hidden',
             'copies',
             'flow_steps',
             'mapping_steps',
             'batch',
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('smoothing', 'max_shift'):
+        for name in ('flow_hidden', 'hidden', 'smoothing', 'max_shift'):
             require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name in ('flow_learning_rate', 'mapping_learning_rate'):
             require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

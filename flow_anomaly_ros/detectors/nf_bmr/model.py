@@ -22,6 +22,14 @@ from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import Tensor
 
+# The source domain where a configuration names none: levels and stride (section 4.2).
+PAPER_BACKBONE = 'efficientnet_b5'
+PAPER_LEVELS = ('features.6',)
+PAPER_STRIDE = 32
+# And with any other network: the last levels of these strides, of smaller images on a finer map.
+STRIDES = (8, 16)
+STRIDE = 16
+
 
 class NfBmrDetector(Detector):
     """Mapping between pretrained features and the latents of a flow on them (NF-BMR, 2024).
@@ -33,24 +41,30 @@ class NfBmrDetector(Detector):
 
     method = 'nf_bmr'
     config_class = NfBmrConfig
-    presets: ClassVar = {'fast': {'flow_hidden': 128, 'hidden': 128}}
+    presets: ClassVar = {'fast': {'flow_steps': 150, 'mapping_steps': 100, 'residual_blocks': 1}}
 
     def __init__(self, config: NfBmrConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config.backbone, config.levels, config.stride)
+        levels, stride = config.levels, STRIDE
+        if config.backbone == PAPER_BACKBONE:
+            levels, stride = levels or PAPER_LEVELS, PAPER_STRIDE
+        self.backbone = Backbone(
+            config.backbone, levels, config.stride or stride, default_strides=STRIDES
+        )
         channels = min(config.components or self.backbone.channels, self.backbone.channels)
         channels -= channels % 2
         self.whitening = Whitening(self.backbone.channels, channels)
+        flow_hidden, hidden = config.flow_hidden or channels, config.hidden or channels
         self.flow = CouplingFlow(
             channels,
             config.blocks,
-            lambda inputs, outputs: FusionNetworks(1, inputs, config.flow_hidden, outputs),
+            lambda inputs, outputs: FusionNetworks(1, inputs, flow_hidden, outputs),
         )
         self.mapping: Mapping | None = None
         if config.mapping == 'residual':
-            self.mapping = residual_mapping(channels, config.hidden, config.residual_blocks)
+            self.mapping = residual_mapping(channels, hidden, config.residual_blocks)
         elif config.mapping == 'plain':
-            self.mapping = plain_mapping(channels, config.hidden)
+            self.mapping = plain_mapping(channels, hidden)
 
     @classmethod
     def takes_weights(cls, config: Any) -> bool:
@@ -71,16 +85,24 @@ class NfBmrDetector(Detector):
         return latents, log_determinants
 
     def distances(self, images: Tensor) -> dict[str, Tensor]:
-        """What is abnormal in each domain, Bx1xhxw maps of mean squares over the channels."""
+        """What is abnormal in each domain, Bx1xhxw maps by name.
+
+        Returns:
+            Mean squares over the channels of what the mapping misses in the `source` and in the
+            `target` domain, and the negative log-density per channel, up to a constant and any real
+            number, as `likelihood`.
+        """
         source = self.source(images)
-        target, _ = self.target(source)
-        if self.mapping is None:
-            return {'target': 0.5 * target.square().mean(1, keepdim=True)}
-        mapped_target, mapped_source = self.mapping(source, target)
-        return {
-            'source': (source - mapped_source).square().mean(1, keepdim=True),
-            'target': (target - mapped_target).square().mean(1, keepdim=True),
-        }
+        target, log_determinants = self.target(source)
+        parts = {}
+        if self.mapping is not None:
+            mapped_target, mapped_source = self.mapping(source, target)
+            parts['source'] = (source - mapped_source).square().mean(1, keepdim=True)
+            parts['target'] = (target - mapped_target).square().mean(1, keepdim=True)
+        if self.mapping is None or self.config.likelihood:
+            half_square = 0.5 * target.square().mean(1, keepdim=True)
+            parts['likelihood'] = half_square - log_determinants[:, None] / target.shape[1]
+        return parts
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
@@ -94,8 +116,10 @@ class NfBmrDetector(Detector):
         """One row: what is abnormal in each domain, brightest where it is most so."""
         row = {}
         for domain, distances in self.distances(images).items():
-            most = distances.amax((1, 2, 3), keepdim=True)
-            row[f'{domain} domain'] = distances / most.clamp(min=torch.finfo(most.dtype).tiny)
+            least, most = (x[:, None, None, None] for x in distances.flatten(1).aminmax(dim=1))
+            span = (most - least).clamp(min=torch.finfo(most.dtype).tiny)
+            caption = domain if domain == 'likelihood' else f'{domain} domain'
+            row[caption] = (distances - least) / span
         return [row]
 
     def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:

@@ -74,28 +74,64 @@ def test_the_plain_mapping_has_five_layers_each_way():
     assert to_target.shape == to_source.shape == (2, 6, 5, 7)
 
 
-@pytest.mark.parametrize('mapping', ['residual', 'plain'])
-def test_the_score_adds_the_distances_in_both_domains(images, mapping):
-    detector = build(mapping=mapping, smoothing=0.0).eval()
+@pytest.mark.parametrize(
+    ('mapping', 'likelihood'), [('residual', True), ('residual', False), ('plain', True)]
+)
+def test_the_score_adds_what_is_abnormal_in_both_domains(images, mapping, likelihood):
+    detector = build(mapping=mapping, likelihood=likelihood, smoothing=0.0)
+    detector.fit(images)
     with torch.no_grad():
         source = detector.source(images)
-        target, _ = detector.target(source)
+        target, log_determinants = detector.target(source)
         mapped_target, mapped_source = detector.mapping(source, target)
         expected = (source - mapped_source).square().mean(1)
         expected += (target - mapped_target).square().mean(1)
+        if likelihood:
+            expected += 0.5 * target.square().mean(1) - log_determinants / 8
         output = detector(images)
     torch.testing.assert_close(output.score_map, resize(expected[:, None], (40, 56))[:, 0])
     torch.testing.assert_close(output.image_score, output.score_map.amax((1, 2)))
 
 
-def test_without_a_mapping_unlikely_latents_are_abnormal(images):
-    detector = build(mapping='none').eval()
+@pytest.mark.parametrize('likelihood', [True, False])
+def test_without_a_mapping_unlikely_features_are_abnormal(images, likelihood):
+    detector = build(mapping='none', likelihood=likelihood)
+    detector.fit(images)
     assert detector.mapping is None
     with torch.no_grad():
-        target, _ = detector.target(detector.source(images))
+        target, log_determinants = detector.target(detector.source(images))
         distances = detector.distances(images)
-    assert list(distances) == ['target']
-    torch.testing.assert_close(distances['target'][:, 0], 0.5 * target.square().mean(1))
+    assert log_determinants.abs().max() > 0
+    assert list(distances) == ['likelihood']
+    expected = 0.5 * target.square().mean(1) - log_determinants / 8
+    torch.testing.assert_close(distances['likelihood'][:, 0], expected)
+
+
+def test_pictures_use_the_whole_range(images):
+    (row,) = build().eval().explain(images)
+    assert list(row) == ['source domain', 'target domain', 'likelihood']
+    for picture in row.values():
+        assert picture.amin((1, 2, 3)).tolist() == [0, 0]
+        assert picture.amax((1, 2, 3)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ('options', 'levels', 'stride', 'channels'),
+    [
+        ({}, ('features.6',), 32, 304),
+        ({'stride': 16}, ('features.6',), 16, 304),
+        ({'backbone': 'mobilenet_v2'}, ('features.6', 'features.13'), 16, 128),
+        ({'backbone': 'mobilenet_v2', 'levels': ('features.3',)}, ('features.3',), 16, 24),
+    ],
+)
+def test_the_source_domain_suits_the_backbone(options, levels, stride, channels):
+    detector = NfBmrDetector(NfBmrConfig(**options))
+    assert detector.backbone.levels == levels
+    assert detector.backbone.stride == stride
+    assert detector.whitening.deviation.shape == (channels,)
+    # Hidden channels as many as that, where none are given.
+    assert detector.mapping.shared.layers[0].weight.shape[:2] == (channels, channels)
+    assert detector.flow.blocks[0].first.networks[0][0].weight.shape[0] == channels
 
 
 def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images):
@@ -118,8 +154,9 @@ def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images)
     [
         ({'mapping': 'both'}, "mapping is 'both': it must be one of residual, plain, none"),
         ({'residual_blocks': 0}, 'residual_blocks is 0: it must be 1 or more'),
+        ({'hidden': -1}, 'hidden is -1: it must be 0 or more'),
         ({'components': 3}, 'components is 3: it must be even and not negative'),
-        ({'stride': 3}, 'stride is 3: it must be one of 2, 4, 8, 16, 32'),
+        ({'stride': 3}, 'stride is 3: it must be one of 0, 2, 4, 8, 16, 32'),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, message):
