@@ -5,6 +5,7 @@
 from collections.abc import Callable
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -67,10 +68,7 @@ def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor
         log_determinants: Bxhixwi.
     """
     return torch.stack(
-        [
-            (0.5 * z.square().sum(1) - d).mean() / z.shape[1]
-            for z, d in zip(latents, log_determinants, strict=True)
-        ]
+        [negative_log_density(z, d).mean() for z, d in zip(latents, log_determinants, strict=True)]
     ).mean()
 
 

@@ -17,6 +17,7 @@ from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig
 from flow_anomaly_ros.layers.attention import BlockAttention
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
+from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -73,9 +74,6 @@ class CainnFlowDetector(Detector):
     normally distributed for good parts. How unlikely its features are, is a position's score.
     """
 
-    # Score of the least unlikely positions of good parts, by level.
-    floors: Tensor
-
     method = 'cainnflow'
     config_class = CainnFlowConfig
     presets: ClassVar = {'fast': {'steps': 200}}
@@ -99,8 +97,7 @@ class CainnFlowDetector(Detector):
                 CouplingFlow(count, config.blocks, self._make_network) for count in components
             ),
         )
-
-        self.register_buffer('floors', torch.zeros(len(components)))
+        self.floors = cast(Sequence[AboveFloor], nn.ModuleList(AboveFloor() for _ in components))
 
     def _make_network(self, inputs: int, outputs: int) -> CouplingNetwork:
         config = self.config
@@ -137,10 +134,7 @@ class CainnFlowDetector(Detector):
 
         Per channel and up to a constant; any real number.
         """
-        return [
-            (0.5 * z.square().sum(1, keepdim=True) - d[:, None]) / z.shape[1]
-            for z, d in zip(*self.flow(features), strict=True)
-        ]
+        return [negative_log_density(z, d) for z, d in zip(*self.flow(features), strict=True)]
 
     def reverse(self, latents: list[Tensor]) -> list[Tensor]:
         """Undo `flow`: latents of every level to whitened features."""
@@ -150,7 +144,7 @@ class CainnFlowDetector(Detector):
         """Score images; see `Detector.forward`."""
         size = size_of(images)
         scores = [
-            (x - floor).clamp(min=0)
+            floor(x)
             for x, floor in zip(self.unlikeliness(self.extract(images)), self.floors, strict=True)
         ]
         score_map = torch.stack([resize(x, size) for x in scores]).mean(0)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of CAINNFlow by maximum likelihood: section 3.1."""
 
-import math
 import typing
 
 from flow_anomaly_ros.detectors.base import FitReport, Progress
@@ -16,12 +15,6 @@ from torch import nn, Tensor
 
 if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
-
-
-# Scores begin where this share of the positions of good parts is more likely.
-FLOOR_QUANTILE = 0.01
-# torch.quantile takes no more values.
-MOST_QUANTILES = 10_000_000
 
 
 def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Progress) -> FitReport:
@@ -58,10 +51,8 @@ def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Prog
 def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
     batches = zip(*(x.split(detector.config.batch) for x in features), strict=True)
     parts = zip(*(detector.unlikeliness(list(batch)) for batch in batches), strict=True)
-    for index, level in enumerate(parts):
-        scores = torch.cat(level).flatten()
-        kept = scores[:: math.ceil(len(scores) / MOST_QUANTILES)]
-        detector.floors[index] = kept.quantile(FLOOR_QUANTILE)
+    for floor, level in zip(detector.floors, parts, strict=True):
+        floor.fit(torch.cat(level))
 
 
 @torch.no_grad()

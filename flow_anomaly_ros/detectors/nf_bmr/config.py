@@ -30,7 +30,6 @@ class NfBmrConfig:
         residual_blocks: Residual blocks on either side of the shared one, n (table 5, rows 1 to 3).
         hidden: Hidden channels of the mapping; 0: as many as the source domain has; 1024 in the
             paper (section 4.2).
-        likelihood: Also score how unlikely the flow finds a position (section 1).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
@@ -51,13 +50,12 @@ class NfBmrConfig:
     mapping: str = 'residual'
     residual_blocks: int = 2
     hidden: int = 0
-    likelihood: bool = True
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
     flow_steps: int = 300
-    mapping_steps: int = 300
-    batch: int = 8
+    mapping_steps: int = 1000
+    batch: int = 4
     flow_learning_rate: float = 5e-4
     mapping_learning_rate: float = 1e-3
 

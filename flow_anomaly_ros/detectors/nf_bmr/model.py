@@ -14,9 +14,11 @@ from flow_anomaly_ros.detectors.base import (
 )
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
 from flow_anomaly_ros.detectors.nf_bmr.mapping import Mapping, plain_mapping, residual_mapping
+from flow_anomaly_ros.detectors.pictures import brightest_at_most
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
+from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -39,6 +41,8 @@ class NfBmrDetector(Detector):
     fail, a part is abnormal.
     """
 
+    usual: Tensor
+
     method = 'nf_bmr'
     config_class = NfBmrConfig
     presets: ClassVar = {'fast': {'flow_steps': 150, 'mapping_steps': 100, 'residual_blocks': 1}}
@@ -60,6 +64,9 @@ class NfBmrDetector(Detector):
             config.blocks,
             lambda inputs, outputs: FusionNetworks(1, inputs, flow_hidden, outputs),
         )
+        self.floor = AboveFloor()
+        # Mean errors over good parts, in the source and in the target domain.
+        self.register_buffer('usual', torch.ones(2))
         self.mapping: Mapping | None = None
         if config.mapping == 'residual':
             self.mapping = residual_mapping(channels, hidden, config.residual_blocks)
@@ -76,33 +83,43 @@ class NfBmrDetector(Detector):
         self.backbone.load_pretrained(weights)
 
     def source(self, images: Tensor) -> Tensor:
-        """Source domain of BxCxHxW images: whitened features, BxKxhxw."""
-        return self.whitening(self.backbone(images))
+        """Source domain of BxCxHxW images: principal components of the features, BxKxhxw.
+
+        In units of their own, of which the mean variance is 1.
+        """
+        return self.whitening.unit * self.whitening(self.backbone(images))
 
     def target(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Target domain of a source domain, BxKxhxw, and the log-determinant there, Bxhxw."""
-        (latents,), (log_determinants,) = self.flow([source])
+        """Target domain of a source domain, BxKxhxw, and the log-determinant there, Bxhxw.
+
+        The flow's first step scales all components to unit variance, which adds a constant to the
+        log-determinant that is left out.
+        """
+        (latents,), (log_determinants,) = self.flow([source / self.whitening.unit])
         return latents, log_determinants
 
+    def errors(self, source: Tensor, target: Tensor) -> Tensor:
+        """Mean squares over the channels of what the mapping misses in both domains, Bx2xhxw."""
+        assert self.mapping is not None
+        mapped_target, mapped_source = self.mapping(source, target)
+        return torch.stack(
+            [(source - mapped_source).square().mean(1), (target - mapped_target).square().mean(1)],
+            dim=1,
+        )
+
     def distances(self, images: Tensor) -> dict[str, Tensor]:
-        """What is abnormal in each domain, Bx1xhxw maps by name.
+        """What is abnormal, Bx1xhxw maps by name, 0 or more.
 
         Returns:
-            Mean squares over the channels of what the mapping misses in the `source` and in the
-            `target` domain, and the negative log-density per channel, up to a constant and any real
-            number, as `likelihood`.
+            The errors in the `source domain` and in the `target domain`, each in units of its mean
+            over good parts; without a mapping the `likelihood`, see `layers.likelihood`.
         """
         source = self.source(images)
         target, log_determinants = self.target(source)
-        parts = {}
-        if self.mapping is not None:
-            mapped_target, mapped_source = self.mapping(source, target)
-            parts['source'] = (source - mapped_source).square().mean(1, keepdim=True)
-            parts['target'] = (target - mapped_target).square().mean(1, keepdim=True)
-        if self.mapping is None or self.config.likelihood:
-            half_square = 0.5 * target.square().mean(1, keepdim=True)
-            parts['likelihood'] = half_square - log_determinants[:, None] / target.shape[1]
-        return parts
+        if self.mapping is None:
+            return {'likelihood': self.floor(negative_log_density(target, log_determinants))}
+        errors = self.errors(source, target) / self.usual[:, None, None]
+        return {'source domain': errors[:, :1], 'target domain': errors[:, 1:]}
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
@@ -114,13 +131,7 @@ class NfBmrDetector(Detector):
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """One row: what is abnormal in each domain, brightest where it is most so."""
-        row = {}
-        for domain, distances in self.distances(images).items():
-            least, most = (x[:, None, None, None] for x in distances.flatten(1).aminmax(dim=1))
-            span = (most - least).clamp(min=torch.finfo(most.dtype).tiny)
-            caption = domain if domain == 'likelihood' else f'{domain} domain'
-            row[caption] = (distances - least) / span
-        return [row]
+        return [{name: brightest_at_most(x) for name, x in self.distances(images).items()}]
 
     def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""

@@ -11,9 +11,9 @@ from flow_anomaly_ros.detectors.optimisation import (
     optimise,
     shifted_copies,
 )
+from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
@@ -48,26 +48,39 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
         steps=config.flow_steps,
         learning_rate=config.flow_learning_rate,
     )
-    mapping = detector.mapping
-    if mapping is not None:
+    if detector.mapping is not None:
 
         def mapping_loss(chosen: Tensor) -> Tensor:
             with torch.no_grad():
                 target, _ = detector.target(source[chosen])
-            mapped_target, mapped_source = mapping(source[chosen], target)
-            return functional.mse_loss(mapped_source, source[chosen]) + functional.mse_loss(
-                mapped_target, target
-            )
+            # The sum of both domains' mean squares.
+            return detector.errors(source[chosen], target).mean((0, 2, 3)).sum()
 
         train(
             'mapping',
-            mapping,
+            detector.mapping,
             mapping_loss,
             steps=config.mapping_steps,
             learning_rate=config.mapping_learning_rate,
         )
     detector.eval()
+    _fit_scores(detector, source)
     return report
+
+
+@torch.no_grad()
+def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
+    """Learn what is usual for good parts, of which the source domains are given."""
+    errors, unlikely = [], []
+    for batch in source.split(detector.config.batch):
+        target, log_determinants = detector.target(batch)
+        unlikely.append(negative_log_density(target, log_determinants))
+        if detector.mapping is not None:
+            errors.append(detector.errors(batch, target))
+    detector.floor.fit(torch.cat(unlikely))
+    if errors:
+        usual = torch.cat(errors).mean((0, 2, 3))
+        detector.usual.copy_(usual.clamp(min=torch.finfo(usual.dtype).tiny))
 
 
 @torch.no_grad()
@@ -80,4 +93,4 @@ def _extract(detector: 'NfBmrDetector', samples: Tensor, progress: Progress) -> 
         progress('features', step, len(batches), None)
     joined = torch.cat(features)
     detector.whitening.fit(joined)
-    return detector.whitening(joined)
+    return detector.whitening.unit * detector.whitening(joined)

@@ -83,7 +83,8 @@ def test_the_loss_is_the_mean_negative_log_likelihood():
 def test_the_score_of_a_position_is_how_unlikely_its_features_are(images):
     detector = build(smoothing=0.0).eval()
     randomise(detector.flows, 0.02)
-    detector.floors.copy_(torch.tensor([0.1, -3.0]))
+    for layer, floor in zip(detector.floors, (0.1, -3.0), strict=True):
+        layer.floor.fill_(floor)
     with torch.no_grad():
         latents, log_determinants = detector.flow(detector.extract(images))
         output = detector(images)
@@ -101,7 +102,7 @@ def test_scores_of_good_parts_begin_at_zero(images):
     with torch.no_grad():
         levels = detector.unlikeliness(detector.extract(images))
     for unlikely, floor in zip(levels, detector.floors, strict=True):
-        assert (unlikely < floor).float().mean() == pytest.approx(0.01, abs=0.02)
+        assert (unlikely < floor.floor).float().mean() == pytest.approx(0.01, abs=0.02)
 
 
 def test_pictures_show_both_directions_of_every_level(images):
