@@ -5,6 +5,7 @@
 import json
 from pathlib import Path
 import shutil
+from signal import SIGINT
 import subprocess
 import sys
 
@@ -248,14 +249,15 @@ def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
     assert result['summary'][0].startswith('trained restoration on 8 images')
 
 
-def test_train_ends_with_the_program_that_reads_its_progress(parts, tmp_path, tiny):
+@pytest.mark.parametrize('stop', [lambda x: x.stdin.close(), lambda x: x.send_signal(SIGINT)])
+def test_train_ends_with_the_program_that_reads_its_progress(parts, tmp_path, tiny, stop):
     output = tmp_path / 'model.safetensors'
     slow = ['--set', 'flow_steps=100000']
     command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny, *slow]
     process = start_with_pipes(*command)
     assert process.stdout.readline()
-    process.stdin.close()
-    assert process.wait(20) == 130
+    stop(process)
+    assert process.wait(60) == 130
     assert not list(tmp_path.iterdir())
 
 

@@ -70,21 +70,37 @@ class JsonProgress:
 
     Their keys are stage, step, steps, loss (null where there is none) and seconds_left (null while
     that cannot be told). Called as `detectors.base.Progress`; a context manager as `StageProgress`.
+
+    In it SIGINT, and the end of stdin, which comes when whoever started this process has died,
+    raise KeyboardInterrupt at the next step: raised by a signal, Python would drop it if a
+    destructor happened to run.
     """
 
     def __init__(self) -> None:
         self._time_left = TimeLeft()
         self._next = 0.0
+        self._is_stopped = threading.Event()
 
     def __enter__(self) -> 'JsonProgress':
-        """Nothing is told before the first step."""
+        """Listen for who wants it to stop; nothing is told before the first step."""
+        self._handler = signal.signal(signal.SIGINT, lambda *_: self._is_stopped.set())
+        threading.Thread(target=self._await_end_of_stdin, name='stdin', daemon=True).start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         """Every line is out already."""
+        signal.signal(signal.SIGINT, self._handler)
+
+    def _await_end_of_stdin(self) -> None:
+        # Past Python's buffer, whose lock would be held when the process ends.
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        self._is_stopped.set()
 
     def __call__(self, stage: str, step: int, steps: int, loss: float | None) -> None:
         """Tell of one more step; see `detectors.base.Progress`."""
+        if self._is_stopped.is_set():
+            raise KeyboardInterrupt
         now = time.monotonic()
         seconds_left = self._time_left.after(stage, step, steps, now)
         if now < self._next and step < steps:
@@ -98,15 +114,3 @@ class JsonProgress:
             'seconds_left': None if seconds_left is None else round(seconds_left, 1),
         }
         print(json.dumps(values), flush=True)
-
-
-def stop_with_stdin() -> None:
-    """Interrupt this process when stdin is closed, as it is when whoever started it has died."""
-
-    def wait() -> None:
-        # Past Python's buffer, whose lock would be held when the process ends.
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=wait, name='stdin', daemon=True).start()

@@ -9,7 +9,7 @@ import sys
 
 from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
-from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress, stop_with_stdin
+from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
@@ -39,8 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         count = f'{len(good.skipped)} of {len(folder.train)}'
         print(f'skipped {count} files, training on {len(good.images)} images', file=sys.stderr)
     is_told = arguments.json_progress
-    if is_told:
-        stop_with_stdin()
     with JsonProgress() if is_told else StageProgress(arguments.quiet) as progress:
         training = train(
             arguments.method,
