@@ -53,7 +53,7 @@ class NfBmrConfig:
     smoothing: float = 4.0
     max_shift: int = 4
     copies: int = 80
-    flow_steps: int = 300
+    flow_steps: int = 600
     mapping_steps: int = 1000
     batch: int = 4
     flow_learning_rate: float = 5e-4
