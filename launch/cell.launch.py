@@ -29,7 +29,12 @@ def _config(name: str) -> PathJoinSubstitution:
 
 ARGUMENTS = (
     ('cameras', 'camera', 'Names of the cameras, with commas between them.', None),
-    ('images', '', 'Their image topics in the same order; empty takes <camera>/image.', None),
+    (
+        'images',
+        '',
+        'Their image topics in the same order; empty takes <camera>/image, or /compressed below.',
+        None,
+    ),
     ('transport', 'raw', 'raw (sensor_msgs/Image) or compressed.', ('raw', 'compressed')),
     ('namespace', '', 'Namespace of the cell; two cells in two of them do not meet.', None),
     ('folder', 'cell', 'Where the images of good parts and the models are.', None),

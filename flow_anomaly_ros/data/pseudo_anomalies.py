@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Pieces of confetti in an image, their sides as shares of the image's shorter side, and how much of
-# what is under them they cover.
+# Pieces of confetti in an image, their sides as shares of the image's shorter side, and their
+# opacity.
 PIECES = (1, 8)
 PIECE_SIDE = (0.01, 0.15)
 PIECE_OPACITY = (0.1, 1.0)

@@ -182,9 +182,9 @@ class Camera:
                 **{field: values[name] for name, field in _THRESHOLDS.items() if values[name] != 0}
             )
             roi = read_roi(Path(values['roi']).expanduser()) if values['roi'] else None
-        except ValueError as error:
-            msg = f'camera {self.name}: {error}'
-            raise ValueError(msg) from error
+        except (ValueError, RuntimeError) as error:
+            # RuntimeError: a home directory that there is not.
+            raise ValueError(str(error)) from error
         return Criteria(thresholds, roi)
 
     def changes(self, parameters: list[RosParameter]) -> dict[str, object]:

@@ -129,7 +129,8 @@ class DetectorNode(LifecycleNode):
             Camera(self, name) for name in camera_names(self.parameters['cameras'])
         )
         self._models = Models(self._cameras, self._inspecting)
-        # Held while models are loaded or freed: clean-up may come while ~/load_model is at work.
+        # Held while models are loaded or freed: clean-up waits for a ~/load_model that is at work.
+        # Whoever holds it may take `_inspecting`, never the other way round.
         self._loading = threading.Lock()
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
@@ -149,12 +150,14 @@ class DetectorNode(LifecycleNode):
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
         """Refuse transitions that the present state does not have: rclpy would end the process."""
-        available = {number for number, *_ in self._state_machine.available_transitions}
+        available = {
+            number: label for number, label, *_ in self._state_machine.available_transitions
+        }
         # rclpy itself refuses unknown labels.
         if not request.transition.label and request.transition.id not in available:
-            state = self._state_machine.current_state[1]
             self.get_logger().warning(
-                f'transition {request.transition.id} refused: the detector is {state}'
+                f'transition {request.transition.id} refused: the detector is '
+                f'{self._state_machine.current_state[1]}, which has {", ".join(available.values())}'
             )
             return response
         return self._change_state(request, response)
@@ -164,9 +167,10 @@ class DetectorNode(LifecycleNode):
         started = time.perf_counter()
         limit_threads(self.parameters['threads'])
         with self._loading:
-            changed, problems = self._load_models()
+            news, problems = self._load_models()
+            if problems:
+                self._models.release()
         if problems:
-            self._models.release()
             # rclpy would fail the transition without a word.
             self.get_logger().error(f'cannot configure: {"; ".join(problems)}')
             return TransitionCallbackReturn.FAILURE
@@ -177,7 +181,7 @@ class DetectorNode(LifecycleNode):
         self._is_configured = True
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s, images through '
-            f'{conversion_backend()}, models: {", ".join(changed) or "none"}'
+            f'{conversion_backend()}, models: {", ".join(news) or "none"}'
         )
         return super().on_configure(state)
 
@@ -266,9 +270,9 @@ class DetectorNode(LifecycleNode):
             if not self._is_configured:
                 response.message = 'the detector is not configured: configuring it loads the models'
                 return response
-            changed, problems = self._load_models()
+            news, problems = self._load_models()
         response.success = not problems
-        response.message = '; '.join([*changed, *problems]) or 'no model file has changed'
+        response.message = '; '.join([*news, *problems]) or 'no model file has changed'
         # A line each: rclpy wants one severity for each line that logs.
         if response.success:
             self.get_logger().info(f'load_model: {response.message}')
@@ -283,7 +287,7 @@ class DetectorNode(LifecycleNode):
                 if changes and camera.engine:
                     camera.criteria_for(camera.engine, changes)
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=f'camera {camera.name}: {error}')
         return SetParametersResult(successful=True)
 
     def _apply_criteria(self, parameters: list[RosParameter]) -> None:

@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 import threading
-from typing import NamedTuple
+from typing import cast, NamedTuple
 
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.runtime.engine import Engine
@@ -24,12 +24,13 @@ class Loading(NamedTuple):
     """What came of loading models.
 
     Attributes:
-        changed: The cameras whose model has changed, with the file.
+        news: What is new about a camera: the file of its new model, or that its file is gone; a
+            line each.
         problems: What is wrong with the files, or with the parameters that contradict them; a line
             each.
     """
 
-    changed: list[str]
+    news: list[str]
     problems: list[str]
 
 
@@ -45,12 +46,14 @@ class Models:
         self._cameras = cameras
         self._inspecting = inspecting
         self._stamps: dict[str, _Stamp] = {}
+        # The files as the parameters named them.
+        self._names: dict[str, Path] = {}
 
     def load(self, device: str, await_missing: bool = False) -> Loading:
         """Load and warm up what the cameras' parameters name, then change over between two frames.
 
         A file that is loaded already is not loaded again. A camera whose file cannot be used keeps
-        what it has; so does one whose file is gone since.
+        what it has; so does one whose file is gone since it was loaded.
 
         Args:
             device: Device name, see `select_device`.
@@ -69,20 +72,22 @@ class Models:
             except Exception as error:
                 # Whatever is wrong with a file, the other cameras get theirs.
                 problems.append(f'camera {camera.name}: {error}')
-        changed = []
+        news = []
         with self._inspecting:
             for camera, stamp in wanted.items():
                 if stamp == self._stamps.get(camera.name):
+                    if stamp and not stamp.path.exists():
+                        news.append(f'{camera.name}: {stamp.path} is gone, its model stays')
                     continue
                 try:
                     self._hand_over(camera, engines, stamp)
-                    changed.append(f'{camera.name}: {stamp.path if stamp else "none"}')
-                except ValueError as error:
-                    problems.append(str(error))
+                    news.append(f'{camera.name}: {stamp.path if stamp else "none"}')
+                except Exception as error:
+                    problems.append(f'camera {camera.name}: {error}')
             for loaded, engine in engines.items():
                 if loaded not in self._stamps.values():
                     engine.close()
-        return Loading(changed, [' '.join(problem.split()) for problem in problems])
+        return Loading(news, [' '.join(problem.split()) for problem in problems])
 
     def _load_wanted(
         self, camera: Camera, engines: dict[_Stamp, Engine], device: str, await_missing: bool
@@ -92,7 +97,7 @@ class Models:
         if path is None:
             return None
         if not path.exists():
-            if camera.engine and camera.model_file == path.resolve():
+            if path == self._names.get(camera.name):
                 return self._stamps[camera.name]
             if await_missing and not camera.engine:
                 return None
@@ -109,11 +114,13 @@ class Models:
         """Give a camera another engine; parameters that contradict it leave all as it is."""
         if stamp is None:
             camera.engine = None
-            del self._stamps[camera.name]
+            del self._stamps[camera.name], self._names[camera.name]
             return
         camera.criteria = camera.criteria_for(engines[stamp])
         camera.engine, camera.model_file = engines[stamp], stamp.path
         self._stamps[camera.name] = stamp
+        # There is a stamp because there was a file.
+        self._names[camera.name] = cast(Path, camera.wanted_model)
 
     def release(self) -> None:
         """Free all models."""
@@ -122,7 +129,7 @@ class Models:
                 engine.close()
             for camera in self._cameras:
                 camera.engine = None
-            self._stamps = {}
+            self._stamps, self._names = {}, {}
 
 
 def _stamp(path: Path, device: str) -> _Stamp:

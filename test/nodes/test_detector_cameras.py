@@ -232,8 +232,7 @@ def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
     assert not answer.success
     assert f'front: {files["front"]}' in answer.message
     assert f'camera side: {files["side"]}' in answer.message
-    # It inspects, and nothing is missing as long as it does.
-    assert 'top' not in answer.message
+    assert f'top: {files["top"]} is gone, its model stays' in answer.message
     for probe in (front, side, top):
         assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
 
@@ -296,7 +295,9 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     assert front.verdict_for(message_of()).results[0].class_id == 'ok'
     # A model that inspects is not lost with its file.
     path.unlink()
-    assert 'no model file' in load_model(front).message
+    answer = load_model(front)
+    assert answer.success
+    assert 'is gone' in answer.message
     assert front.verdict_for(message_of(seconds=2)).results
 
 
@@ -312,6 +313,9 @@ def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_p
     assert probe.verdict_for(message).results[0].class_id == 'ok'
     assert not to_array(probe.last('mask')).any()
 
+    refused = set_parameter(node, 'front.roi', '~nobody_at_all/roi.png')
+    assert not refused.successful
+    assert 'home directory' in refused.reason
     refused = set_parameter(node, 'front.roi', str(tmp_path / 'none.png'))
     assert not refused.successful
     assert 'none.png' in refused.reason

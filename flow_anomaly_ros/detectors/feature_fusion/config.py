@@ -37,7 +37,7 @@ class FeatureFusionConfig:
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
         steps: Training steps.
-        batch: Images in a step.
+        batch: Images in a step, 2 or more: batch normalisation compares them.
         learning_rate: Peak learning rate.
     """
 
@@ -83,10 +83,9 @@ class FeatureFusionConfig:
             'patches',
             'copies',
             'steps',
-            'batch',
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('texture_levels', 'pair_levels'):
+        for name in ('texture_levels', 'pair_levels', 'batch'):
             require(getattr(self, name) >= 2, name, getattr(self, name), '2 or more')
         for name in ('margin', 'smoothing', 'max_shift'):
             require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')

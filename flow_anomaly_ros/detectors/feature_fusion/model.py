@@ -20,6 +20,9 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 from torch import nn, Tensor
 
+# Levels that are fused.
+LEVELS = 3
+
 
 class FeatureFusionDetector(Detector):
     """Fused levels of a pretrained network, inside or outside of a hypersphere.
@@ -36,6 +39,13 @@ class FeatureFusionDetector(Detector):
     def __init__(self, config: FeatureFusionConfig) -> None:
         super().__init__(config)
         self.backbone = Backbone(config.backbone, config.levels, config.stride)
+        found = len(self.backbone.levels)
+        if found != LEVELS:
+            msg = (
+                f'backbone {config.backbone} has {found} level{"s" * (found > 1)} by default, and '
+                f'{LEVELS} are fused: name three, the finest first'
+            )
+            raise ValueError(msg)
         self.network = FusionNetwork(self.backbone.level_channels, config)
         # Section 2.3; softplus, so that scores are positive.
         self.score = nn.Sequential(nn.Conv2d(config.features, 1, 1), nn.Softplus())

@@ -21,8 +21,8 @@ class Quantised(NamedTuple):
 
     Attributes:
         levels: BxN, the middle of each level.
-        membership: BxKxN in [0, 1]: of each position's own level how near it is to its middle,
-            1 - |L - M|; 0 of all others (equation 1).
+        membership: BxKxN in [0, 1]: 1 - |L - M| where L is the level that the similarity M of a
+            position lies in, 0 for all other levels (equation 1).
     """
 
     levels: Tensor

@@ -54,7 +54,7 @@ class NfBmrConfig:
     max_shift: int = 4
     copies: int = 80
     flow_steps: int = 600
-    mapping_steps: int = 1000
+    mapping_steps: int = 3000
     batch: int = 4
     flow_learning_rate: float = 5e-4
     mapping_learning_rate: float = 1e-3

@@ -45,7 +45,7 @@ class NfBmrDetector(Detector):
 
     method = 'nf_bmr'
     config_class = NfBmrConfig
-    presets: ClassVar = {'fast': {'flow_steps': 300, 'mapping_steps': 300, 'residual_blocks': 1}}
+    presets: ClassVar = {'fast': {'flow_steps': 300, 'mapping_steps': 1000}}
 
     def __init__(self, config: NfBmrConfig) -> None:
         super().__init__(config)

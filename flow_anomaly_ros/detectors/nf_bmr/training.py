@@ -71,15 +71,17 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
 @torch.no_grad()
 def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
     """Learn what is usual for good parts, of which the source domains are given."""
-    errors, unlikely = [], []
+    scores = []
     for batch in source.split(detector.config.batch):
         target, log_determinants = detector.target(batch)
-        unlikely.append(negative_log_density(target, log_determinants))
-        if detector.mapping is not None:
-            errors.append(detector.errors(batch, target))
-    detector.floor.fit(torch.cat(unlikely))
-    if errors:
-        usual = torch.cat(errors).mean((0, 2, 3))
+        if detector.mapping is None:
+            scores.append(negative_log_density(target, log_determinants))
+        else:
+            scores.append(detector.errors(batch, target))
+    if detector.mapping is None:
+        detector.floor.fit(torch.cat(scores))
+    else:
+        usual = torch.cat(scores).mean((0, 2, 3))
         detector.usual.copy_(usual.clamp(min=torch.finfo(usual.dtype).tiny))
 
 

@@ -110,8 +110,8 @@ def test_training_lifts_pixel_auroc_of_a_stain_well_above_chance():
     detector = build(hidden=16, copies=4, steps=60, batch=8, learning_rate=1e-2)
     before = pixel_auroc(detector)
     detector.fit(good)
-    assert before < 0.85
-    assert pixel_auroc(detector) > 0.95
+    assert before < 0.7
+    assert pixel_auroc(detector) > 0.85
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,15 @@ def test_training_lifts_pixel_auroc_of_a_stain_well_above_chance():
         ({'anomaly_ratio': 1.5}, r'anomaly_ratio is 1.5: it must be in \[0, 1\]'),
         ({'score_loss': False}, 'consistency_loss is True: it must be false where score_loss is'),
         ({'pair_levels': 1}, 'pair_levels is 1: it must be 2 or more'),
+        ({'batch': 1}, 'batch is 1: it must be 2 or more'),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FeatureFusionConfig(**{**SMALL, **options})
+
+
+def test_a_network_without_three_levels_needs_them_named():
+    pytest.importorskip('timm')
+    with pytest.raises(ValueError, match='has 1 level by default, and 3 are fused: name three'):
+        build(backbone='timm/deit_tiny_patch16_224', levels=())

@@ -26,7 +26,15 @@ def test_distance_from_the_centre():
 def test_feature_loss_weighs_both_kinds_of_positions_alike():
     distances = torch.tensor([[[0.1, 0.2, 0.7, 0.6]]])
     expected = 0.3 - math.log(1 - math.exp(-0.7))
-    assert feature_loss(distances, MASK).item() == pytest.approx(expected)
+    assert feature_loss(distances, MASK).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_abnormal_position_in_the_centre_is_pushed_away():
+    features = torch.full((1, 8, 1, 4), 1e-4, requires_grad=True)
+    loss = feature_loss(hypersphere_distance(features), MASK)
+    (gradient,) = torch.autograd.grad(loss, features)
+    assert (gradient[..., 2] < -0.1).all()
+    assert (gradient[..., 0] > 0).all()
 
 
 def test_score_loss_by_hand():

@@ -6,6 +6,7 @@ from flow_anomaly_ros.detectors.feature_fusion.texture import (
     _split,
     PyramidTexture,
     quantise,
+    similarity_to_mean,
     TextureEnhancement,
 )
 import pytest
@@ -78,12 +79,23 @@ def test_textures_have_the_size_of_the_map(size):
     assert tuple(PyramidTexture(6, 4)(maps).shape) == (2, 24, *size)
 
 
-def test_positions_of_one_level_get_the_same_texture():
+def test_positions_of_one_level_get_the_same_texture_as_strongly_as_they_belong_to_it():
     torch.manual_seed(0)
-    maps = torch.randn(1, 4, 3, 4)
-    maps[..., 2, :] = maps[..., 0, :]
-    texture = TextureEnhancement(4, 8)(maps)
-    torch.testing.assert_close(texture[..., 2, :], texture[..., 0, :])
+    maps = torch.randn(1, 4, 6, 8)
+    network = TextureEnhancement(4, 3)
+    for parameter in network.parameters():
+        # As if trained: at first all levels get the same mixture of all.
+        parameter.data *= 20
+    texture = network(maps)[0].flatten(1).T
+    similarities, _ = similarity_to_mean(maps)
+    membership = quantise(similarities.flatten(1), 3).membership[0]
+    own = membership.argmax(1)
+    assert own.unique().tolist() == [0, 1, 2]
+    unscaled = texture / membership.amax(1, keepdim=True)
+    for level in range(3):
+        same = unscaled[own == level]
+        torch.testing.assert_close(same, same[:1].expand_as(same))
+    assert not torch.allclose(unscaled[own == 0][0], unscaled[own == 2][0], rtol=0.01)
 
 
 def test_a_texture_does_not_depend_on_the_other_images_of_a_batch():
