@@ -11,6 +11,7 @@ from flow_anomaly_ros.detectors.feature_fusion.texture import (
 )
 import pytest
 import torch
+from torch import nn
 
 
 def test_positions_are_members_of_the_level_they_are_nearest_to():
@@ -83,9 +84,11 @@ def test_positions_of_one_level_get_the_same_texture_as_strongly_as_they_belong_
     torch.manual_seed(0)
     maps = torch.randn(1, 4, 6, 8)
     network = TextureEnhancement(4, 3)
-    for parameter in network.parameters():
-        # As if trained: at first all levels get the same mixture of all.
-        parameter.data *= 20
+    # As if trained, each level looking at itself: at first all get the same mixture of all.
+    network.fuse.weight.data *= 10
+    for layer in (network.query, network.key):
+        nn.init.eye_(layer.weight)
+        nn.init.zeros_(layer.bias)
     texture = network(maps)[0].flatten(1).T
     similarities, _ = similarity_to_mean(maps)
     membership = quantise(similarities.flatten(1), 3).membership[0]
