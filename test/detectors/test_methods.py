@@ -6,6 +6,7 @@ import math
 
 from flow_anomaly_ros.detectors.base import Cancelled, FitReport
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset, METHODS
+from flow_anomaly_ros.scoring.metrics import auroc
 import pytest
 from safetensors.torch import load, save
 import torch
@@ -168,6 +169,20 @@ def test_a_stain_scores_higher_than_a_good_part(detector):
     images[1, :, 8:16, 24:32] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     good, bad = score(detector, images).image_score
     assert bad > 2 * good
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_training_lifts_the_pixel_auroc_of_a_stain_well_above_chance(method):
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 6, 48) for _ in range(2)), indexing='ij')
+    good = (0.5 + 0.3 * rows.sin() * columns.cos()).expand(4, 3, -1, -1).clone()
+    bad = good[:1].clone()
+    bad[:, :, 16:28, 20:32] = torch.tensor([1.0, 0.1, 0.1])[:, None, None]
+    mask = torch.zeros(1, 48, 48, dtype=torch.bool)
+    mask[:, 16:28, 20:32] = True
+    steps = {name: 60 for name in OPTIONS[method][0] if name.endswith('steps')}
+    detector = build((method, {**OPTIONS[method][0], **steps}))
+    detector.fit(good)
+    assert auroc(score(detector, bad).score_map.numpy(), mask.numpy()) > 0.85
 
 
 def test_the_same_seed_gives_the_same_detector(case, training):
