@@ -45,7 +45,16 @@ class NfBmrDetector(Detector):
 
     method = 'nf_bmr'
     config_class = NfBmrConfig
-    presets: ClassVar = {'fast': {'flow_steps': 300, 'mapping_steps': 1000}}
+    presets: ClassVar = {
+        'fast': {'flow_steps': 300, 'mapping_steps': 1000},
+        # Section 4.2; wants a GPU.
+        'paper': {
+            'flow_hidden': 1024,
+            'hidden': 1024,
+            'flow_learning_rate': 2e-4,
+            'mapping_learning_rate': 3e-4,
+        },
+    }
 
     def __init__(self, config: NfBmrConfig) -> None:
         super().__init__(config)

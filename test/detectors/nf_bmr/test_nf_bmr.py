@@ -146,6 +146,13 @@ def test_the_source_domain_suits_the_backbone(options, levels, stride, channels)
     assert detector.flow.blocks[0].first.networks[0][0].weight.shape[0] == channels
 
 
+def test_the_preset_of_the_paper_has_its_hidden_channels():
+    preset = NfBmrDetector.presets['paper']
+    detector = build(**{**preset, 'residual_blocks': 1})
+    assert detector.mapping.shared.layers[0].weight.shape[:2] == (1024, 1024)
+    assert detector.flow.blocks[0].first.networks[0][0].weight.shape[0] == 1024
+
+
 def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images):
     detector = build()
     states = {}
