@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import copy
 from pathlib import Path
 
+from flow_anomaly_ros.cell.topics import image_topic
 import yaml
 
 
@@ -27,15 +28,16 @@ def cell_config(
     manager = config['Visualization Manager']
     (group,) = manager['Displays']
     manager['Displays'] = [
-        _group_of(group, camera, image or _default_image(camera, transport), namespace.strip('/'))
+        _group_of(
+            group,
+            camera,
+            # rviz2 knows the transport by the name of the topic.
+            image or image_topic(camera, transport == 'compressed'),
+            namespace.strip('/'),
+        )
         for camera, image in images.items()
     ]
     return yaml.safe_dump(config, sort_keys=False)
-
-
-def _default_image(camera: str, transport: str) -> str:
-    """Topic that the detector takes; rviz2 knows the transport by its name."""
-    return f'{camera}/image/compressed' if transport == 'compressed' else f'{camera}/image'
 
 
 def _group_of(group: dict, camera: str, image: str, namespace: str) -> dict:

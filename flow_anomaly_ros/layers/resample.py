@@ -92,7 +92,12 @@ def resample(
 
 
 def smooth(maps: Tensor, deviation: float) -> Tensor:
-    """Smooth BxCxHxW maps with a Gaussian of the given standard deviation in px, cut off at 3."""
+    """Smooth BxCxHxW maps with a Gaussian of the given standard deviation in px, cut off at 3.
+
+    A deviation of 0 leaves them as they are.
+    """
+    if deviation == 0:
+        return maps
     # Reflection needs more pixels than it mirrors.
     reach = min(math.ceil(3 * deviation), min(size_of(maps)) - 1)
     return gaussian_blur(maps, [2 * reach + 1] * 2, [deviation] * 2)

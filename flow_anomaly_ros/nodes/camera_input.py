@@ -6,6 +6,7 @@ from collections.abc import Callable
 import time
 from typing import Any
 
+from flow_anomaly_ros.cell.topics import image_topic
 from flow_anomaly_ros.nodes.qos import matching_profile
 import numpy as np
 from rclpy.event_handler import (
@@ -43,7 +44,7 @@ class CameraInput:
         self._node = node
         self._name = name
         self._type = CompressedImage if compressed else Image
-        self._topic = topic or (f'{name}/image/compressed' if compressed else f'{name}/image')
+        self._topic = topic or image_topic(name, compressed)
         self.topic = node.resolve_topic_name(self._topic)
         self._subscription: Subscription | None = None
         self._reliability: ReliabilityPolicy | None = None

@@ -6,7 +6,6 @@ A managed (lifecycle) node. Configure loads the models, activate subscribes and 
 deactivate keeps the models, clean-up frees them.
 """
 
-from collections.abc import Callable
 from functools import partial
 import threading
 import time
@@ -121,6 +120,8 @@ class DetectorNode(LifecycleNode):
         self._inspecting = threading.Lock()
         self._mailbox = Mailbox()
         self._worker: threading.Thread | None = None
+        # Simulated time may stand still.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics_timer: Timer | None = None
         self._discovery_timer: Timer | None = None
         self._diagnostics: Publisher | None = None
@@ -177,17 +178,15 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.open()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self._steady_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics)
+        self._diagnostics_timer = self.create_timer(
+            DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=self._steady
+        )
         self._is_configured = True
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s, images through '
             f'{conversion_backend()}, models: {", ".join(news) or "none"}'
         )
         return super().on_configure(state)
-
-    def _steady_timer(self, period: float, callback: Callable[[], None]) -> Timer:
-        """Make a timer that simulated time cannot stop."""
-        return self.create_timer(period, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inspecting."""
@@ -202,7 +201,9 @@ class DetectorNode(LifecycleNode):
                 )
         self._worker = threading.Thread(target=self._inspect_forever, name='inspection')
         self._worker.start()
-        self._discovery_timer = self._steady_timer(DISCOVERY_PERIOD, self._discover)
+        self._discovery_timer = self.create_timer(
+            DISCOVERY_PERIOD, self._discover, clock=self._steady
+        )
         self.get_logger().info(
             'active, waiting for ' + ', '.join(camera.input.topic for camera in self._cameras)
         )

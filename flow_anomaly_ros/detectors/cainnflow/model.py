@@ -148,8 +148,7 @@ class CainnFlowDetector(Detector):
             for x, floor in zip(self.unlikeliness(self.extract(images)), self.floors, strict=True)
         ]
         score_map = torch.stack([resize(x, size) for x in scores]).mean(0)
-        if self.config.smoothing > 0:
-            score_map = smooth(score_map, self.config.smoothing)
+        score_map = smooth(score_map, self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

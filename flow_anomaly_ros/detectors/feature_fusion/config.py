@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors.options import require
 
+# Levels that are fused.
+LEVELS = 3
+
 
 @dataclass(frozen=True)
 class FeatureFusionConfig:
@@ -67,7 +70,7 @@ class FeatureFusionConfig:
 
     def __post_init__(self) -> None:
         require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(len(self.levels) in (0, 3), 'levels', self.levels, 'three levels, or none')
+        require(len(self.levels) in (0, LEVELS), 'levels', self.levels, 'three levels, or none')
         require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
         require(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, 'in [0, 1]')
         require(

@@ -12,16 +12,13 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig
+from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig, LEVELS
 from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
 from flow_anomaly_ros.detectors.pictures import brightest_at_most
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 from torch import nn, Tensor
-
-# Levels that are fused.
-LEVELS = 3
 
 
 class FeatureFusionDetector(Detector):
@@ -72,9 +69,8 @@ class FeatureFusionDetector(Detector):
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
-        score_map = resize(self.scores(self.features(images))[:, None], size_of(images))
-        if self.config.smoothing > 0:
-            score_map = smooth(score_map, self.config.smoothing)
+        scores = self.scores(self.features(images))[:, None]
+        score_map = smooth(resize(scores, size_of(images)), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

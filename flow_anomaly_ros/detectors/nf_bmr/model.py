@@ -96,7 +96,11 @@ class NfBmrDetector(Detector):
 
         In units of their own, of which the mean variance is 1.
         """
-        return self.whitening.unit * self.whitening(self.backbone(images))
+        return self.components(self.backbone(images))
+
+    def components(self, features: Tensor) -> Tensor:
+        """Principal components of BxCxhxw features, BxKxhxw, as the source domain has them."""
+        return self.whitening.unit * self.whitening(features)
 
     def target(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Target domain of a source domain, BxKxhxw, and the log-determinant there, Bxhxw.
@@ -133,9 +137,7 @@ class NfBmrDetector(Detector):
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         distances = torch.stack(list(self.distances(images).values())).sum(0)
-        score_map = resize(distances, size_of(images))
-        if self.config.smoothing > 0:
-            score_map = smooth(score_map, self.config.smoothing)
+        score_map = smooth(resize(distances, size_of(images)), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

@@ -95,4 +95,4 @@ def _extract(detector: 'NfBmrDetector', samples: Tensor, progress: Progress) -> 
         progress('features', step, len(batches), None)
     joined = torch.cat(features)
     detector.whitening.fit(joined)
-    return detector.whitening.unit * detector.whitening(joined)
+    return detector.components(joined)

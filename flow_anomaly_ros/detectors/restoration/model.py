@@ -372,7 +372,7 @@ class RestorationDetector(Detector):
                 for share, x in zip(shares, distances, strict=True)
             ]
         ).sum(0)
-        return smooth(score_map, config.smoothing) if config.smoothing > 0 else score_map
+        return smooth(score_map, config.smoothing)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the second images."""
