@@ -3,14 +3,15 @@
 """Parts that lie turned or shifted, brought to one pose before they are compared."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+from flow_anomaly_ros.layers import separable
 from flow_anomaly_ros.layers.resample import resize, size_of
+from flow_anomaly_ros.layers.separable import Axis
 from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
 # Shorter side in px of the images that are searched over all angles, and of those that the found
 # pose is refined on.
@@ -19,6 +20,8 @@ ANGLES = 120
 # Largest shift searched, as a share of the image's shorter side.
 REACH = 0.25
 REFINEMENTS = 12
+# Standard deviation in px of the blur of fine images, and where it is cut off.
+BLUR, BLUR_REACH = 1.5, 3
 # Radians, or halves of the shorter side: the change that slopes are measured over.
 PROBE = 2e-3
 DAMPING = 1e-2
@@ -53,6 +56,8 @@ class Registration(SizedByTraining):
         super().__init__()
         self.register_buffer('reference', torch.zeros(1, 1, FINE, FINE))
         self.register_buffer('is_active', torch.tensor(data=False))
+        self._is_active = False
+        self._prepared: _Constants | None = None
 
     @torch.no_grad()
     def fit(self, images: Tensor, force: bool = False) -> None:
@@ -67,16 +72,20 @@ class Registration(SizedByTraining):
         disc = _disc(size_of(grey), images.device)
         before = _normalise(_blur(grey), disc)
         likeness = (before * _normalise(before.mean(0, keepdim=True), disc)).sum((1, 2, 3))
-        self.is_active.fill_(value=False)
+        self._activate(value=False)
         if len(images) < 2 or (likeness.mean() >= ALIKE and not force):
             return
-        self.reference = grey[:1]
+        self._use(grey[:1])
         for _ in range(FIT_ROUNDS):
             poses, _ = self.find(images)
-            self.reference = _warp(grey, poses).mean(0, keepdim=True)
+            self._use(_warp(grey, poses).mean(0, keepdim=True))
         self._centre(poses, grey)
         _, match = self.find(images)
-        self.is_active.fill_(force or bool(match.quantile(0.1) >= MATCHED))
+        self._activate(force or bool(match.quantile(0.1) >= MATCHED))
+
+    def _activate(self, value: bool) -> None:
+        self.is_active.fill_(value)
+        self._is_active = value
 
     def _centre(self, poses: Tensor, grey: Tensor) -> None:
         """Move the mean part to where parts lie on average, so that none is pushed out."""
@@ -84,7 +93,7 @@ class Registration(SizedByTraining):
         # The point of the registered image that all poses bring nearest to the image's centre.
         centre = -(turns.transpose(1, 2) @ poses[:, 1:, None]).mean(0, keepdim=True)
         poses = torch.cat([poses[:, :1], poses[:, 1:] + (turns @ centre)[..., 0]], 1)
-        self.reference = _warp(grey, poses).mean(0, keepdim=True)
+        self._use(_warp(grey, poses).mean(0, keepdim=True))
 
     @torch.no_grad()
     def find(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +102,10 @@ class Registration(SizedByTraining):
         Returns:
             Poses, Bx3, and how well each image then matches the mean part, B, at most 1.
         """
-        return self._refine(images, self._search(images))
+        constants = self._constants_for(images)
+        grey = _blur(_shrink(images, FINE))
+        poses = _refine(grey, _search(_shrink(images, COARSE), constants), constants)
+        return poses, (_seen(grey, poses, constants) * constants.wanted).sum(1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Register BxCxHxW images.
@@ -101,9 +113,11 @@ class Registration(SizedByTraining):
         Returns:
             Images of the same size and their poses, None where nothing was to be done.
         """
-        if not self.is_active:
+        if not self._is_active:
             return images, None
-        poses, _ = self.find(images)
+        constants = self._constants_for(images)
+        poses = _search(_shrink(images, COARSE), constants)
+        poses = _refine(_blur(_shrink(images, FINE)), poses, constants)
         return _warp(images, poses), poses
 
     def undo(self, maps: Tensor, poses: Tensor | None) -> Tensor:
@@ -116,58 +130,160 @@ class Registration(SizedByTraining):
         inverse_shift = -_rotation(-poses[:, 0]) @ poses[:, 1:, None]
         return _warp(maps, torch.cat([-poses[:, :1], inverse_shift[..., 0]], 1))
 
-    def _search(self, images: Tensor) -> Tensor:
-        """Best of all angles and shifts at low resolution, as poses."""
-        grey = _shrink(images, COARSE)
-        size = size_of(grey)
-        angles = torch.arange(ANGLES, device=images.device) * (2 * math.pi / ANGLES)
+    def _use(self, reference: Tensor) -> None:
+        """Take another mean part."""
+        self.reference = reference
+        self._prepared = None
+
+    def _constants_for(self, images: Tensor) -> '_Constants':
+        """What does not change from image to image, computed once."""
+        coarse, fine = (_shrunk(size_of(images), side) for side in (COARSE, FINE))
+        known = self._prepared
+        if known is None or known.sizes != (coarse, fine) or known.disc.device != images.device:
+            # Training may follow, which cannot use tensors of inference mode.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                known = self._prepared = _Constants.of(self.reference.to(images), coarse, fine)
+        return known
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state, prefix, *args)
+        self._prepared = None
+        self._is_active = bool(self.is_active)
+
+
+class _Constants(NamedTuple):
+    """What is known of the mean part before an image is there.
+
+    Attributes:
+        sizes: (height, width) of the coarse and of the fine images.
+        angles: Radians that the mean part was turned by, A.
+        spectra: Conjugate spectra of the turned parts, real above imaginary, Ax(2h)x(w').
+        forward: Matrices to a spectrum, of rows (2hxh) and of columns (wx2w').
+        inverse: Matrices from a spectrum to the shifts that are searched, of rows and of columns.
+        disc: Weights of the pixels of fine images.
+        wanted: Normalised fine mean part, 1xP.
+        solve: From differences to corrections of a pose, Px3.
+    """
+
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+    angles: Tensor
+    spectra: Tensor
+    forward: tuple[Tensor, Tensor]
+    inverse: tuple[Tensor, Tensor]
+    disc: Tensor
+    wanted: Tensor
+    solve: Tensor
+
+    @classmethod
+    def of(cls, reference: Tensor, coarse: tuple[int, int], fine: tuple[int, int]) -> '_Constants':
+        angles = torch.arange(ANGLES, device=reference.device) * (2 * math.pi / ANGLES)
         turned = torch.stack([-angles, 0 * angles, 0 * angles], 1)
         templates = _normalise(
-            _warp(resize(self.reference, size).expand(ANGLES, -1, -1, -1), turned),
-            _disc(size, images.device),
+            _warp(resize(reference, coarse).expand(ANGLES, -1, -1, -1), turned),
+            _disc(coarse, reference.device),
         )
         spectra = torch.fft.rfft2(templates[:, 0]).conj()
-        reach = round(REACH * min(size))
-        poses = []
-        for image in _normalise(grey, torch.ones_like(grey[0, 0])):
-            correlation = torch.fft.irfft2(torch.fft.rfft2(image) * spectra, s=size)
-            # Shifts from -reach to reach, instead of wrapped around.
-            near = correlation.roll((reach, reach), (-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
-            best = near.flatten().argmax()
-            span = 2 * reach + 1
-            down = best % span**2 // span - reach
-            right = best % span - reach
-            shift = torch.stack([right, down]) * (2 / min(size))
-            poses.append(torch.cat([angles[best // span**2, None], shift]))
-        return torch.stack(poses)
-
-    def _refine(self, images: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Gauss-Newton on the squared difference of the normalised images.
-
-        Inverse compositional (Baker and Matthews, "Lucas-Kanade 20 Years On", IJCV 56, 2004): the
-        slopes are those of the mean part, so that a step costs one warp of each image.
-        """
-        grey = _blur(_shrink(images, FINE))
-        disc = _disc(size_of(grey), images.device)
-        mean_part = _blur(resize(self.reference, size_of(grey)))
-        wanted = _normalise(mean_part, disc).flatten(1)
-
-        def seen(poses: Tensor) -> Tensor:
-            return _normalise(_warp(grey, poses), disc).flatten(1)
-
-        steps = PROBE * torch.cat([torch.eye(3), -torch.eye(3)]).to(images)
+        disc = _disc(fine, reference.device)
+        mean_part = _blur(resize(reference, fine))
+        steps = PROBE * torch.cat([torch.eye(3), -torch.eye(3)]).to(reference)
         probed = _normalise(_warp(mean_part.expand(6, -1, -1, -1), steps), disc).flatten(1)
         jacobian = (probed[:3] - probed[3:]).T / (2 * PROBE)
         square = jacobian.T @ jacobian
         # A part without structure has no slope: the small constant keeps images where they are.
         square = square + torch.diag(DAMPING * square.diagonal() + 1e-6)
-        solve = torch.linalg.solve(square, jacobian.T).T
-        for _ in range(REFINEMENTS):
-            change = ((seen(poses) - wanted) @ solve).clamp(-LARGEST_STEP, LARGEST_STEP)
-            angles = poses[:, :1] - change[:, :1]
-            moved = (_rotation(angles[:, 0]) @ change[:, 1:, None])[..., 0]
-            poses = torch.cat([angles, poses[:, 1:] - moved], 1)
-        return poses, (seen(poses) * wanted).sum(1)
+        forward, inverse = _fourier_matrices(coarse, round(REACH * min(coarse)))
+        return cls(
+            sizes=(coarse, fine),
+            angles=angles,
+            spectra=torch.cat([spectra.real, spectra.imag], 1),
+            forward=(forward[0].to(reference), forward[1].to(reference)),
+            inverse=(inverse[0].to(reference), inverse[1].to(reference)),
+            disc=disc,
+            wanted=_normalise(mean_part, disc).flatten(1),
+            solve=torch.linalg.solve(square, jacobian.T).T,
+        )
+
+
+def _fourier_matrices(
+    size: tuple[int, int], reach: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The Fourier transform of real images as matrix products, which every runtime has.
+
+    Complex numbers are pairs of rows, real above imaginary, or of columns, real beside imaginary.
+
+    Returns:
+        Matrices of rows and of columns to a spectrum, and back to shifts from -reach to reach.
+    """
+    height, width = size
+    frequencies = torch.arange(width // 2 + 1, dtype=torch.float64)
+    shifts = torch.arange(-reach, reach + 1, dtype=torch.float64)
+
+    def waves(positions: Tensor, others: Tensor, period: int) -> tuple[Tensor, Tensor]:
+        phase = 2 * math.pi / period * positions[:, None] * others
+        return phase.cos(), phase.sin()
+
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in size)
+    cos, sin = waves(rows, rows, height)
+    to_rows = torch.cat([cos, -sin])
+    cos, sin = waves(columns, frequencies, width)
+    to_columns = torch.cat([cos, -sin], 1)
+    cos, sin = waves(shifts, rows, height)
+    from_rows = torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)]) / height
+    cos, sin = waves(frequencies, shifts, width)
+    # All but the lowest frequency, and the highest of an even number, stand for two.
+    twice = torch.full((len(frequencies), 1), 2.0 / width, dtype=torch.float64)
+    twice[0] = 1 / width
+    if width % 2 == 0:
+        twice[-1] = 1 / width
+    from_columns = torch.cat([twice * cos, -twice * sin])
+    return (to_rows, to_columns), (from_rows, from_columns)
+
+
+def _search(grey: Tensor, constants: _Constants) -> Tensor:
+    """Best of all angles and shifts of Bx1xhxw coarse images, as poses."""
+    height, width = size_of(grey)
+    grey = _normalise(grey, torch.ones_like(grey[0, 0]))
+    to_rows, to_columns = constants.forward
+    from_rows, from_columns = constants.inverse
+    # Real and imaginary parts of the rows' transform, each of the columns' real and imaginary.
+    by_rows = to_rows @ (grey @ to_columns)
+    half = to_columns.shape[1] // 2
+    (real_real, real_imag), (imag_real, imag_imag) = (
+        part.split(half, -1) for part in by_rows.split(height, -2)
+    )
+    real, imag = real_real - imag_imag, real_imag + imag_real
+    other_real, other_imag = constants.spectra.split(height, -2)
+    product = torch.cat(
+        [real * other_real - imag * other_imag, real * other_imag + imag * other_real], -2
+    )
+    shifted = from_rows @ product
+    span = from_columns.shape[1]
+    correlation = torch.cat(shifted.split(span, -2), -1) @ from_columns
+    best = correlation.flatten(1).argmax(1)
+    down = best % span**2 // span - span // 2
+    right = best % span - span // 2
+    shift = torch.stack([right, down], 1) * (2 / min(height, width))
+    return torch.cat([constants.angles[best // span**2][:, None], shift], 1)
+
+
+def _refine(grey: Tensor, poses: Tensor, constants: _Constants) -> Tensor:
+    """Gauss-Newton on the squared difference of the normalised Bx1xhxw images.
+
+    Inverse compositional (Baker and Matthews, "Lucas-Kanade 20 Years On", IJCV 56, 2004): the
+    slopes are those of the mean part, so that a step costs one warp of each image.
+    """
+    for _ in range(REFINEMENTS):
+        difference = _seen(grey, poses, constants) - constants.wanted
+        change = (difference @ constants.solve).clamp(-LARGEST_STEP, LARGEST_STEP)
+        angles = poses[:, :1] - change[:, :1]
+        moved = (_rotation(angles[:, 0]) @ change[:, 1:, None])[..., 0]
+        poses = torch.cat([angles, poses[:, 1:] - moved], 1)
+    return poses
+
+
+def _seen(grey: Tensor, poses: Tensor, constants: _Constants) -> Tensor:
+    """Normalised pixels of Bx1xhxw fine images at the given poses, BxP."""
+    return _normalise(_warp(grey, poses), constants.disc).flatten(1)
 
 
 def _rotation(angles: Tensor) -> Tensor:
@@ -187,18 +303,21 @@ def _warp(maps: Tensor, poses: Tensor) -> Tensor:
     return functional.grid_sample(maps, grid, padding_mode='border', align_corners=False)
 
 
+def _shrunk(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
+    """(height, width) of images that are reduced to a shorter side."""
+    factor = shorter_side / min(size)
+    height, width = (max(1, round(side * factor)) for side in size)
+    return height, width
+
+
 def _shrink(images: Tensor, shorter_side: int) -> Tensor:
-    """Grey images, Bx1xHxW, of the given shorter side."""
-    height, width = size_of(images)
-    factor = shorter_side / min(height, width)
-    return resize(
-        images.mean(1, keepdim=True),
-        (max(1, round(height * factor)), max(1, round(width * factor))),
-    )
+    """Grey images, Bx1xhxw, of the given shorter side."""
+    return resize(images.mean(1, keepdim=True), _shrunk(size_of(images), shorter_side))
 
 
 def _blur(grey: Tensor) -> Tensor:
-    return gaussian_blur(grey, [7, 7], [1.5, 1.5])
+    rows, columns = (Axis(n, n, deviation=BLUR, reach=BLUR_REACH) for n in size_of(grey))
+    return separable.apply(grey, rows, columns)
 
 
 def _disc(size: tuple[int, int], device: torch.device) -> Tensor:

@@ -3,13 +3,15 @@
 """Resizing of images and feature maps: one rule for the whole package."""
 
 import math
+from typing import Any
 
 import cv2
+from flow_anomaly_ros.layers import separable
+from flow_anomaly_ros.layers.separable import Axis
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
 UPSAMPLINGS = ('bilinear', 'bicubic', 'nearest')
 DOWNSAMPLINGS = ('average', 'max', 'nearest')
@@ -80,8 +82,7 @@ def resample(
     """
     if size_of(maps) == size:
         return maps
-    grows = size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
-    method = upsampling if grows else downsampling
+    method = upsampling if _grows(maps, size) else downsampling
     if method == 'max':
         return functional.adaptive_max_pool2d(maps, size)
     if method == 'nearest':
@@ -96,11 +97,54 @@ def smooth(maps: Tensor, deviation: float) -> Tensor:
 
     A deviation of 0 leaves them as they are.
     """
-    if deviation == 0:
-        return maps
+    return smooth_at(maps, size_of(maps), deviation)
+
+
+def smooth_at(
+    maps: Tensor,
+    size: tuple[int, int],
+    deviation: float,
+    upsampling: str = 'bilinear',
+    downsampling: str = 'average',
+) -> Tensor:
+    """Resize maps as `resample` does, then smooth them as `smooth` does."""
+    if downsampling == 'max' and not _grows(maps, size):
+        maps = resample(maps, size, upsampling, downsampling)
     # Reflection needs more pixels than it mirrors.
-    reach = min(math.ceil(3 * deviation), min(size_of(maps)) - 1)
-    return gaussian_blur(maps, [2 * reach + 1] * 2, [deviation] * 2)
+    reach = min(math.ceil(3 * deviation), min(size) - 1)
+    return _in_one_go(maps, size, upsampling, downsampling, deviation=deviation, reach=reach)
+
+
+def average_at(maps: Tensor, size: tuple[int, int], window: int) -> Tensor:
+    """Average maps over a window around every position, then resize them as `resize` does.
+
+    Args:
+        maps: BxCxHxW float tensor.
+        size: Target (height, width) in px.
+        window: Positions in both directions, odd; at the border they are fewer.
+    """
+    return _in_one_go(maps, size, 'bilinear', 'average', window=window)
+
+
+def _in_one_go(
+    maps: Tensor, size: tuple[int, int], upsampling: str, downsampling: str, **others: Any
+) -> Tensor:
+    before = size_of(maps)
+    method = upsampling if _grows(maps, size) else downsampling
+    shrinks = size[0] < before[0] or size[1] < before[1]
+    if method in ('average', 'bilinear'):
+        is_whole = all(old % new == 0 for old, new in zip(before, size, strict=True))
+        method = 'blocks' if is_whole else 'bilinear'
+    antialias = shrinks and method == 'bilinear'
+    rows, columns = (
+        Axis(old, target=new, method=method, antialias=antialias, **others)
+        for old, new in zip(before, size, strict=True)
+    )
+    return separable.apply(maps, rows, columns)
+
+
+def _grows(maps: Tensor, size: tuple[int, int]) -> bool:
+    return size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
 
 
 def size_of(maps: Tensor) -> tuple[int, int]:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Positions whose points are compared with one another at a time: bounds the memory it takes.
+CORESET_POSITIONS = 64
+
 
 class StoredPoints(SizedByTraining):
     """Features of N good images at every position: paragraph 72's second images, stored once.
@@ -21,70 +24,106 @@ class StoredPoints(SizedByTraining):
     # How many points there are, and where.
     free_dimensions: ClassVar = {'stored': (0, 1, 3)}
     points: Tensor
-    half_norms: Tensor
+    offsets: Tensor
 
     def __init__(self, channels: int, window: int = 1) -> None:
         super().__init__()
         self.window = window
-        # Rows, columns, channels, images. Half precision halves the model file; the search works on
-        # the float32 copies below.
+        # Rows, columns, channels, points. Half precision halves the model file.
         self.register_buffer('stored', torch.zeros(1, 1, channels, 1, dtype=torch.float16))
         self._prepare()
 
     @torch.no_grad()
-    def fit(self, features: Tensor) -> None:
-        """Store NxKxhxw features."""
-        self.stored = features.permute(2, 3, 1, 0).to(torch.float16).contiguous()
+    def fit(self, features: Tensor, most: int = 0) -> None:
+        """Store NxKxhxw features.
+
+        Args:
+            features: Of N images of good parts.
+            most: Points kept at every position, see `coreset`; 0: all.
+        """
+        points = features.permute(2, 3, 0, 1)
+        if 0 < most < len(features):
+            points = coreset(points.flatten(0, 1), most).unflatten(0, points.shape[:2])
+        self.stored = points.mT.to(torch.float16).contiguous()
         self._prepare()
 
     def _prepare(self) -> None:
-        points = self.stored.float()
+        """Make what the search reads: points in float32, and minus half their squared norms.
+
+        x is nearest to the point p whose x.p - |p|^2 / 2 is largest.
+        """
+        points = self.stored.float().flatten(0, 1)
         self.register_buffer('points', points, persistent=False)
-        half_norms = 0.5 * points.square().sum(2)
-        self.register_buffer('half_norms', half_norms, persistent=False)
+        offsets = -0.5 * points.square().sum(1, keepdim=True)
+        self.register_buffer('offsets', offsets, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Nearest stored point, in Euclidean distance, to every position of BxKxhxw features."""
         batch, channels, height, width = features.shape
         window = self.window
+        side = 2 * window + 1
         # Every position's points are compared with the features around it, not the other way
         # round: the points, by far the larger part, are read once.
-        around = functional.unfold(
-            features.reshape(1, batch * channels, height, width), 2 * window + 1, padding=window
+        padded = functional.pad(features, (window,) * 4).permute(0, 2, 3, 1)
+        around = torch.stack(
+            [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)], 3
         )
-        offsets = (2 * window + 1) ** 2
-        around = around.view(batch, channels, offsets, height * width).permute(3, 0, 2, 1)
-        around = around.reshape(height * width, batch * offsets, channels).contiguous()
-        likeness = torch.bmm(around, self.points.flatten(0, 1))
-        likeness -= self.half_norms.flatten(0, 1)[:, None]
-        best, index = likeness.max(2)
-        best = self._by_feature(best, batch, (height, width), float('-inf'))
-        index = self._by_feature(index, batch, (height, width), 0)
-        offset = best.argmax(2)
-        index = index.gather(2, offset[:, :, None])[:, :, 0]
-        # From offsets of the window to the positions that the points were stored for.
-        down, right = offset // (2 * window + 1) - window, offset % (2 * window + 1) - window
-        rows = torch.arange(height, device=features.device)[:, None] - down.view(-1, height, width)
-        columns = torch.arange(width, device=features.device) - right.view(-1, height, width)
-        nearest = self.points[rows, columns, :, index.view(-1, height, width)]
-        return nearest.permute(0, 3, 1, 2)
-
-    def _by_feature(
-        self, values: Tensor, batch: int, size: tuple[int, int], outside: float
-    ) -> Tensor:
-        """Reorder values of (points' position, image x offset) to (image, position, offset)."""
-        height, width = size
-        window, side = self.window, 2 * self.window + 1
-        values = values.view(height, width, batch, side, side)
-        values = functional.pad(values.permute(2, 3, 4, 0, 1), (window,) * 4, value=outside)
+        around = around.permute(1, 2, 0, 3, 4).reshape(height * width, batch * side**2, channels)
+        likeness = torch.baddbmm(self.offsets, around, self.points)
+        # Image, points' position, offset of the feature from it.
+        best = likeness.amax(2).view(height, width, batch, side, side).permute(2, 0, 1, 3, 4)
+        best = functional.pad(best, (0, 0, 0, 0, *(window,) * 4), value=float('-inf'))
         # A feature at x is offset d away from the points at x - d.
-        moved = [
-            values[:, i, j, side - 1 - i :][:, :height, side - 1 - j :][:, :, :width]
-            for i in range(side)
-            for j in range(side)
-        ]
-        return torch.stack(moved, -1).flatten(1, 2)
+        of_feature = torch.stack(
+            [
+                best[:, side - 1 - i :, side - 1 - j :, i, j][:, :height, :width]
+                for i in range(side)
+                for j in range(side)
+            ],
+            3,
+        )
+        offset = of_feature.argmax(3)
+        down, right = offset // side - window, offset % side - window
+        rows = torch.arange(height, device=features.device)[:, None] - down
+        columns = torch.arange(width, device=features.device) - right
+        position = rows * width + columns
+        image = torch.arange(batch, device=features.device)[:, None, None]
+        index = likeness[position, image * side**2 + offset].argmax(3)
+        return self.points[position, :, index].permute(0, 3, 1, 2)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state, prefix, *args)
         self._prepare()
+
+
+def coreset(points: Tensor, count: int) -> Tensor:
+    """Choose points so that all others are near one of them.
+
+    Greedy k-center: the next one is that which is farthest from those chosen so far (Sener and
+    Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
+    as in PatchCore, but for every position by itself).
+
+    Args:
+        points: PxNxK, N points of each of P positions.
+        count: Points to keep, at most N.
+
+    Returns:
+        Px(count)xK.
+    """
+    return torch.cat([_coreset(some, count) for some in points.split(CORESET_POSITIONS)])
+
+
+def _coreset(points: Tensor, count: int) -> Tensor:
+    distances = torch.cdist(points, points)
+    chosen = torch.zeros(len(points), 1, dtype=torch.long, device=points.device)
+    nearest = distances[:, 0]
+    for _ in range(count - 1):
+        farthest = nearest.argmax(1, keepdim=True)
+        chosen = torch.cat([chosen, farthest], 1)
+        nearest = torch.minimum(nearest, distances.gather(1, _rows(farthest, distances))[:, 0])
+    return points.gather(1, _rows(chosen, points))
+
+
+def _rows(indices: Tensor, tensor: Tensor) -> Tensor:
+    """Let PxM indices choose whole rows of PxNxK tensors."""
+    return indices[:, :, None].expand(-1, -1, tensor.shape[2])

@@ -68,4 +68,5 @@ class UsualDistances(SizedByTraining):
 def _quiet(distances: Tensor) -> Tensor:
     """Distance that a quiet share of each image's positions lies below, B."""
     flat = distances.flatten(1)
-    return flat.kthvalue(max(1, round(QUIET * flat.shape[1])), dim=1).values
+    quiet = flat.topk(max(1, round(QUIET * flat.shape[1])), dim=1, largest=False)
+    return quiet.values[:, -1]

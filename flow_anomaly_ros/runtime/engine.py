@@ -10,6 +10,7 @@ import time
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.resample import resize, resize_image
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.device import select_device
@@ -96,6 +97,9 @@ class Engine:
             ValueError: The device cannot be used.
         """
         detector, manifest = load_artifact(Path(path))
+        for module in detector.modules():
+            if isinstance(module, Backbone):
+                module.fold()
         return cls(detector, manifest, device)
 
     def warm_up(self) -> None:

@@ -18,7 +18,7 @@ from flow_anomaly_ros.layers.attention import BlockAttention
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
-from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -147,8 +147,8 @@ class CainnFlowDetector(Detector):
             floor(x)
             for x, floor in zip(self.unlikeliness(self.extract(images)), self.floors, strict=True)
         ]
-        score_map = torch.stack([resize(x, size) for x in scores]).mean(0)
-        score_map = smooth(score_map, self.config.smoothing)
+        smoothed = [smooth_at(x, size, self.config.smoothing) for x in scores]
+        score_map = torch.stack(smoothed).mean(0)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

@@ -17,7 +17,7 @@ from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distanc
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
 from flow_anomaly_ros.detectors.pictures import brightest_at_most
 from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from torch import nn, Tensor
 
 
@@ -70,7 +70,7 @@ class FeatureFusionDetector(Detector):
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         scores = self.scores(self.features(images))[:, None]
-        score_map = smooth(resize(scores, size_of(images)), self.config.smoothing)
+        score_map = smooth_at(scores, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

@@ -19,7 +19,7 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
 from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
-from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ class NfBmrDetector(Detector):
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         distances = torch.stack(list(self.distances(images).values())).sum(0)
-        score_map = smooth(resize(distances, size_of(images)), self.config.smoothing)
+        score_map = smooth_at(distances, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:

@@ -79,7 +79,8 @@ class RestorationConfig:
         second_weights: Shares of their distances, in the same order; empty: 1, and for `nearest`
             beside others 0.5 with blocks of pixels and 0.2 with a network, which sees more than a
             block and finds with `stored` alone that a hole is missing.
-        stored: Images and shifted copies stored at most.
+        stored: Images and shifted copies whose features are stored, at most.
+        coreset: Points kept of them at every position, the others being near one of these; 0: all.
         tolerance: Standard deviations from the target's mean that are likely.
         metric: Pixel distance, `euclidean` or `manhattan` (paragraph 81).
         feature_weight: Share of the distance between the features of restored and second images
@@ -133,6 +134,7 @@ class RestorationConfig:
     second_images: tuple[str, ...] = ('stored', 'nearest')
     second_weights: tuple[float, ...] = ()
     stored: int = 300
+    coreset: int = 100
     tolerance: float = 1.0
     metric: str = 'euclidean'
     feature_weight: float = 1.0
@@ -186,7 +188,14 @@ class RestorationConfig:
             'most_scales',
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('tolerance', 'pixel_weight', 'feature_weight', 'smoothing', 'max_shift'):
+        for name in (
+            'tolerance',
+            'pixel_weight',
+            'feature_weight',
+            'smoothing',
+            'max_shift',
+            'coreset',
+        ):
             require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name, several, known in (
             ('fusion', self.fusion, FUSIONS),

@@ -22,7 +22,7 @@ from flow_anomaly_ros.layers.decoder import Decoder
 from flow_anomaly_ros.layers.fusion import chosen, Fusion, FusionNetworks, neighbours
 from flow_anomaly_ros.layers.pyramid import PixelBlocks
 from flow_anomaly_ros.layers.registration import Registration
-from flow_anomaly_ros.layers.resample import resample, resize, size_of, smooth
+from flow_anomaly_ros.layers.resample import resize, size_of, smooth_at
 from flow_anomaly_ros.layers.stored import StoredPoints
 from flow_anomaly_ros.layers.target import TargetDistribution
 from flow_anomaly_ros.layers.usual import UsualDistances
@@ -305,11 +305,13 @@ class RestorationDetector(Detector):
         distances = self.distances(restored, latents, [size_of(x) for x in scaled])
         if self.config.relative:
             distances = [usual(x) for usual, x in zip(self.usual, distances, strict=True)]
-        image_score = self._summed([self._inner(x) for x in distances], size).amax(dim=(1, 2, 3))
+        inner = [self._inner(x) for x in distances]
         if self.config.normalised:
             distances = [min_max(x) for x in distances]
-        score_map = self.registration.undo(self._summed(distances, size), poses)[:, 0]
-        return DetectorOutput(score_map, image_score)
+        both = [torch.cat(pair, 1) for pair in zip(distances, inner, strict=True)]
+        score_map, inner_map = self._summed(both, size).split(1, 1)
+        score_map = self.registration.undo(score_map, poses)[:, 0]
+        return DetectorOutput(score_map, inner_map.amax(dim=(1, 2, 3)))
 
     def _inner(self, distances: Tensor) -> Tensor:
         """Bx1xhxw distances, with those of the outermost positions counting less."""
@@ -358,21 +360,20 @@ class RestorationDetector(Detector):
         return cast(list[Tensor], totals)
 
     def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Distances of all scales, brought to one size, added (75-78) and smoothed, Bx1xHxW.
+        """Distances of all scales, brought to one size, smoothed and added (75-78), BxCxHxW.
 
         A scale counts as much as it has positions: what a coarse one says of a place is spread
         over all that it sees at once.
         """
         config = self.config
         shares = [(scale / config.scales[0]) ** 2 for scale in config.scales]
-        methods = config.map_upsampling, config.map_downsampling
-        score_map = torch.stack(
+        options = config.smoothing, config.map_upsampling, config.map_downsampling
+        return torch.stack(
             [
-                share * resample(x, size, *methods)
+                share * smooth_at(x, size, *options)
                 for share, x in zip(shares, distances, strict=True)
             ]
         ).sum(0)
-        return smooth(score_map, config.smoothing)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the second images."""

@@ -123,10 +123,12 @@ class _Training:
         self._store(stored)
 
     def _store(self, features: list[Tensor]) -> None:
+        if 'stored' not in self.detector.config.second_images:
+            return
         for stored, whitening, x in zip(
             self.detector.stored, self.detector.whitenings, features, strict=True
         ):
-            stored.fit(x * whitening.unit)
+            stored.fit(x * whitening.unit, self.detector.config.coreset)
 
     def _fit_usual(self, features: list[Tensor], images: int) -> None:
         """Hold images out, with their copies, and measure how far from the others they are."""
