@@ -23,8 +23,9 @@ from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.detectors.registry import METHODS
-from flow_anomaly_ros.runtime.engine import Engine, to_tensor
+from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
+from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.scoring.metrics import aupro, auroc
 import numpy as np
@@ -127,7 +128,7 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
         shorter_side=SIZE,
         device='cpu',
     )
-    engine = Engine(training.detector, training.manifest, 'cpu')
+    engine = Engine.of(training.detector, training.manifest, 'cpu')
     figures = evaluate(engine, folder.test).figures()
     if cell.seed == arguments.seeds[0] and not cell.row:
         _write_pictures(cell, folder, engine, arguments.output)

@@ -104,6 +104,19 @@ def _parser() -> argparse.ArgumentParser:
             'calibrate model.safetensors more_good_parts/',
         )
     )
+    _export_arguments(
+        _add_command(
+            commands,
+            'export',
+            'write a model for a faster runtime',
+            'Write a model for ONNX Runtime (.onnx) or OpenVINO (.xml and .bin): one graph from\n'
+            'RGB bytes of any size to the score map and the image score. It takes the place of\n'
+            'the .safetensors file everywhere but in calibrate and predict --explain, with the\n'
+            'thresholds that this has now. Needs the packages onnx and onnxscript, and\n'
+            'onnxruntime or openvino.',
+            'export model.safetensors --backend onnx --output model.onnx',
+        )
+    )
     _extract_arguments(
         _add_command(
             commands,
@@ -284,6 +297,20 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         'looked at them and called them good',
     )
     _device_arguments(parser)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser)
+    parser.add_argument(
+        '--backend', required=True, metavar='NAME', help='onnx or openvino (required)'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='model file to write, *.onnx or *.xml; an existing one is replaced (required)',
+    )
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ def test_bottles_are_told_apart_after_ten_good_ones():
         shorter_side=128,
         device='cpu',
     )
-    evaluation = evaluate(Engine(training.detector, training.manifest, 'cpu'), folder.test[::2])
+    evaluation = evaluate(Engine.of(training.detector, training.manifest, 'cpu'), folder.test[::2])
     right = sum(row.is_right for row in evaluation.rows)
     assert evaluation.image_auroc > 0.95
     assert evaluation.pixel_auroc > 0.9

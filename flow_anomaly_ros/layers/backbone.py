@@ -189,6 +189,13 @@ class Backbone(nn.Module):
         network.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
 
 
+def fold_backbones(module: nn.Module) -> None:
+    """Fold all backbones within a module; see `Backbone.fold`."""
+    for backbone in module.modules():
+        if isinstance(backbone, Backbone):
+            backbone.fold()
+
+
 def _build(name: str) -> nn.Module:
     if name.startswith(TIMM):
         timm = _timm(name)

@@ -299,7 +299,7 @@ def _warp(maps: Tensor, poses: Tensor) -> Tensor:
     unit = maps.new_tensor([min(size) / size[1], min(size) / size[0]])
     turns = unit[:, None] * _rotation(poses[:, 0]) / unit
     matrices = torch.cat([turns, (unit * poses[:, 1:])[..., None]], 2)
-    grid = functional.affine_grid(matrices, [len(maps), 1, *size], align_corners=False)
+    grid = functional.affine_grid(matrices, [maps.shape[0], 1, *size], align_corners=False)
     return functional.grid_sample(maps, grid, padding_mode='border', align_corners=False)
 
 

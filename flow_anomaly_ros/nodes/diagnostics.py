@@ -45,7 +45,7 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     values = {
         'model': camera.model_file if engine else 'none',
         'method': engine.manifest.method if engine else 'none',
-        'device': engine.device if engine else 'none',
+        'backend': engine.backend.name if engine else 'none',
         'image': camera.input.shape,
         'inspected': statistics.inspected,
         'rate (Hz)': f'{statistics.rate:.1f}',

@@ -8,8 +8,8 @@ import hashlib
 from typing import Any
 
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.runtime.engine import to_tensor
 from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, PIXEL_RATE
 import numpy as np
 import torch

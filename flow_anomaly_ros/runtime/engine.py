@@ -10,20 +10,23 @@ import time
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.resample import resize, resize_image
-from flow_anomaly_ros.runtime.artifact import load_artifact
-from flow_anomaly_ros.runtime.device import select_device
+from flow_anomaly_ros.layers.backbone import fold_backbones
+from flow_anomaly_ros.runtime.artifact import ArtifactError, load_artifact
+from flow_anomaly_ros.runtime.backends.base import Backend
+from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
+from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
+from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.scoring.regions import Region
 from flow_anomaly_ros.scoring.roi import restrict
 from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
 import numpy as np
-import torch
-from torch import Tensor
 
-# ITU-R BT.601, as OpenCV's RGB to grey conversion.
-LUMA = (0.299, 0.587, 0.114)
+# Backends of exported models, by how the names of their files end.
+EXPORTED: dict[str, type[OnnxBackend | OpenVinoBackend]] = {
+    '.onnx': OnnxBackend,
+    '.xml': OpenVinoBackend,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,29 +81,56 @@ class Engine:
     """Preprocess, detect and score, for one image or a batch, on one device.
 
     Args:
-        detector: Trained detector.
-        manifest: Its manifest.
-        device: Device name, see `select_device`.
+        backend: What runs the detector.
+        manifest: The detector's manifest.
     """
 
-    def __init__(self, detector: Detector, manifest: Manifest, device: str = 'auto') -> None:
-        self.device = select_device(device)
-        self.detector = detector.to(self.device).eval()
+    def __init__(self, backend: Backend, manifest: Manifest) -> None:
+        self.backend = backend
         self.manifest = manifest
 
     @classmethod
-    def load(cls, path: Path, device: str = 'auto') -> 'Engine':
-        """Make an engine from a model file.
+    def of(cls, detector: Detector, manifest: Manifest, device: str = 'auto') -> 'Engine':
+        """Make an engine of a detector in PyTorch.
+
+        Raises:
+            ValueError: The device cannot be used.
+        """
+        return cls(PyTorchBackend(detector, manifest.input_size, device), manifest)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        device: str = 'auto',
+        precision: str = 'float32',
+        compiled: bool = False,
+    ) -> 'Engine':
+        """Make an engine from a model file; the backend is that of the file.
+
+        Args:
+            path: A .safetensors file of `flow-anomaly train`, or an .onnx or .xml file of
+                `flow-anomaly export`.
+            device: Name of a device, see `PyTorchBackend`, `OnnxBackend` and `OpenVinoBackend`.
+            precision: One of `PRECISIONS`, as far as the backend has it.
+            compiled: See `PyTorchBackend`; nothing for exported models, which are.
 
         Raises:
             ArtifactError: The file cannot be used.
-            ValueError: The device cannot be used.
+            ValueError: The device or the precision cannot be used.
         """
-        detector, manifest = load_artifact(Path(path))
-        for module in detector.modules():
-            if isinstance(module, Backbone):
-                module.fold()
-        return cls(detector, manifest, device)
+        path = Path(path)
+        exported = EXPORTED.get(path.suffix)
+        if exported:
+            if not path.is_file():
+                msg = f'no model file at {path}: write one with flow-anomaly export'
+                raise ArtifactError(msg)
+            backend = exported(path, device, precision)
+            return cls(backend, backend.manifest)
+        detector, manifest = load_artifact(path)
+        fold_backbones(detector)
+        size = manifest.input_size
+        return cls(PyTorchBackend(detector, size, device, precision, compiled), manifest)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first part is not late."""
@@ -108,11 +138,8 @@ class Engine:
 
     def close(self) -> None:
         """Free the device's memory; the engine is of no use afterwards."""
-        del self.detector
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        self.backend.close()
 
-    @torch.inference_mode()
     def inspect(
         self, images: Sequence[np.ndarray], criteria: Sequence[Criteria] | None = None
     ) -> list[Inspection]:
@@ -131,34 +158,22 @@ class Engine:
         if not images:
             return []
         start = time.perf_counter()
-        batch = torch.cat([self._preprocess(image) for image in images])
+        batch = self.backend.prepare(images)
         prepared = time.perf_counter()
-        output = self.detector(batch)
-        score_maps = output.score_map.float().cpu().numpy()
-        image_scores = output.image_score.float().cpu().tolist()
+        score_maps, image_scores = self.backend.detect(batch)
         detected = time.perf_counter()
         shared = {'preprocess': 1e3 * (prepared - start), 'detect': 1e3 * (detected - prepared)}
         criteria = criteria or [Criteria(self.manifest.thresholds)] * len(images)
         return [
             _judge(image.shape[:2], score_map, score, one, shared)
             for image, score_map, score, one in zip(
-                images, score_maps, image_scores, criteria, strict=True
+                images, score_maps, image_scores.tolist(), criteria, strict=True
             )
         ]
 
-    @torch.inference_mode()
     def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Pictures of what the detector compared, rows of captions and RGB or grey uint8 arrays.
-
-        Raises:
-            ValueError: An array that is no image.
-        """
-        rows = self.detector.explain(self._preprocess(image))
-        return [{caption: _to_picture(x[0]) for caption, x in row.items()} for row in rows]
-
-    def _preprocess(self, image: np.ndarray) -> Tensor:
-        channels = self.detector.config.channels
-        return to_tensor(image, channels, self.manifest.input_size, self.device)
+        """Pictures of what the detector compared; see `Backend.explain`."""
+        return self.backend.explain(image)
 
 
 def _judge(
@@ -174,47 +189,3 @@ def _judge(
     mask, regions, verdict = judge(score_map, score, criteria.thresholds, size)
     timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
     return Inspection(score_map, mask, regions, score, verdict, timings)
-
-
-def _to_picture(image: Tensor) -> np.ndarray:
-    """CxHxW in [0, 1] to HxW or HxWx3 uint8."""
-    array = (255 * image.clamp(0, 1)).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
-
-
-def to_tensor(
-    image: np.ndarray, channels: int, size: tuple[int, int], device: torch.device
-) -> Tensor:
-    """Turn a camera image into a detector's input.
-
-    Args:
-        image: HxW or HxWx3 RGB array, uint8 or uint16.
-        channels: 1 or 3; grey is repeated, colour is reduced to luma.
-        size: Target (height, width).
-        device: Where to.
-
-    Returns:
-        1xCxheightxwidth float32 in [0, 1].
-
-    Raises:
-        ValueError: Another shape or type.
-    """
-    if image.dtype not in (np.uint8, np.uint16) or image.size == 0:
-        msg = f'an image must hold uint8 or uint16 pixels, not {image.dtype} {image.shape}'
-        raise ValueError(msg)
-    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
-        msg = f'an image must be HxW (grey) or HxWx3 (RGB), not {image.shape}'
-        raise ValueError(msg)
-    scale = float(np.iinfo(image.dtype).max)
-    # torch warns of arrays that it must not write to, though nothing does.
-    array = image if image.flags.writeable and image.flags.c_contiguous else image.copy()
-    # torch has few operations on uint16.
-    array = resize_image(array, size) if image.dtype == np.uint8 else array.astype(np.float32)
-    pixels = torch.from_numpy(array).to(device).float() / scale
-    pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
-    pixels = resize(pixels, size).clamp(0, 1)
-    if pixels.shape[1] == channels:
-        return pixels
-    if channels == 3:
-        return pixels.expand(-1, 3, -1, -1)
-    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)

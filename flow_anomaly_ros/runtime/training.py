@@ -13,8 +13,8 @@ from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
 from flow_anomaly_ros.runtime.device import select_device
-from flow_anomaly_ros.runtime.engine import to_tensor
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest
+from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
     CalibrationScores,

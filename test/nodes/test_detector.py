@@ -319,7 +319,7 @@ def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
         return found if int(found['inspected']) > 0 else None
 
     found = wait_for(values, what='a count')
-    assert found['device'] == 'cpu'
+    assert found['backend'] == 'PyTorch on cpu'
     assert int(found['verdict defect']) >= 1
     assert float(found['total p95 (ms)']) >= float(found['total p50 (ms)']) > 0
 

@@ -42,7 +42,7 @@ def make_engine():
             image_size=input_size,
             thresholds=Thresholds(defect=0.8, uncertain=0.6, region=0.8, pixel=0.5),
         )
-        return Engine(detector or Brightness(BrightnessConfig(channels)), manifest, 'cpu')
+        return Engine.of(detector or Brightness(BrightnessConfig(channels)), manifest, 'cpu')
 
     return make
 

@@ -32,9 +32,9 @@ def calibrated(make_engine):
 def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated):
     rejected, later = grey(210), grey(100)
     assert calibrated.inspect([rejected])[0].verdict == Verdict.DEFECT
-    renewed = recalibrate(calibrated.detector, calibrated.manifest, [rejected], accept=True)
+    renewed = recalibrate(calibrated.backend.detector, calibrated.manifest, [rejected], accept=True)
     assert renewed.thresholds.uncertain >= MARGIN * 210 / 255
-    again = recalibrate(calibrated.detector, renewed, [later])
+    again = recalibrate(calibrated.backend.detector, renewed, [later])
     for manifest in (renewed, again):
         inspection = calibrated.inspect([rejected], [Criteria(manifest.thresholds)])[0]
         assert inspection.verdict == Verdict.OK
@@ -44,7 +44,7 @@ def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated)
 
 def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
     more = [grey(value) for value in range(60, 90)]
-    renewed = recalibrate(calibrated.detector, calibrated.manifest, [grey(210), *more])
+    renewed = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(210), *more])
     criteria = [Criteria(renewed.thresholds)]
     assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.DEFECT
 
@@ -54,22 +54,22 @@ def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
         calibrated.manifest,
         calibration=stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01),
     )
-    first = recalibrate(calibrated.detector, before, [grey(60)])
+    first = recalibrate(calibrated.backend.detector, before, [grey(60)])
     more = [grey(value) for value in range(61, 91)]
-    second = recalibrate(calibrated.detector, first, more)
+    second = recalibrate(calibrated.backend.detector, first, more)
     assert second.calibration['images'] == 34
     assert second.thresholds.defect < first.thresholds.defect
 
 
 def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
-    first = recalibrate(calibrated.detector, calibrated.manifest, [grey(90), grey(90)])
+    first = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(90), grey(90)])
     assert first.calibration['images'] == 11
-    assert recalibrate(calibrated.detector, first, [grey(90)]) == first
+    assert recalibrate(calibrated.backend.detector, first, [grey(90)]) == first
 
 
 def test_a_part_that_was_added_can_be_accepted_later(calibrated):
-    first = recalibrate(calibrated.detector, calibrated.manifest, [grey(210)])
-    second = recalibrate(calibrated.detector, first, [grey(210)], accept=True)
+    first = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(210)])
+    second = recalibrate(calibrated.backend.detector, first, [grey(210)], accept=True)
     assert second.calibration['images'] == first.calibration['images']
     criteria = [Criteria(second.thresholds)]
     assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.OK
@@ -84,10 +84,10 @@ def test_a_real_model_knows_the_images_it_was_trained_on(training, good_images):
 def test_mask_rule_and_area_are_kept(calibrated):
     limits = dataclasses.replace(calibrated.manifest.thresholds, rule='half', min_area=7)
     manifest = dataclasses.replace(calibrated.manifest, thresholds=limits)
-    renewed = recalibrate(calibrated.detector, manifest, [grey(90)])
+    renewed = recalibrate(calibrated.backend.detector, manifest, [grey(90)])
     assert (renewed.thresholds.rule, renewed.thresholds.min_area) == ('half', 7)
 
 
 def test_a_model_that_does_not_hold_its_scores_is_refused(engine):
     with pytest.raises(ValueError, match='train it anew'):
-        recalibrate(engine.detector, engine.manifest, [grey(90)])
+        recalibrate(engine.backend.detector, engine.manifest, [grey(90)])

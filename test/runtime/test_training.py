@@ -86,7 +86,7 @@ def test_of_many_images_a_share_is_held_out_for_good(memory):
 def test_one_image_will_do(memory, good_images, tiny_options):
     assert train(memory, flat_images(1), device='cpu').manifest.thresholds.defect > 1
     trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
-    engine = Engine(trained.detector, trained.manifest, 'cpu')
+    engine = Engine.of(trained.detector, trained.manifest, 'cpu')
     assert engine.inspect(good_images[:1])[0].verdict == 'ok'
 
 
@@ -94,7 +94,7 @@ def test_channels_come_from_the_images(good_images, tiny_options):
     grey = [image[..., 0] for image in good_images[:2]]
     training = train('restoration', grey, short(tiny_options), device='cpu')
     assert training.manifest.config['channels'] == 1
-    engine = Engine(training.detector, training.manifest, 'cpu')
+    engine = Engine.of(training.detector, training.manifest, 'cpu')
     assert engine.inspect([good_images[0]])[0].mask.shape == (64, 64)
 
 
@@ -104,7 +104,7 @@ def test_grey_images_of_16_bit_are_seen_like_those_of_8(good_images, tiny_option
     verdicts = []
     for images in (shallow, deep):
         trained = train('restoration', images, short(tiny_options), device='cpu')
-        engine = Engine(trained.detector, trained.manifest, 'cpu')
+        engine = Engine.of(trained.detector, trained.manifest, 'cpu')
         stained = images[0].copy()
         stained[20:36, 20:36] = np.iinfo(stained.dtype).max
         good, bad = engine.inspect([images[0]])[0], engine.inspect([stained])[0]

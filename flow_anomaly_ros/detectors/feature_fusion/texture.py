@@ -109,7 +109,7 @@ class PyramidTexture(nn.Module):
             regions = _split(maps, scale)
             statistics = pairs(self._neighbours(regions)).relu().mean(1)
             texture = fuse(torch.cat([statistics, regions.mean((2, 3))], 1))
-            grid = texture.unflatten(0, (len(maps), scale, scale)).permute(0, 3, 1, 2)
+            grid = texture.unflatten(0, (-1, scale, scale)).permute(0, 3, 1, 2)
             textures.append(resize(grid, size))
         return torch.cat(textures, 1)
 

@@ -1,0 +1,62 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The interface of everything that runs a detector."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# What networks compute in. The first is what models are trained and calibrated in.
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+
+
+class Scores(NamedTuple):
+    """A `DetectorOutput` on the CPU.
+
+    Attributes:
+        score_maps: BxHxW float32 at the size of the detector's input.
+        image_scores: B float32.
+    """
+
+    score_maps: np.ndarray
+    image_scores: np.ndarray
+
+
+class Backend(ABC):
+    """A detector on a device.
+
+    Attributes:
+        name: What runs it and where, for people.
+    """
+
+    name: str
+
+    @abstractmethod
+    def prepare(self, images: Sequence[np.ndarray]) -> Any:
+        """Make a batch for `detect` out of camera images.
+
+        Args:
+            images: HxW (grey) or HxWx3 RGB arrays, uint8 or uint16; sizes may differ.
+
+        Raises:
+            ValueError: An array that is no such image.
+        """
+
+    @abstractmethod
+    def detect(self, batch: Any) -> Scores:
+        """Score a batch of `prepare`."""
+
+    def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Pictures of what the detector compared, rows of captions and RGB or grey uint8 arrays.
+
+        Raises:
+            ValueError: An array that is no image, or a backend that has no such pictures.
+        """
+        msg = f'{self.name} shows no pictures of what it compared: give the .safetensors model'
+        raise ValueError(msg)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the device's memory; the backend is of no use afterwards."""

@@ -1,0 +1,103 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Runtime, for models that `flow-anomaly export --backend onnx` wrote."""
+
+from collections.abc import Sequence
+import contextlib
+from pathlib import Path
+
+from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import Backend, Scores
+from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.preprocess import to_rgb
+import numpy as np
+import torch
+
+# Execution providers by the names of devices; the CPU computes what the others do not know.
+PROVIDERS = {
+    'cpu': ('CPUExecutionProvider',),
+    'cuda': ('CUDAExecutionProvider', 'CPUExecutionProvider'),
+    'tensorrt': ('TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'),
+}
+
+
+class OnnxBackend(Backend):
+    """An exported model in ONNX Runtime.
+
+    Args:
+        path: The model file.
+        device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, or `auto`: `cuda` if this machine and this
+            onnxruntime have it, else `cpu`. Its CPU threads are as many as torch's.
+        precision: `float32`; with `tensorrt` also `float16`.
+
+    Attributes:
+        manifest: What the file says about itself.
+
+    Raises:
+        ArtifactError: The file cannot be used; one line.
+        ValueError: The device or the precision cannot; one line.
+    """
+
+    def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
+        runtime = library('onnxruntime', path)
+        kind, providers = _providers(runtime.get_available_providers(), device, precision)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that spin while they wait take the cores from other processes of the cell.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        # Fatal errors only: they are raised as well.
+        options.log_severity_level = 4
+        try:
+            self._session = runtime.InferenceSession(path, options, providers=providers)
+            text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY, '')
+            self.manifest = Manifest.from_json(text)
+        except Exception as error:
+            # onnxruntime has a class of its own for everything that may be wrong with a file.
+            msg = f'{path} is no exported model or is damaged ({_first_line(error)}): export anew'
+            raise ArtifactError(msg) from error
+        self.name = f'ONNX Runtime on {kind}'
+
+    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """BxHxWx3 uint8; see `Backend.prepare`."""
+        return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
+
+    def detect(self, batch: np.ndarray) -> Scores:
+        """Score a batch; see `Backend.detect`."""
+        return Scores(*self._session.run(['score_map', 'image_score'], {'images': batch}))
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        with contextlib.suppress(AttributeError):
+            del self._session
+
+
+def _providers(
+    available: Sequence[str], device: str, precision: str
+) -> tuple[str, list[str | tuple[str, dict[str, object]]]]:
+    kind, _, number = device.partition(':')
+    if kind == 'auto':
+        kind = 'cuda' if PROVIDERS['cuda'][0] in available and torch.cuda.is_available() else 'cpu'
+    if kind not in PROVIDERS or (number and not number.isdigit()):
+        msg = f'device {device!r} cannot be used for an .onnx model: give auto, cpu, cuda, tensorrt'
+        raise ValueError(msg)
+    if PROVIDERS[kind][0] not in available:
+        msg = (
+            f'device {device!r} cannot be used: this onnxruntime has no {PROVIDERS[kind][0]}; '
+            'pip install onnxruntime-gpu in its place'
+        )
+        raise ValueError(msg)
+    if precision != 'float32' and (kind, precision) != ('tensorrt', 'float16'):
+        msg = f'precision {precision} cannot be had from ONNX Runtime on {kind}: give float32'
+        raise ValueError(msg)
+    options: dict[str, object] = {'device_id': int(number or 0)}
+    by_provider = {
+        'TensorrtExecutionProvider': {**options, 'trt_fp16_enable': precision == 'float16'},
+        'CUDAExecutionProvider': options,
+        'CPUExecutionProvider': {},
+    }
+    return kind, [(name, by_provider[name]) for name in PROVIDERS[kind]]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

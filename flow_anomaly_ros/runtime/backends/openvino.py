@@ -1,0 +1,77 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO, for models that `flow-anomaly export --backend openvino` wrote."""
+
+from collections.abc import Sequence
+import contextlib
+from pathlib import Path
+
+from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import Backend, Scores
+from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.preprocess import to_rgb
+import numpy as np
+import torch
+
+# What OpenVINO calls the precisions.
+HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
+
+
+class OpenVinoBackend(Backend):
+    """An exported model in OpenVINO.
+
+    Args:
+        path: The .xml file; the .bin file lies beside it.
+        device: `auto` or `cpu`, whose threads are as many as torch's, or a device of OpenVINO's,
+            such as `gpu` for Intel graphics.
+        precision: One of `PRECISIONS`.
+
+    Attributes:
+        manifest: What the file says about itself.
+
+    Raises:
+        ArtifactError: The file cannot be used; one line.
+        ValueError: The device cannot; one line.
+    """
+
+    def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
+        openvino = library('openvino', path)
+        core = openvino.Core()
+        target = 'CPU' if device == 'auto' else device.upper()
+        available = {name.partition('.')[0] for name in core.available_devices}
+        if target.partition('.')[0] not in available:
+            known = ', '.join(sorted(available)).lower()
+            msg = f'device {device!r} cannot be used for an OpenVINO model: give auto or {known}'
+            raise ValueError(msg)
+        options: dict[str, object] = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': HINTS[precision],
+        }
+        if target == 'CPU':
+            options['INFERENCE_NUM_THREADS'] = torch.get_num_threads()
+        try:
+            model = core.read_model(path)
+            self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
+            # All images of a batch come in one size: nothing is left to resize.
+            model.reshape({'images': [-1, *self.manifest.input_size, 3]})
+            self._model = core.compile_model(model, target, options)
+        except Exception as error:
+            why = ' '.join(str(error).split())[:200]
+            msg = f'{path} is no exported model or is damaged ({why}): export anew'
+            raise ArtifactError(msg) from error
+        self.name = f'OpenVINO on {target.lower()}'
+
+    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """BxHxWx3 uint8; see `Backend.prepare`."""
+        return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
+
+    def detect(self, batch: np.ndarray) -> Scores:
+        """Score a batch; see `Backend.detect`."""
+        outputs = self._model(batch)
+        return Scores(outputs['score_map'], outputs['image_score'])
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        with contextlib.suppress(AttributeError):
+            del self._model

@@ -1,0 +1,180 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A trained detector as one graph, preprocessing included, for other runtimes."""
+
+from pathlib import Path
+import tempfile
+from typing import Any
+import warnings
+
+import cv2
+from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.layers.backbone import fold_backbones
+from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.preprocess import convert_colours
+import numpy as np
+import torch
+from torch import nn, Tensor
+from torch.export import Dim
+from torch.nn import functional
+
+OPSET = 18
+# By the names of backends, how the names of their models end.
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
+# What score maps of an exported model may differ by.
+TOLERANCE = 1e-3
+
+
+class Graph(nn.Module):
+    """RGB bytes in, scores out.
+
+    Args:
+        detector: Trained detector.
+        size: (height, width) of its input in px.
+        resizes: Whether images of any size are taken.
+    """
+
+    def __init__(self, detector: Detector, size: tuple[int, int], resizes: bool) -> None:
+        super().__init__()
+        self.detector = detector
+        self.size = size
+        self.resizes = resizes
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Score images.
+
+        Args:
+            images: BxHxWx3 RGB, 0 to 255.
+
+        Returns:
+            Score maps, Bxhxw at the size of the detector's input, and image scores, B.
+        """
+        pixels = images.permute(0, 3, 1, 2).float()
+        if self.resizes:
+            pixels = functional.interpolate(
+                pixels, size=self.size, mode='bilinear', align_corners=False, antialias=True
+            )
+        # In whole grey levels, as images are when they are trained on.
+        pixels = pixels.round().clamp(0, 255) / 255
+        return self.detector(convert_colours(pixels, self.detector.config.channels))
+
+
+def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> float:
+    """Write a detector for another runtime, and hold it against PyTorch before the file is there.
+
+    Inputs and outputs are those of `Graph`: `images`, uint8 of any batch, height and width;
+    `score_map` and `image_score`. The manifest, with the thresholds, goes into the metadata.
+
+    Args:
+        path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
+        detector: Trained detector on the CPU; its backbones are folded.
+        manifest: Its manifest.
+        backend: One of `SUFFIXES`.
+
+    Returns:
+        The largest difference of score maps from PyTorch's, on random images.
+
+    Raises:
+        ValueError: Another file name is wanted, a library is not installed, or the exported model
+            scores differently; one line.
+    """
+    if path.suffix != SUFFIXES[backend]:
+        msg = f'{path} is no name for an {backend} model: let it end with {SUFFIXES[backend]}'
+        raise ValueError(msg)
+    for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
+        library(name, path)
+    fold_backbones(detector)
+    write = _write_onnx if backend == 'onnx' else _write_openvino
+    with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        write(written, detector, manifest)
+        difference = _difference(Engine.of(detector, manifest, 'cpu'), Engine.load(written, 'cpu'))
+        if not difference <= TOLERANCE:
+            msg = (
+                f'{path} was not written: its score maps would differ by up to {difference:.2g} '
+                f'from those of PyTorch, and {TOLERANCE:g} is allowed'
+            )
+            raise ValueError(msg)
+        # The model last: it is there when all that belongs to it is.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == path.suffix):
+            file.replace(path.parent / file.name)
+    return difference
+
+
+def _write_onnx(path: Path, detector: Detector, manifest: Manifest) -> None:
+    model = _to_onnx(detector, manifest, torch.uint8)
+    model.metadata_props.add(key=MANIFEST_KEY, value=manifest.to_json())
+    path.write_bytes(model.SerializeToString())
+
+
+def _write_openvino(path: Path, detector: Detector, manifest: Manifest) -> None:
+    import openvino
+    from openvino import preprocess
+
+    # OpenVINO's reader of ONNX overlooks that what shrinks is averaged: it resizes by itself.
+    graph = _to_onnx(detector, manifest, torch.float32)
+    builder = preprocess.PrePostProcessor(openvino.Core().read_model(graph.SerializeToString()))
+    images, layout = builder.input('images'), openvino.Layout('NHWC')
+    images.tensor().set_element_type(openvino.Type.u8).set_layout(layout)
+    images.tensor().set_spatial_dynamic_shape()
+    images.model().set_layout(layout)
+    steps = images.preprocess().convert_element_type(openvino.Type.f32)
+    steps.resize(preprocess.ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+    model = builder.build()
+    model.set_rt_info(manifest.to_json(), MANIFEST_KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _difference(reference: Engine, exported: Engine) -> float:
+    """Largest difference of score maps of random images, one batch of each."""
+    height, width = reference.manifest.input_size
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    smooth = [cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    noise = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    images = [*smooth, noise]
+    maps = [
+        np.stack([one.scores for one in engine.inspect(images)]) for engine in (reference, exported)
+    ]
+    exported.close()
+    return float(np.abs(maps[0] - maps[1]).max())
+
+
+def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any:
+    """The ONNX graph of a detector, an onnx.ModelProto.
+
+    Args:
+        detector: Trained detector on the CPU.
+        manifest: Its manifest.
+        pixels: Type of the images: uint8 for those of any size, float32 for those of the
+            detector's size.
+    """
+    size = manifest.input_size
+    resizes = pixels == torch.uint8
+    dimensions = {0: Dim('batch')}
+    if resizes:
+        dimensions |= {1: Dim('height', min=2), 2: Dim('width', min=2)}
+    # No dimension may be 1, and none like another: the tracer would take it for a constant.
+    height, width = (side + 8 * resizes for side in size)
+    images = torch.zeros(2, height, width, 3, dtype=pixels)
+    graph = Graph(detector, size, resizes).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        # It warns of its own internals.
+        warnings.simplefilter('ignore')
+        # Constants that are computed at the first image are computed now, and not in the graph.
+        graph(images)
+        program = torch.onnx.export(
+            graph,
+            (images,),
+            dynamo=True,
+            dynamic_shapes={'images': dimensions},
+            input_names=['images'],
+            output_names=['score_map', 'image_score'],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto

@@ -1,0 +1,96 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera images to what detectors take: one resize, one conversion of colours."""
+
+from flow_anomaly_ros.layers.resample import resize, resize_image
+import numpy as np
+import torch
+from torch import Tensor
+
+# ITU-R BT.601, as OpenCV's RGB to grey conversion.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def to_tensor(
+    image: np.ndarray, channels: int, size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Turn a camera image into a detector's input.
+
+    Args:
+        image: HxW or HxWx3 RGB array, uint8 or uint16.
+        channels: 1 or 3; grey is repeated, colour is reduced to luma.
+        size: Target (height, width).
+        device: Where to.
+
+    Returns:
+        1xCxheightxwidth float32 in [0, 1].
+
+    Raises:
+        ValueError: Another shape or type.
+    """
+    require_image(image)
+    scale = float(np.iinfo(image.dtype).max)
+    is_bytes = image.dtype == np.uint8
+    array = _owned(image)
+    if device.type == 'cuda':
+        # The device resizes faster, and bytes are few.
+        host = torch.from_numpy(array if is_bytes else array.astype(np.float32)).pin_memory()
+        pixels = host.to(device, non_blocking=True).float()
+    else:
+        # torch has few operations on uint16.
+        array = resize_image(array, size) if is_bytes else array
+        pixels = torch.from_numpy(array.astype(np.float32)).to(device)
+    pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
+    pixels = resize(pixels, size)
+    if is_bytes:
+        # In whole grey levels, wherever it is done.
+        pixels = pixels.round()
+    return convert_colours((pixels / scale).clamp(0, 1), channels)
+
+
+def to_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Turn a camera image into the input of an exported model.
+
+    Args:
+        image: HxW or HxWx3 RGB array, uint8 or uint16, of which the upper 8 bits are kept.
+        size: Target (height, width).
+
+    Returns:
+        heightxwidthx3 uint8; grey is repeated.
+
+    Raises:
+        ValueError: Another shape or type.
+    """
+    require_image(image)
+    if image.dtype == np.uint16:
+        image = np.round(image / 257.0).astype(np.uint8)
+    resized = resize_image(_owned(image), size)
+    return resized if resized.ndim == 3 else np.repeat(resized[..., None], 3, axis=2)
+
+
+def convert_colours(pixels: Tensor, channels: int) -> Tensor:
+    """Repeat Bx1xHxW grey images, or reduce Bx3xHxW colour ones to luma, where there is need."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.expand(-1, 3, -1, -1)
+    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def require_image(image: np.ndarray) -> None:
+    """Check that an array is an image.
+
+    Raises:
+        ValueError: It is not HxW or HxWx3, uint8 or uint16; one line.
+    """
+    if image.dtype not in (np.uint8, np.uint16) or image.size == 0:
+        msg = f'an image must hold uint8 or uint16 pixels, not {image.dtype} {image.shape}'
+        raise ValueError(msg)
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
+        msg = f'an image must be HxW (grey) or HxWx3 (RGB), not {image.shape}'
+        raise ValueError(msg)
+
+
+def _owned(image: np.ndarray) -> np.ndarray:
+    """Return an image that torch takes; it warns of arrays that it must not write to."""
+    return image if image.flags.writeable and image.flags.c_contiguous else image.copy()
