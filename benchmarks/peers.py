@@ -36,12 +36,12 @@ FLOW_BATCH = 32
 class FlowOnBackbone(FastflowModel):
     """anomalib's FastFlow, whose constructor knows two backbones only, on another one."""
 
-    def __init__(self, backbone: nn.Module, size: int) -> None:
+    def __init__(self, backbone: nn.Module, size: int, levels: dict = FLOW_LEVELS) -> None:
         nn.Module.__init__(self)
         self.input_size = (size, size)
-        self.feature_extractor = create_feature_extractor(backbone, list(FLOW_LEVELS))
+        self.feature_extractor = create_feature_extractor(backbone, list(levels))
         self.feature_extractor.requires_grad_(requires_grad=False)
-        shapes = [[c, size // stride, size // stride] for c, stride in FLOW_LEVELS.values()]
+        shapes = [[c, size // stride, size // stride] for c, stride in levels.values()]
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         self.fast_flow_blocks = nn.ModuleList(
             create_fast_flow_block(shape, conv3x3_only=False, hidden_ratio=1.0, flow_steps=8)

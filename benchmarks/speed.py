@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Speed of our detectors beside anomalib's: same images, size, backbone weights and threads.
+
+All are timed in turn in one run. See README.md.
+"""
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+import sys
+import tempfile
+import warnings
+
+from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.layers.backbone import Backbone, IMAGENET_MEAN, IMAGENET_STD
+from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
+from flow_anomaly_ros.runtime.device import limit_threads
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.preprocess import to_tensor
+from flow_anomaly_ros.runtime.training import train
+import numpy as np
+from stopwatch import serve, time_in_turn, Worker
+import torch
+from torch import nn, Tensor
+
+PEERS = ('fastflow', 'patchcore', 'padim', 'efficientad')
+# Training steps say nothing about speed.
+FEW_STEPS: dict[str, dict[str, object]] = {
+    'restoration': {},
+    'cainnflow': {'steps': 2},
+    'nf_bmr': {'flow_steps': 2, 'mapping_steps': 2},
+    'feature_fusion': {'steps': 2},
+}
+REFERENCE = 'fastflow, PyTorch'
+
+
+def main() -> int:
+    """Time everything, print a table, write the figures."""
+    arguments = _parse()
+    limit_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = arguments.models or Path(scratch)
+        models.mkdir(exist_ok=True)
+        _prepare(arguments, models)
+        if arguments.worker:
+            serve(_functions(arguments, models))
+            return 0
+        own = Worker([sys.executable, *sys.argv, '--worker', '--models', str(models)])
+        workers = [own]
+        if arguments.peers_python:
+            workers.append(Worker(_peers_command(arguments, models)))
+        found = time_in_turn(workers, arguments.rounds, arguments.runs)
+        for worker in workers:
+            worker.close()
+    figures = {
+        name: {
+            'median': float(np.median(times)),
+            'p95': float(np.quantile(times, 0.95)),
+            'least': min(times),
+        }
+        for name, times in found.items()
+    }
+    print(table(figures))
+    if arguments.json:
+        about = {'backbone': arguments.backbone, 'size': arguments.size, 'batch': arguments.batch}
+        about['threads'] = arguments.threads
+        arguments.json.write_text(json.dumps({**about, 'milliseconds': figures}, indent=2) + '\n')
+    return 0
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """Figures as Markdown, each beside FastFlow in PyTorch."""
+    lines = [f'| ms | median | p95 | of {REFERENCE} |', '|---|---|---|---|']
+    for name, one in figures.items():
+        share = one['median'] / figures[REFERENCE]['median'] if REFERENCE in figures else np.nan
+        lines.append(f'| {name} | {one["median"]:.1f} | {one["p95"]:.1f} | {share:.2f} |')
+    return '\n'.join(lines)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--weights', type=Path, required=True, help='of the backbone')
+    parser.add_argument('--backbone', default='mobilenet_v2')
+    parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
+    parser.add_argument('--peers', nargs='+', default=[*PEERS])
+    parser.add_argument('--methods', nargs='+', default=[*FEW_STEPS])
+    parser.add_argument('--size', type=int, default=256)
+    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=10)
+    parser.add_argument('--runs', type=int, default=10, help='of each in a round')
+    parser.add_argument('--models', type=Path, help='folder that keeps the models')
+    parser.add_argument('--json', type=Path)
+    parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _prepare(arguments: argparse.Namespace, models: Path) -> None:
+    """Train and export what is not there yet, and write the images for the peers."""
+    images = load_good_images(read_folder(arguments.data), None, 0).images
+    batch = torch.cat(
+        [
+            to_tensor(one, 3, (arguments.size, arguments.size), torch.device('cpu'))
+            for one in images[: arguments.batch]
+        ]
+    )
+    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    np.save(models / 'images.npy', ((batch - mean) / std).numpy())
+    for method in arguments.methods:
+        path = models / f'{method}.safetensors'
+        if not path.is_file():
+            options = {'backbone': arguments.backbone, **FEW_STEPS[method]}
+            training = train(
+                method,
+                images,
+                options,
+                arguments.weights,
+                shorter_side=arguments.size,
+                device='cpu',
+            )
+            save_artifact(path, training.detector, training.manifest)
+        for backend, suffix in SUFFIXES.items():
+            if not path.with_suffix(suffix).is_file():
+                export(path.with_suffix(suffix), *load_artifact(path), backend)
+
+
+def _functions(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
+    images = load_good_images(read_folder(arguments.data), None, 0).images[: arguments.batch]
+    functions: dict[str, Callable[[], object]] = {}
+    backends = {'PyTorch': '.safetensors', 'ONNX Runtime': '.onnx', 'OpenVINO': '.xml'}
+    for method in arguments.methods:
+        for name, suffix in backends.items():
+            functions[f'{method}, {name}'] = _detection(models / f'{method}{suffix}', images)
+    name = 'OpenVINO, bfloat16'
+    functions[f'restoration, {name}'] = _detection(
+        models / 'restoration.xml', images, precision='bfloat16'
+    )
+    functions |= _bare_backbone(arguments, models)
+    return functions
+
+
+def _detection(path: Path, images: list[np.ndarray], **options: str) -> Callable[[], object]:
+    backend = Engine.load(path, 'cpu', **options).backend
+    batch = backend.prepare(images)
+    return lambda: backend.detect(batch)
+
+
+def _bare_backbone(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
+    """The backbone alone, down to the deepest level that is used."""
+    import onnxruntime
+    import openvino
+
+    backbone = Backbone(arguments.backbone)
+    backbone.load_pretrained(arguments.weights)
+    images = torch.from_numpy(np.load(models / 'images.npy'))
+    network: nn.Module = backbone.extractor
+
+    @torch.inference_mode()
+    def eager() -> dict[str, Tensor]:
+        return network(images)
+
+    path = models / 'backbone.onnx'
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False, opset_version=18)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = arguments.threads
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    given = {session.get_inputs()[0].name: images.numpy()}
+    compiled = openvino.Core().compile_model(
+        path,
+        'CPU',
+        {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': 'f32',
+            'INFERENCE_NUM_THREADS': arguments.threads,
+        },
+    )
+    array = images.numpy()
+    return {
+        'bare backbone, PyTorch': eager,
+        'bare backbone, ONNX Runtime': lambda: session.run(None, given),
+        'bare backbone, OpenVINO': lambda: compiled(array),
+    }
+
+
+def _peers_command(arguments: argparse.Namespace, models: Path) -> list[str]:
+    return [
+        *(arguments.peers_python, str(Path(__file__).with_name('speed_peers.py'))),
+        *('--backbone', arguments.backbone, '--weights', str(arguments.weights)),
+        *('--images', str(models / 'images.npy'), '--threads', str(arguments.threads)),
+        *('--models', *arguments.peers),
+    ]
+
+
+if __name__ == '__main__':
+    sys.exit(main())
