@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretrained torchvision and timm networks as frozen feature extractors."""
 
+import contextlib
 import importlib
 import math
 from pathlib import Path
@@ -136,7 +137,9 @@ class Backbone(nn.Module):
         Outputs stay the same but for rounding; weights can neither be loaded nor saved afterwards.
         """
         if isinstance(self.extractor, GraphModule):
-            self.extractor = fuse(self.extractor, inplace=True, no_trace=True).eval()
+            # Traced again: batch normalisations are within modules that were not taken apart.
+            with contextlib.suppress(TraceError):
+                self.extractor = fuse(self.extractor, inplace=True).eval()
         self.extractor.to(memory_format=torch.channels_last)
 
     def _gridded(self, level: Tensor, size: tuple[int, int]) -> Tensor:
