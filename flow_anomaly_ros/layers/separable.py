@@ -52,7 +52,8 @@ def apply(maps: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Apply an operation to the rows and one to the columns of BxCxHxW maps."""
     if rows.is_identity and columns.is_identity:
         return maps
-    return _matrix(rows, maps) @ (maps @ _matrix(columns, maps).mT)
+    # One copy instead of one for every channel, where the channels lie side by side.
+    return _matrix(rows, maps) @ (maps.contiguous() @ _matrix(columns, maps).mT)
 
 
 def _matrix(axis: Axis, like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class StoredPoints(SizedByTraining):
     Args:
         channels: Channels of the features.
         window: A point may come from up to this many positions away.
+        searched: The nearest point is searched in this many of the first channels; 0: in all.
     """
 
     # How many points there are, and where.
@@ -26,9 +27,10 @@ class StoredPoints(SizedByTraining):
     points: Tensor
     offsets: Tensor
 
-    def __init__(self, channels: int, window: int = 1) -> None:
+    def __init__(self, channels: int, window: int = 1, searched: int = 0) -> None:
         super().__init__()
         self.window = window
+        self.searched = min(searched or channels, channels)
         # Rows, columns, channels, points. Half precision halves the model file.
         self.register_buffer('stored', torch.zeros(1, 1, channels, 1, dtype=torch.float16))
         self._prepare()
@@ -52,23 +54,23 @@ class StoredPoints(SizedByTraining):
 
         x is nearest to the point p whose x.p - |p|^2 / 2 is largest.
         """
-        points = self.stored.float().flatten(0, 1)
+        points = self.stored[:, :, : self.searched].float().flatten(0, 1)
         self.register_buffer('points', points, persistent=False)
         offsets = -0.5 * points.square().sum(1, keepdim=True)
         self.register_buffer('offsets', offsets, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Nearest stored point, in Euclidean distance, to every position of BxKxhxw features."""
-        batch, channels, height, width = features.shape
+        batch, _, height, width = features.shape
         window = self.window
         side = 2 * window + 1
         # Every position's points are compared with the features around it, not the other way
         # round: the points, by far the larger part, are read once.
-        padded = functional.pad(features, (window,) * 4).permute(0, 2, 3, 1)
+        padded = functional.pad(features[:, : self.searched], (window,) * 4).permute(0, 2, 3, 1)
         around = torch.stack(
             [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)], 3
         )
-        around = around.permute(1, 2, 0, 3, 4).reshape(height * width, batch * side**2, channels)
+        around = around.permute(1, 2, 0, 3, 4).reshape(height * width, batch * side**2, -1)
         likeness = torch.baddbmm(self.offsets, around, self.points)
         # Image, points' position, offset of the feature from it.
         best = likeness.amax(2).view(height, width, batch, side, side).permute(2, 0, 1, 3, 4)
@@ -89,7 +91,7 @@ class StoredPoints(SizedByTraining):
         position = rows * width + columns
         image = torch.arange(batch, device=features.device)[:, None, None]
         index = likeness[position, image * side**2 + offset].argmax(3)
-        return self.points[position, :, index].permute(0, 3, 1, 2)
+        return self.stored[rows, columns, :, index].to(features).permute(0, 3, 1, 2)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state, prefix, *args)
