@@ -36,6 +36,8 @@ def is_launched() -> bool:
 def joined() -> Iterator[bool]:
     """Belong to the group of processes that torchrun has started; gives whether there is one.
 
+    Within itself it does nothing more.
+
     CPUs communicate by gloo and GPUs by NCCL. Where an exception leaves this, the first process
     that fails lets it pass, to tell what is wrong, and the others end silently: most of them only
     fail because that one is gone.
@@ -43,8 +45,8 @@ def joined() -> Iterator[bool]:
     Raises:
         ValueError: The other processes cannot be reached.
     """
-    if not is_launched():
-        yield False
+    if not is_launched() or world_size() > 1:
+        yield is_launched()
         return
     store = _join()
     try:
@@ -102,6 +104,16 @@ def share(count: int) -> slice:
     return slice(count * rank() // size, count * (rank() + 1) // size)
 
 
+def own(rows: Tensor) -> Tensor:
+    """Return this process's share of rows, of which there is one at least.
+
+    A process that has none gets the first one: what it makes of that has no weight in `mean`, and
+    not every operation can do with nothing.
+    """
+    mine = share(len(rows))
+    return rows[mine] if mine.stop > mine.start else rows[:1]
+
+
 def weight(count: int) -> float:
     """Return what share of so many samples is this process's, 0 to 1."""
     mine = share(count)
@@ -141,9 +153,7 @@ def gathered(rows: Tensor, count: int) -> Tensor:
     if world_size() == 1:
         return rows
     mine = share(count)
-    before, behind = (
-        rows.new_zeros(n, *rows.shape[1:]) for n in (mine.start, count - mine.stop)
-    )
+    before, behind = (rows.new_zeros(n, *rows.shape[1:]) for n in (mine.start, count - mine.stop))
     return total(torch.cat([before, rows, behind]))
 
 

@@ -58,8 +58,8 @@ def optimise(
     Args:
         stage: Name of the stage, for the report and the progress.
         module: What is trained.
-        loss_of: Called with the indices of a step's samples, returns the mean loss of
-            `distributed.share` of them, or whatever has the loss of all of them as its mean.
+        loss_of: Called with the indices of a step's samples, returns the mean loss of this
+            process's own of them, of which `distributed.mean` is the loss.
         samples: How many samples there are.
         batch: Samples in a step.
         steps: Number of steps.
@@ -75,8 +75,8 @@ def optimise(
     losses = report.losses[stage] = []
     processes = distributed.world_size()
     if processes > batch:
-        note = f'{processes - batch} of {processes} processes had no sample in steps of {batch}'
-        report.notes.append(f'{stage}: {note}')
+        note = f'{processes - batch} of {processes} processes have no sample in steps of {batch}'
+        report.notes.extend({note}.difference(report.notes))
     distributed.agree(module)
     for step in range(1, steps + 1):
         loss = loss_of(torch.randint(0, samples, (batch,), generator=generator))

@@ -13,6 +13,10 @@ class BatchNorm(nn.BatchNorm2d):
     torch's SyncBatchNorm works on GPUs only. A process may have no image of the batch.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def forward(self, maps: Tensor) -> Tensor:
         """BxCxHxW to the same shape."""
         if not self.training or distributed.world_size() == 1:

@@ -22,7 +22,9 @@ def select_device(name: str) -> torch.device:
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
     if name.startswith('cuda') and is_launched():
         if name != 'cuda':
-            msg = f'device {name!r} cannot be shared by the processes of torchrun: give auto or cuda'
+            msg = (
+                f'device {name!r} cannot be shared by the processes of torchrun: give auto or cuda'
+            )
             raise ValueError(msg)
         name = f'cuda:{os.environ["LOCAL_RANK"]}'
     try:

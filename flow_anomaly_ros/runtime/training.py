@@ -99,7 +99,7 @@ def train(
     target = select_device(device)
     digests = [image_digest(image) for image in images]
     given = (config, size, seed, false_positive_rate, digests, library_versions())
-    distributed.require_same(str(given), 'images, options and version of torch')
+    distributed.require_same(str(given), 'images, options, seed and versions of libraries')
     batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
 
     def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:

@@ -21,8 +21,8 @@ def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Prog
     features = _extract(detector, samples, progress)
 
     def loss_of(chosen: Tensor) -> Tensor:
-        mine = chosen[distributed.share(len(chosen))]
-        return negative_log_likelihood(*detector.flow([x[mine] for x in features]))
+        own = distributed.own(chosen)
+        return negative_log_likelihood(*detector.flow([x[own] for x in features]))
 
     optimise(
         'flow',

@@ -31,8 +31,7 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
     )
 
     def flow_loss(chosen: Tensor) -> Tensor:
-        mine = chosen[distributed.share(len(chosen))]
-        latents, log_determinants = detector.target(source[mine])
+        latents, log_determinants = detector.target(source[distributed.own(chosen)])
         return negative_log_likelihood([latents], [log_determinants])
 
     train(
@@ -45,11 +44,11 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
     if detector.mapping is not None:
 
         def mapping_loss(chosen: Tensor) -> Tensor:
-            mine = source[chosen[distributed.share(len(chosen))]]
+            own = source[distributed.own(chosen)]
             with torch.no_grad():
-                target, _ = detector.target(mine)
+                target, _ = detector.target(own)
             # The sum of both domains' mean squares.
-            return detector.errors(mine, target).mean((0, 2, 3)).sum()
+            return detector.errors(own, target).mean((0, 2, 3)).sum()
 
         train(
             'mapping',

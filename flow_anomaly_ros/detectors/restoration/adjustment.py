@@ -65,7 +65,8 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
     """
     images, area = marked(images, detector.config.mark)
     sums = torch.zeros(len(detector.config.scales), device=images.device)
-    for batch in images[distributed.share(len(images))].split(detector.config.batch):
+    own = images[distributed.share(len(images))]
+    for batch in own.split(detector.config.batch) if len(own) else ():
         scaled = detector.scale_images(batch)
         features, _ = detector.restored_features(detector.extract(scaled))
         restored = detector.decode(features, [size_of(x) for x in scaled])

@@ -36,11 +36,7 @@ def fit(
         progress('registration', 1, 1, None)
         detector.registration.fit(images, force=config.align == 'always')
         distributed.agree(detector.registration)
-        (images,) = distributed.in_shares(
-            lambda part, lying=images: [detector.registration(lying[part])[0]],
-            len(images),
-            config.batch,
-        )
+        images = _registered(detector, images)
         if detector.registration.is_active:
             report.notes.append('parts lie turned or shifted: they are brought to one pose first')
     samples = shifted_copies(images, config.copies, config.max_shift, generator)
@@ -55,6 +51,13 @@ def fit(
     training.fit_targets(len(images))
     detector.eval()
     return report
+
+
+def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
+    (registered,) = distributed.in_shares(
+        lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
+    )
+    return registered
 
 
 class _Training:
@@ -199,13 +202,13 @@ class _Training:
             is_done=lambda: self.is_similar and module is self.detector.flow,
         )
 
-    def _chosen(self, chosen: Tensor) -> list[Tensor]:
+    def _own(self, chosen: Tensor) -> list[Tensor]:
         """Features of this process's share of the chosen samples."""
-        mine = chosen[distributed.share(len(chosen))]
-        return [x[mine] for x in self.features]
+        own = distributed.own(chosen)
+        return [x[own] for x in self.features]
 
     def _likelihood(self, chosen: Tensor) -> Tensor:
-        latents, log_determinants = self.detector.flow(self._chosen(chosen))
+        latents, log_determinants = self.detector.flow(self._own(chosen))
         return torch.stack(
             [
                 (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
@@ -214,7 +217,7 @@ class _Training:
         ).mean()
 
     def _similarity(self, chosen: Tensor) -> Tensor:
-        latents, _ = self.detector.flow(self._chosen(chosen))
+        latents, _ = self.detector.flow(self._own(chosen))
         errors = torch.stack(
             [
                 functional.mse_loss(z, matrix.expand_as(z))
@@ -227,7 +230,7 @@ class _Training:
         return errors.mean()
 
     def _reverse(self, chosen: Tensor) -> Tensor:
-        wanted = self._chosen(chosen)
+        wanted = self._own(chosen)
         with torch.no_grad():
             latents, _ = self.detector.flow(wanted)
         restored = self.detector.reverse(latents)
@@ -236,10 +239,9 @@ class _Training:
         ).mean()
 
     def _decoder(self, chosen: Tensor) -> Tensor:
-        mine = chosen[distributed.share(len(chosen))]
-        scaled = self.detector.scale_images(self.samples[mine])
+        scaled = self.detector.scale_images(self.samples[distributed.own(chosen)])
         sizes = [size_of(x) for x in scaled]
-        decoded = self.detector.decode(self._chosen(chosen), sizes)
+        decoded = self.detector.decode(self._own(chosen), sizes)
         return torch.stack(
             [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
         ).mean()
