@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         description='Find defects on parts, having seen a few images of good ones.',
-        epilog=f'{EXIT_STATUS}\nEach command has a --help of its own.',
+        epilog=f'{EXIT_STATUS}\nEach command has a --help of its own. '
+        f'{" and ".join(SHARED)} share their work\namong the processes of torchrun.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 import os
+import socket
 from typing import Any, TypeVar
 
 import torch
@@ -21,10 +22,11 @@ VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADD
 # A process that has inspected its share of an archive waits this long for slower ones. (One that
 # dies is noticed by torchrun.)
 PATIENCE = timedelta(hours=12)
-T = TypeVar('T')
-
+LOOPBACK = 'lo'
 # Exit status of a process that leaves because another one has failed.
 FAILED = 2
+
+T = TypeVar('T')
 
 
 def is_launched() -> bool:
@@ -36,11 +38,9 @@ def is_launched() -> bool:
 def joined() -> Iterator[bool]:
     """Belong to the group of processes that torchrun has started; gives whether there is one.
 
-    Within itself it does nothing more.
-
-    CPUs communicate by gloo and GPUs by NCCL. Where an exception leaves this, the first process
-    that fails lets it pass, to tell what is wrong, and the others end silently: most of them only
-    fail because that one is gone.
+    Within itself it does nothing more. CPUs communicate by gloo and GPUs by NCCL. Where an
+    exception leaves this, the first process that fails lets it pass, to tell what is wrong, and the
+    others end silently: most of them only fail because that one is gone.
 
     Raises:
         ValueError: The other processes cannot be reached.
@@ -58,10 +58,11 @@ def joined() -> Iterator[bool]:
     distributed.destroy_process_group()
 
 
-def _join() -> distributed.Store:
-    if os.environ['LOCAL_WORLD_SIZE'] == os.environ['WORLD_SIZE']:
-        # One machine: it needs neither a network nor a name that can be resolved.
-        os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
+def _join() -> 'distributed.Store':
+    is_one_machine = os.environ['LOCAL_WORLD_SIZE'] == os.environ['WORLD_SIZE']
+    if is_one_machine and LOOPBACK in dict(socket.if_nameindex()).values():
+        # It needs neither a network nor a name that can be resolved.
+        os.environ.setdefault('GLOO_SOCKET_IFNAME', LOOPBACK)
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
     try:
         store, rank, size = next(iter(distributed.rendezvous('env://')))
@@ -79,7 +80,7 @@ def _join() -> distributed.Store:
     return store
 
 
-def _is_first_failure(store: distributed.Store) -> bool:
+def _is_first_failure(store: 'distributed.Store') -> bool:
     try:
         return store.add('flow_anomaly_ros/failures', 1) == 1
     except RuntimeError:
@@ -218,14 +219,14 @@ def agree(*modules: nn.Module) -> float:
         return 0.0
     tensors = [x for one in modules for x in (*one.parameters(), *one.buffers())]
     difference = torch.zeros(())
-    for own in tensors:
-        first = own.clone(memory_format=torch.contiguous_format)
+    for values in tensors:
+        first = values.clone(memory_format=torch.contiguous_format)
         distributed.broadcast(first, 0)
         if first.numel():
-            error = own.double() - first.double()
+            error = values.double() - first.double()
             largest, most = (x.double().abs().max().cpu() for x in (error, first))
             difference = torch.maximum(difference, largest / most.clamp(min=1e-12))
-        own.copy_(first)
+        values.copy_(first)
     return float(total(difference))
 
 
