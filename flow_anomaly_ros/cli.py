@@ -4,7 +4,9 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import contextlib
 import importlib
+import os
 from pathlib import Path
 import sys
 from typing import NoReturn
@@ -16,6 +18,8 @@ DATA_LAYOUT = (
     'DIR is a folder in MVTec layout (train/good, test/good, test/<defect>, '
     'ground_truth/<defect>/<name>_mask.png)'
 )
+# Commands that share their work among the processes of torchrun.
+SHARED = ('train', 'predict')
 EXIT_STATUS = """\
 exit status:
   0    done
@@ -36,16 +40,30 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        parsed = _parser().parse_args(arguments)
-        # Imported here, so that --help does not wait for torch.
-        command = importlib.import_module(f'flow_anomaly_ros.commands.{parsed.command}')
-        return command.run(parsed)
+        with _processes() as is_shared:
+            parsed = _parser().parse_args(arguments)
+            if is_shared and parsed.command not in SHARED:
+                msg = f'{parsed.command} cannot be shared by processes: start it without torchrun'
+                raise ValueError(msg)
+            # Imported here, so that --help does not wait for torch.
+            command = importlib.import_module(f'flow_anomaly_ros.commands.{parsed.command}')
+            return command.run(parsed)
     except KeyboardInterrupt:
         _complain('stopped')
         return 130
     except (ValueError, OSError) as error:
         _complain(str(error))
         return 2
+
+
+def _processes() -> contextlib.AbstractContextManager[bool]:
+    """Join the processes of torchrun, if it has started this one; gives whether there are any."""
+    if 'WORLD_SIZE' not in os.environ:
+        return contextlib.nullcontext(False)
+    # Imported here, so that --help does not wait for torch.
+    from flow_anomaly_ros.distributed import joined
+
+    return joined()
 
 
 def _complain(message: str) -> None:
@@ -56,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         description='Find defects on parts, having seen a few images of good ones.',
-        epilog=f'{EXIT_STATUS}\nEach command has a --help of its own.',
+        epilog=f'{EXIT_STATUS}\nEach command has a --help of its own. '
+        f'{" and ".join(SHARED)} share their work\namong the processes of torchrun.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 import sys
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.commands.output import make_folder, require_writable, write_json
 from flow_anomaly_ros.commands.pictures import explanation, free_name, inspection_strip
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
@@ -19,6 +20,8 @@ SHOWN_REGIONS = 3
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect images, print a line for each, write masks and pictures.
+
+    Of several processes each inspects its share, and the first one writes the results of all.
 
     Returns:
         1 when an image could not be read, 0 otherwise.
@@ -37,30 +40,39 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         make_folder(arguments.output)
 
-    inspected, unreadable = [], []
-    names: set[str] = set()
-    for path in paths:
+    taken: set[str] = set()
+    # Names of pictures depend on the arguments alone: every process knows those of all.
+    names = [free_name(path.stem, taken) for path in paths]
+    # By index of the image, of those that are this process's share.
+    inspected: dict[int, dict[str, object]] = {}
+    unreadable: dict[int, str] = {}
+    for index in range(distributed.rank(), len(paths), distributed.world_size()):
+        path = paths[index]
         try:
             image = read_image(path)
         except ImageReadError as error:
-            unreadable.append(str(error))
+            unreadable[index] = str(error)
             print(error, file=sys.stderr)
             continue
         inspection = engine.inspect([image])[0]
         print(describe(path, inspection), flush=True)
-        inspected.append(plain(path, inspection))
+        if arguments.json:
+            inspected[index] = plain(path, inspection)
         if arguments.output:
-            name = free_name(path.stem, names)
+            name = names[index]
             strip = inspection_strip(image, inspection, engine.manifest.thresholds)
             write_image(arguments.output / f'{name}.mask.png', inspection.mask)
             write_image(arguments.output / f'{name}.strip.png', strip)
             if arguments.explain:
                 picture = explanation(engine, image, inspection)
                 write_image(arguments.output / f'{name}.explanation.png', picture)
-    if arguments.json:
-        values = {'model': str(arguments.model), 'images': inspected, 'unreadable': unreadable}
+    images, errors = distributed.merged(inspected), distributed.merged(unreadable)
+    if arguments.json and distributed.rank() == 0:
+        values = {'model': str(arguments.model), 'images': images, 'unreadable': errors}
         write_json(arguments.json, values)
-    return 1 if unreadable else 0
+    # Whoever leaves with 1 ends the others.
+    distributed.wait_for_all()
+    return 1 if errors else 0
 
 
 def image_paths(given: Sequence[Path]) -> Iterator[Path]:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 import sys
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
@@ -22,6 +23,8 @@ import numpy as np
 def run(arguments: argparse.Namespace) -> int:
     """Train, write the model and its loss curve, print a summary.
 
+    Of several processes the first one tells and writes.
+
     Raises:
         ValueError: Bad data, options or output; nothing is written.
     """
@@ -33,13 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads)
     folder = read_folder(arguments.data)
     good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
-    for line in good.skipped:
+    is_first = distributed.rank() == 0
+    is_quiet = arguments.quiet or not is_first
+    for line in good.skipped if is_first else ():
         print(line, file=sys.stderr)
-    if good.skipped:
+    if good.skipped and is_first:
         count = f'{len(good.skipped)} of {len(folder.train)}'
         print(f'skipped {count} files, training on {len(good.images)} images', file=sys.stderr)
-    is_told = arguments.json_progress
-    with JsonProgress() if is_told else StageProgress(arguments.quiet) as progress:
+    is_told = arguments.json_progress and is_first
+    with JsonProgress() if is_told else StageProgress(is_quiet) as progress:
         training = train(
             arguments.method,
             good.images,
@@ -51,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             progress=progress,
         )
+    if not is_first:
+        return 0
     save_artifact(output, training.detector, training.manifest)
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)

@@ -105,8 +105,8 @@ class Detector(nn.Module, ABC):
 
         Args:
             images: NxCxHxW float32 in [0, 1], images of good parts, N >= 1.
-            seed: The same seed, initial weights, images, machine and thread count give the same
-                detector.
+            seed: The same seed, initial weights, images, machine and number of processes and
+                threads give the same detector.
             progress: Called after every step of every stage.
 
         Raises:

@@ -4,7 +4,8 @@
 
 from collections.abc import Callable
 
-from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros import distributed
+from flow_anomaly_ros.detectors.base import Detector, FitReport, Progress
 from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import nn, Tensor
@@ -12,6 +13,27 @@ from torch.nn import functional
 
 GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
+
+
+def begin(
+    detector: Detector, images: Tensor, seed: int
+) -> tuple[Tensor, torch.Generator, FitReport]:
+    """Begin a training: seed all random numbers, make samples.
+
+    Args:
+        detector: What is trained, with the options `copies` and `max_shift`.
+        images: NxCxHxW of good parts.
+        seed: Of all random numbers.
+
+    Returns:
+        The images and their shifted copies, what chooses samples, and the report.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    detector.train()
+    config = detector.config
+    samples = shifted_copies(images, config.copies, config.max_shift, generator)
+    return samples, generator, FitReport()
 
 
 def optimise(
@@ -30,10 +52,14 @@ def optimise(
 ) -> None:
     """Minimise a loss of random samples with AdamW and a one-cycle learning rate.
 
+    Under torchrun all processes choose the same samples, each computes the loss of its share, and
+    all go on with the gradient of the whole batch.
+
     Args:
         stage: Name of the stage, for the report and the progress.
         module: What is trained.
-        loss_of: The loss of the samples with the given indices.
+        loss_of: Called with the indices of a step's samples, returns the mean loss of this
+            process's own of them, of which `distributed.mean` is the loss.
         samples: How many samples there are.
         batch: Samples in a step.
         steps: Number of steps.
@@ -47,14 +73,20 @@ def optimise(
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     losses = report.losses[stage] = []
+    processes = distributed.world_size()
+    if processes > batch:
+        note = f'{processes - batch} of {processes} processes have no sample in steps of {batch}'
+        report.notes.extend({note}.difference(report.notes))
+    distributed.agree(module)
     for step in range(1, steps + 1):
         loss = loss_of(torch.randint(0, samples, (batch,), generator=generator))
         optimiser.zero_grad()
-        loss.backward()
+        (distributed.weight(batch) * loss).backward()
+        distributed.sum_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
         optimiser.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(distributed.mean(loss.detach(), batch).item())
         progress(stage, step, steps, losses[-1])
         if is_done():
             break

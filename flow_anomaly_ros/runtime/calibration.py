@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import to_tensor
@@ -23,10 +24,10 @@ MARGIN = 1.02
 @torch.inference_mode()
 def score_images(detector: Detector, images: Tensor) -> CalibrationScores:
     """Score good parts, NxCxHxW in [0, 1], on the detector's device."""
-    outputs = [detector(one) for one in images.split(8)]
-    maps = torch.cat([output.score_map for output in outputs]).float().cpu().numpy()
+    score_maps, scores = distributed.in_shares(lambda part: detector(images[part]), len(images), 8)
+    maps = score_maps.float().cpu().numpy()
     return CalibrationScores(
-        image_scores=torch.cat([o.image_score for o in outputs]).double().cpu().numpy(),
+        image_scores=scores.double().cpu().numpy(),
         peaks=maps.max(axis=(1, 2)).astype(np.float64),
         pixel_quantile=float(np.quantile(maps, 1 - PIXEL_RATE)),
     )

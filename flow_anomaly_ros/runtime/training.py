@@ -8,6 +8,7 @@ from pathlib import Path
 import re
 import time
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
@@ -35,6 +36,8 @@ TELLING_IMAGES = 4
 FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
 LEAST_HELD_OUT = 40
+# Weights of the processes of a training are as equal as rounding lets them be.
+LARGEST_DIFFERENCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ def train(
     config = build_config(method, {**options, 'channels': channels})
     size = input_size_of((height, width), shorter_side)
     target = select_device(device)
+    digests = [image_digest(image) for image in images]
+    given = (config, size, seed, false_positive_rate, digests, library_versions())
+    distributed.require_same(str(given), 'images, options, seed and versions of libraries')
     batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
 
     def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
@@ -107,6 +113,9 @@ def train(
                 seed,
                 lambda stage, step, steps, loss: progress(prefix + stage, step, steps, loss),
             )
+            if distributed.agree(detector) > LARGEST_DIFFERENCE:
+                msg = 'the processes have learned different weights: run them on machines alike'
+                raise ValueError(msg)
         return detector.eval(), report
 
     detector, report, scores = _fit_and_hold_out(fit, batch, seed)
@@ -124,7 +133,7 @@ def train(
         calibration=stored(scores, false_positive_rate),
         training={
             'images': len(images),
-            'digests': [image_digest(image) for image in images],
+            'digests': digests,
             'seed': seed,
             'seconds': round(time.perf_counter() - started, 1),
         },

@@ -4,12 +4,9 @@
 
 import typing
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.optimisation import (
-    negative_log_likelihood,
-    optimise,
-    shifted_copies,
-)
+from flow_anomaly_ros.detectors.optimisation import begin, negative_log_likelihood, optimise
 import torch
 from torch import nn, Tensor
 
@@ -19,16 +16,13 @@ if typing.TYPE_CHECKING:
 
 def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Progress) -> FitReport:
     """Whiten the features of all samples, then train the flows of all levels on them."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    report = FitReport()
+    samples, generator, report = begin(detector, images, seed)
     config = detector.config
-    detector.train()
-    samples = shifted_copies(images, config.copies, config.max_shift, generator)
     features = _extract(detector, samples, progress)
 
     def loss_of(chosen: Tensor) -> Tensor:
-        return negative_log_likelihood(*detector.flow([x[chosen] for x in features]))
+        own = distributed.own(chosen)
+        return negative_log_likelihood(*detector.flow([x[own] for x in features]))
 
     optimise(
         'flow',
@@ -49,25 +43,27 @@ def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Prog
 
 
 def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
-    batches = zip(*(x.split(detector.config.batch) for x in features), strict=True)
-    parts = zip(*(detector.unlikeliness(list(batch)) for batch in batches), strict=True)
-    for floor, level in zip(detector.floors, parts, strict=True):
-        floor.fit(torch.cat(level))
+    levels = distributed.in_shares(
+        lambda part: detector.unlikeliness([x[part] for x in features]),
+        len(features[0]),
+        detector.config.batch,
+    )
+    for floor, level in zip(detector.floors, levels, strict=True):
+        floor.fit(level)
 
 
 @torch.no_grad()
 def _extract(detector: 'CainnFlowDetector', samples: Tensor, progress: Progress) -> list[Tensor]:
     """Fit the whitening of every level; return all whitened features: the backbone is frozen."""
-    batches = samples.split(detector.config.batch)
-    raw: list[list[Tensor]] = [[] for _ in detector.backbone.levels]
-    for step, batch in enumerate(batches, start=1):
-        for level, x in zip(raw, detector.backbone.extract(batch), strict=True):
-            level.append(x)
-        progress('features', step, len(batches), None)
+    levels = distributed.in_shares(
+        lambda part: detector.backbone.extract(samples[part]),
+        len(samples),
+        detector.config.batch,
+        lambda step, steps: progress('features', step, steps, None),
+    )
     features = []
-    for whitening, level in zip(detector.whitenings, raw, strict=True):
-        joined = torch.cat(level)
-        level.clear()
-        whitening.fit(joined)
-        features.append(whitening(joined))
+    for whitening, level in zip(detector.whitenings, levels, strict=True):
+        whitening.fit(level)
+        distributed.agree(whitening)
+        features.append(whitening(level))
     return features

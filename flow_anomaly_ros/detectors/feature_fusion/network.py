@@ -10,6 +10,7 @@ from flow_anomaly_ros.detectors.feature_fusion.texture import (
     SCALES,
     TextureEnhancement,
 )
+from flow_anomaly_ros.layers.batch_norm import BatchNorm
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import nn, Tensor
@@ -19,7 +20,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
     """Convolution and batch normalisation; BxCxHxW, sizes kept."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
+        BatchNorm(outputs),
     )
 
 

@@ -4,6 +4,7 @@
 
 import typing
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.data.pseudo_anomalies import with_anomaly
 from flow_anomaly_ros.detectors.base import FitReport, Progress
 from flow_anomaly_ros.detectors.feature_fusion.losses import (
@@ -12,7 +13,7 @@ from flow_anomaly_ros.detectors.feature_fusion.losses import (
     hypersphere_distance,
     score_loss,
 )
-from flow_anomaly_ros.detectors.optimisation import optimise, shifted_copies
+from flow_anomaly_ros.detectors.optimisation import begin, optimise
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
@@ -28,12 +29,8 @@ def fit(
     detector: 'FeatureFusionDetector', images: Tensor, seed: int, progress: Progress
 ) -> FitReport:
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    report = FitReport()
+    samples, generator, report = begin(detector, images, seed)
     config = detector.config
-    detector.train()
-    samples = shifted_copies(images, config.copies, config.max_shift, generator)
 
     def loss_of(chosen: Tensor) -> Tensor:
         batch, mask = spoil(samples[chosen], config.anomaly_ratio, generator)
@@ -80,18 +77,22 @@ def spoil(images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Ten
 def loss(detector: 'FeatureFusionDetector', images: Tensor, mask: Tensor) -> Tensor:
     """Sum of the losses that are chosen, equation 8 with all weights 1.
 
+    Under torchrun each process makes the features of its share of the images, and all of them
+    compute the loss of all images: it compares positions of one image with those of others.
+
     Args:
         detector: What is trained.
         images: BxCxHxW in [0, 1].
         mask: BxHxW bool, true where abnormal.
     """
     config = detector.config
-    features = detector.features(images)
+    own_features = detector.features(images[distributed.share(len(images))])
+    features = distributed.gathered(own_features, len(images))
     share = resize(mask[:, None].to(features), size_of(features))[:, 0]
     mask = share > ABNORMAL_SHARE
     total = feature_loss(hypersphere_distance(features), mask)
     if config.score_loss:
-        scores = detector.scores(features)
+        scores = distributed.gathered(detector.scores(own_features), len(images))
         total = total + score_loss(scores, mask, config.margin, config.gap)
         if config.consistency_loss:
             total = total + consistency_loss(features, scores, mask, config.patches)

@@ -5,12 +5,9 @@
 import functools
 import typing
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.optimisation import (
-    negative_log_likelihood,
-    optimise,
-    shifted_copies,
-)
+from flow_anomaly_ros.detectors.optimisation import begin, negative_log_likelihood, optimise
 from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import Tensor
@@ -21,12 +18,8 @@ if typing.TYPE_CHECKING:
 
 def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress) -> FitReport:
     """Make the source domain, then train what makes the target domain, then what maps them."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    report = FitReport()
+    samples, generator, report = begin(detector, images, seed)
     config = detector.config
-    detector.train()
-    samples = shifted_copies(images, config.copies, config.max_shift, generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(
         optimise,
@@ -38,7 +31,7 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
     )
 
     def flow_loss(chosen: Tensor) -> Tensor:
-        latents, log_determinants = detector.target(source[chosen])
+        latents, log_determinants = detector.target(source[distributed.own(chosen)])
         return negative_log_likelihood([latents], [log_determinants])
 
     train(
@@ -51,10 +44,11 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
     if detector.mapping is not None:
 
         def mapping_loss(chosen: Tensor) -> Tensor:
+            own = source[distributed.own(chosen)]
             with torch.no_grad():
-                target, _ = detector.target(source[chosen])
+                target, _ = detector.target(own)
             # The sum of both domains' mean squares.
-            return detector.errors(source[chosen], target).mean((0, 2, 3)).sum()
+            return detector.errors(own, target).mean((0, 2, 3)).sum()
 
         train(
             'mapping',
@@ -71,28 +65,30 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
 @torch.no_grad()
 def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
     """Learn what is usual for good parts, of which the source domains are given."""
-    scores = []
-    for batch in source.split(detector.config.batch):
-        target, log_determinants = detector.target(batch)
+
+    def score(part: slice) -> list[Tensor]:
+        target, log_determinants = detector.target(source[part])
         if detector.mapping is None:
-            scores.append(negative_log_density(target, log_determinants))
-        else:
-            scores.append(detector.errors(batch, target))
+            return [negative_log_density(target, log_determinants)]
+        return [detector.errors(source[part], target)]
+
+    (scores,) = distributed.in_shares(score, len(source), detector.config.batch)
     if detector.mapping is None:
-        detector.floor.fit(torch.cat(scores))
+        detector.floor.fit(scores)
     else:
-        usual = torch.cat(scores).mean((0, 2, 3))
+        usual = scores.mean((0, 2, 3))
         detector.usual.copy_(usual.clamp(min=torch.finfo(usual.dtype).tiny))
 
 
 @torch.no_grad()
 def _extract(detector: 'NfBmrDetector', samples: Tensor, progress: Progress) -> Tensor:
     """Fit the whitening; return the source domain of all samples: the backbone is frozen."""
-    batches = samples.split(detector.config.batch)
-    features = []
-    for step, batch in enumerate(batches, start=1):
-        features.append(detector.backbone(batch))
-        progress('features', step, len(batches), None)
-    joined = torch.cat(features)
-    detector.whitening.fit(joined)
-    return detector.components(joined)
+    (features,) = distributed.in_shares(
+        lambda part: [detector.backbone(samples[part])],
+        len(samples),
+        detector.config.batch,
+        lambda step, steps: progress('features', step, steps, None),
+    )
+    detector.whitening.fit(features)
+    distributed.agree(detector.whitening)
+    return detector.components(features)

@@ -4,6 +4,7 @@
 
 import typing
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
     """
     images, area = marked(images, detector.config.mark)
     sums = torch.zeros(len(detector.config.scales), device=images.device)
-    for batch in images.split(detector.config.batch):
+    own = images[distributed.share(len(images))]
+    for batch in own.split(detector.config.batch) if len(own) else ():
         scaled = detector.scale_images(batch)
         features, _ = detector.restored_features(detector.extract(scaled))
         restored = detector.decode(features, [size_of(x) for x in scaled])
@@ -72,7 +74,7 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
             share = resize(area, size_of(x))
             distances = (share * detector.distance(x, y)).sum((1, 2, 3)) / share.sum()
             sums[index] += distances.sum()
-    return (1 / (1 + sums / len(images))).tolist()
+    return (1 / (1 + distributed.total(sums) / len(images))).tolist()
 
 
 def marked(images: Tensor, mark: str) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import itertools
 import typing
 
+from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
 from flow_anomaly_ros.detectors.optimisation import optimise, shifted_copies
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
@@ -34,7 +35,8 @@ def fit(
     if config.align != 'never':
         progress('registration', 1, 1, None)
         detector.registration.fit(images, force=config.align == 'always')
-        images = torch.cat([detector.registration(x)[0] for x in images.split(config.batch)])
+        distributed.agree(detector.registration)
+        images = _registered(detector, images)
         if detector.registration.is_active:
             report.notes.append('parts lie turned or shifted: they are brought to one pose first')
     samples = shifted_copies(images, config.copies, config.max_shift, generator)
@@ -49,6 +51,13 @@ def fit(
     training.fit_targets(len(images))
     detector.eval()
     return report
+
+
+def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
+    (registered,) = distributed.in_shares(
+        lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
+    )
+    return registered
 
 
 class _Training:
@@ -113,10 +122,13 @@ class _Training:
             images: Of how many images the samples are copies.
         """
         detector, config = self.detector, self.detector.config
-        batches = zip(*(x.split(config.batch) for x in self.features), strict=True)
-        latents = zip(*(detector.flow(list(batch))[0] for batch in batches), strict=True)
-        for target, parts in zip(detector.targets, latents, strict=True):
-            target.fit(torch.cat(parts))
+        latents = distributed.in_shares(
+            lambda part: detector.flow([x[part] for x in self.features])[0],
+            len(self.samples),
+            config.batch,
+        )
+        for target, of_scale in zip(detector.targets, latents, strict=True):
+            target.fit(of_scale)
         stored = [x[: config.stored] for x in self.features]
         if config.relative and images > 1:
             self._fit_usual(stored, images)
@@ -136,32 +148,39 @@ class _Training:
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
         held_out = torch.linspace(0, images - 1, min(images, HELD_OUT)).round().long().tolist()
         origin = torch.arange(len(features[0])) % images
-        maps = []
-        for step, image in enumerate(held_out, start=1):
+
+        def distances(part: slice) -> list[Tensor]:
+            (image,) = held_out[part]
             self._store([x[origin != image] for x in features])
             one = [x[image : image + 1] for x in self.features]
-            maps.append(detector.distances(*detector.restored_features(one), sizes))
-            self.progress(f'held out{self.suffix}', step, len(held_out), None)
-        for usual, parts, x in zip(detector.usual, zip(*maps, strict=True), features, strict=True):
-            usual.fit(torch.cat(parts), size_of(x))
+            return detector.distances(*detector.restored_features(one), sizes)
+
+        maps = distributed.in_shares(distances, len(held_out), 1, self._told('held out'))
+        for usual, of_scale, x in zip(detector.usual, maps, features, strict=True):
+            usual.fit(of_scale, size_of(x))
 
     @torch.no_grad()
     def _extract(self) -> list[Tensor]:
         """Fit the whitening of every scale; return all whitened features, one NxKxhxw per scale."""
         detector = self.detector
-        batches = self.samples.split(detector.config.batch)
-        raw: list[list[Tensor]] = [[] for _ in detector.config.scales]
-        for step, batch in enumerate(batches, start=1):
-            extracted = detector.raw_features(detector.scale_images(batch))
-            for features, one in zip(raw, extracted, strict=True):
-                features.append(one)
-            self.progress(f'features{self.suffix}', step, len(batches), None)
+        raw = distributed.in_shares(
+            lambda part: detector.raw_features(detector.scale_images(self.samples[part])),
+            len(self.samples),
+            detector.config.batch,
+            self._told('features'),
+        )
         whitened = []
-        for whitening, features in zip(detector.whitenings, raw, strict=True):
-            whitening.fit(torch.cat(features))
-            whitened.append(torch.cat([whitening(x) for x in features]))
-            features.clear()
+        for whitening in detector.whitenings:
+            features = raw.pop(0)
+            whitening.fit(features)
+            distributed.agree(whitening)
+            batches = features.split(detector.config.batch)
+            whitened.append(torch.cat([whitening(x) for x in batches]))
         return whitened
+
+    def _told(self, stage: str) -> Callable[[int, int], None]:
+        """Tell the steps of a stage that has no loss."""
+        return lambda step, steps: self.progress(stage + self.suffix, step, steps, None)
 
     def _optimise(
         self,
@@ -185,8 +204,13 @@ class _Training:
             is_done=lambda: self.is_similar and module is self.detector.flow,
         )
 
+    def _own(self, chosen: Tensor) -> list[Tensor]:
+        """Features of this process's share of the chosen samples."""
+        own = distributed.own(chosen)
+        return [x[own] for x in self.features]
+
     def _likelihood(self, chosen: Tensor) -> Tensor:
-        latents, log_determinants = self.detector.flow([x[chosen] for x in self.features])
+        latents, log_determinants = self.detector.flow(self._own(chosen))
         return torch.stack(
             [
                 (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
@@ -195,7 +219,7 @@ class _Training:
         ).mean()
 
     def _similarity(self, chosen: Tensor) -> Tensor:
-        latents, _ = self.detector.flow([x[chosen] for x in self.features])
+        latents, _ = self.detector.flow(self._own(chosen))
         errors = torch.stack(
             [
                 functional.mse_loss(z, matrix.expand_as(z))
@@ -203,11 +227,12 @@ class _Training:
             ]
         )
         threshold = self.detector.config.first_threshold
-        self.is_similar = bool((1 / (1 + errors) > threshold).all())
+        of_all = distributed.mean(errors.detach(), len(chosen))
+        self.is_similar = bool((1 / (1 + of_all) > threshold).all())
         return errors.mean()
 
     def _reverse(self, chosen: Tensor) -> Tensor:
-        wanted = [x[chosen] for x in self.features]
+        wanted = self._own(chosen)
         with torch.no_grad():
             latents, _ = self.detector.flow(wanted)
         restored = self.detector.reverse(latents)
@@ -216,9 +241,9 @@ class _Training:
         ).mean()
 
     def _decoder(self, chosen: Tensor) -> Tensor:
-        scaled = self.detector.scale_images(self.samples[chosen])
+        scaled = self.detector.scale_images(self.samples[distributed.own(chosen)])
         sizes = [size_of(x) for x in scaled]
-        decoded = self.detector.decode([x[chosen] for x in self.features], sizes)
+        decoded = self.detector.decode(self._own(chosen), sizes)
         return torch.stack(
             [functional.mse_loss(x, y) for x, y in zip(decoded, scaled, strict=True)]
         ).mean()
