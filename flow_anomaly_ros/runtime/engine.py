@@ -14,6 +14,7 @@ from flow_anomaly_ros.layers.resample import resize, resize_image
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.regions import Region
 from flow_anomaly_ros.scoring.roi import restrict
 from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
@@ -84,7 +85,7 @@ class Engine:
 
     def __init__(self, detector: Detector, manifest: Manifest, device: str = 'auto') -> None:
         self.device = select_device(device)
-        self.detector = detector.to(self.device).eval()
+        self.detector = tiled(detector, manifest.tile).to(self.device).eval()
         self.manifest = manifest
 
     @classmethod
