@@ -26,7 +26,8 @@ TILE_MULTIPLE = 64
 RAMP = 1 / 8
 # MiB that the tiles that go through the detector at once may take.
 MEMORY = 512
-# What a pixel of them takes at the peak.
+# More than a pixel of them takes at the peak: on tiles of 256 px 250 were measured with
+# mobilenet_v2, 350 with blocks of pixels and 900 with wide_resnet50_2.
 BYTES_PER_PIXEL = 1024
 # Pixels of all tiles that a detector is trained on; methods keep the features of all of them.
 MOST_TRAINING_PIXELS = 400 * 256**2
@@ -104,9 +105,11 @@ def blending_weights(size: int, tile: int) -> Tensor:
 class TiledDetector(Detector):
     """A detector of whole images made from one that sees tiles of them.
 
-    It is trained on tiles. The score map is blended from those of overlapping tiles, and the image
-    score is the largest value of that: what a detector says of the border of a tile inside the
-    image counts nowhere.
+    It is trained on tiles. The score map is blended from those of overlapping tiles; what a
+    detector says of the border of a tile is in it only where that is the border of the image. The
+    image score is the largest of a tile, but of each no more than the largest value of the score
+    map where the tile counts: a method may trust some places less, such as the border of the image,
+    but the border of a tile adds nothing.
 
     Args:
         detector: Sees tiles only.
@@ -126,13 +129,22 @@ class TiledDetector(Detector):
         rows, columns = (blending_weights(x, self.tile).to(images.device) for x in size_of(images))
         score_map = torch.zeros(len(images), *size_of(images), device=images.device)
         places = self._places(images)
+        tile_scores = []
         for first in range(0, len(places), self.at_once):
             some = places[first : first + self.at_once]
-            maps = self.detector(_cut(images, some)).score_map
-            for one, (image, row, column, down, right) in zip(maps, some, strict=True):
+            output = self.detector(_cut(images, some))
+            tile_scores.append(output.image_score)
+            for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
                 weights = rows[row, down, None] * columns[column, right]
                 score_map[image, down, right] += weights * one
-        return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
+        peaks = torch.stack(
+            [
+                score_map[one.image, rows[one.row] > 0][:, columns[one.column] > 0].amax()
+                for one in places
+            ]
+        )
+        image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
+        return DetectorOutput(score_map, image_score)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """What the detector compared in the tile with the largest score of each image.

@@ -154,6 +154,25 @@ def test_the_border_of_a_tile_adds_nothing():
     assert not score_map[8:-8, 8:-8].any()
 
 
+def test_a_method_may_trust_the_border_of_the_image_less():
+    class Doubtful(BadBorder):
+        def forward(self, images):
+            return DetectorOutput(self.score(images), images.amax(dim=(1, 2, 3)))
+
+    images = texture(2, 1, 104, 200) / 2
+    image_score = TiledDetector(Doubtful(), TILE)(images).image_score
+    assert torch.equal(image_score, Doubtful()(images).image_score)
+
+
+def test_no_image_score_is_larger_than_the_score_map_bears_out():
+    class Exaggerating(Fake):
+        def forward(self, images):
+            return DetectorOutput(self.score(images), torch.full_like(images[:, 0, 0, 0], 9))
+
+    output = TiledDetector(Exaggerating(), TILE)(texture(2, 1, 104, 200))
+    assert torch.equal(output.image_score, output.score_map.amax(dim=(1, 2)))
+
+
 @pytest.mark.parametrize('place', [(SEAM, INSIDE), (INSIDE, SEAM), (SEAM, SEAM)])
 def test_a_defect_on_a_seam_scores_as_inside_a_tile(place):
     detector = TiledDetector(Local(), TILE)
