@@ -221,6 +221,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help='shorter side images are reduced to (default: %(default)s)',
     )
     parser.add_argument(
+        '--tile',
+        type=_whole_from(1),
+        metavar='PX',
+        help='cut these into overlapping square tiles of this side, a multiple of 64, so that '
+        'defects small beside a large image still show (default: images are seen whole)',
+    )
+    parser.add_argument(
         '--false-positive-rate',
         type=_rate,
         default=0.01,

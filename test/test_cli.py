@@ -11,6 +11,7 @@ import sys
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.commands.progress import StageProgress
+from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD, METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
@@ -114,6 +115,33 @@ def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, 
     _, manifest = load_artifact(model)
     assert manifest.config['stored'] == METHODS['restoration'].presets['fast']['stored']
     assert manifest.config['flow_steps'] == 20
+
+
+def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
+    data, model = tmp_path / 'data', tmp_path / 'model.safetensors'
+    write_dataset(data, train=3, good=2, per_defect=1, size=128)
+    arguments = ['--data', data, '--output', model, '--image-size', 128, '--tile', 64]
+    status, out, _ = outcome('train', *arguments, *tiny)
+    assert status == 0
+    assert 'trained restoration on 3 images at 128x128 px, in tiles of 64 px, in' in out
+    detector, manifest = load_artifact(model)
+    assert (manifest.input_size, manifest.tile) == ((128, 128), 64)
+    # Three images of 3x3 tiles: what a detector knows of good parts has the size of a tile.
+    assert detector.stored[0].stored.shape[:2] == (16, 16)
+    assert detector.stored[0].stored.shape[3] == 27
+    assert len(manifest.calibration['image_scores']) == 3
+
+    status, out, err = outcome('evaluate', model, '--data', data)
+    assert (status, err) == (0, [])
+    assert 'good' in out
+    stained = data / 'test/stain/000.png'
+    status, out, _ = outcome('predict', model, stained, '--output', tmp_path / 'out', '--explain')
+    assert status == 0
+    assert Path('000.explanation.png') in listed(tmp_path / 'out')
+    assert read_image(tmp_path / 'out/000.mask.png').shape == (128, 128)
+    _, out, _ = outcome('calibrate', model, data / 'test/good')
+    assert 'rests on 5 good parts now (was 3)' in out
+    assert load_artifact(model)[1].tile == 64
 
 
 def test_train_names_unreadable_files_with_a_count(parts, tmp_path, tiny, outcome):
@@ -392,6 +420,9 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--max-images', 'ten'], "'ten' is no whole number"),
         (['--seed', '-1'], 'whole number from 0 up'),
         (['--image-size', '8'], 'whole number from 32 up'),
+        (['--tile', '0'], 'whole number from 1 up'),
+        (['--tile', '100'], 'tile is 100 px: it must be a multiple of 64'),
+        (['--tile', '128'], 'tile is 128 px and the images are reduced to 64x64'),
         (['--false-positive-rate', '0.5'], 'between 0 and 0.5'),
         (['--false-positive-rate', 'nan'], 'between 0 and 0.5'),
         (['--threads', '-2'], 'whole number from 0 up'),

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             false_positive_rate=arguments.false_positive_rate,
             shorter_side=arguments.image_size,
+            tile=arguments.tile,
             device=arguments.device,
             progress=progress,
         )
@@ -74,12 +75,13 @@ def summary(training: Training) -> str:
     manifest = training.manifest
     height, width = manifest.input_size
     limits = manifest.thresholds
+    tiles = f', in tiles of {manifest.tile} px,' if manifest.tile else ''
     scores = np.array(manifest.calibration['image_scores'])
     return '\n'.join(
         [
             *training.report.notes,
             f'trained {manifest.method} on {manifest.training["images"]} images at '
-            f'{width}x{height} px in {manifest.training["seconds"]} s',
+            f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
             f'{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
             f'median {np.median(scores):.4g}',
             f'thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',

@@ -93,6 +93,13 @@ PARAMETERS = (
         limits=(32, 4096),
     ),
     Parameter(
+        'tile',
+        0,
+        'Side in px of the overlapping tiles that these are cut into, a multiple of 64; 0: they '
+        'are seen whole.',
+        limits=(0, 4096),
+    ),
+    Parameter(
         'false_positive_rate',
         0.01,
         'Share of good parts that may be rejected.',
@@ -242,9 +249,9 @@ class TrainerNode(Node):
         values = self.parameters
         arguments = ['train', '--json-progress', '--data', str(self._good_parts.folder)]
         arguments += ['--output', str(self._model), '--device', values['device']]
-        for name in ('method', 'backbone', 'weights'):
+        for name in ('method', 'backbone', 'weights', 'tile'):
             if values[name]:
-                arguments += [f'--{name}', values[name]]
+                arguments += [f'--{name}', str(values[name])]
         for name in ('image_size', 'false_positive_rate', 'seed', 'threads'):
             arguments += [f'--{name.replace("_", "-")}', str(values[name])]
         for option in filter(None, values['options']):

@@ -11,6 +11,7 @@ from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import to_tensor
+from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, PIXEL_RATE
 import numpy as np
 import torch
@@ -105,4 +106,5 @@ def recalibrate(
 def _score(detector: Detector, manifest: Manifest, image: np.ndarray) -> CalibrationScores:
     device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
     channels = detector.config.channels
-    return score_images(detector, to_tensor(image, channels, manifest.input_size, device))
+    batch = to_tensor(image, channels, manifest.input_size, device)
+    return score_images(tiled(detector, manifest.tile), batch)

@@ -17,6 +17,7 @@ from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
 from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
 from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.regions import Region
 from flow_anomaly_ros.scoring.roi import restrict
 from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
@@ -96,7 +97,8 @@ class Engine:
         Raises:
             ValueError: The device cannot be used.
         """
-        return cls(PyTorchBackend(detector, manifest.input_size, device), manifest)
+        whole = tiled(detector, manifest.tile)
+        return cls(PyTorchBackend(whole, manifest.input_size, device), manifest)
 
     @classmethod
     def load(
@@ -129,8 +131,8 @@ class Engine:
             return cls(backend, backend.manifest)
         detector, manifest = load_artifact(path)
         fold_backbones(detector)
-        size = manifest.input_size
-        return cls(PyTorchBackend(detector, size, device, precision, compiled), manifest)
+        whole, size = tiled(detector, manifest.tile), manifest.input_size
+        return cls(PyTorchBackend(whole, size, device, precision, compiled), manifest)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first part is not late."""

@@ -84,6 +84,9 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
     if path.suffix != SUFFIXES[backend]:
         msg = f'{path} is no name for an {backend} model: let it end with {SUFFIXES[backend]}'
         raise ValueError(msg)
+    if manifest.tile is not None:
+        msg = f'{path} was not written: models of tiles cannot be exported, they stay with PyTorch'
+        raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
         library(name, path)
     fold_backbones(detector)

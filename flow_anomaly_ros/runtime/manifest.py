@@ -6,9 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 import json
 
+from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
-FORMAT_VERSION = 1
+# Version 2 has tiles.
+FORMAT_VERSION = 2
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
 
@@ -26,6 +28,7 @@ class Manifest:
         calibration: Where they come from, see `runtime.calibration.stored`.
         training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
+        tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
     """
 
     method: str
@@ -36,12 +39,18 @@ class Manifest:
     calibration: dict[str, object] = field(default_factory=dict)
     training: dict[str, object] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
+    tile: int | None = None
 
     @property
     def calibration_scores(self) -> tuple[float, ...]:
         """Image scores of the good parts that the thresholds come from."""
         scores = self.calibration.get('image_scores')
         return tuple(map(float, scores)) if isinstance(scores, list) else ()
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """(height, width) in px of what the detector sees at once: a tile, or a whole image."""
+        return self.input_size if self.tile is None else (self.tile, self.tile)
 
     def to_json(self) -> str:
         """Serialise, with the format version."""
@@ -68,6 +77,8 @@ class Manifest:
                 'update flow_anomaly_ros'
             )
             raise ValueError(msg)
+        if version == 1:
+            values['tile'] = None
         names = {one.name for one in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:
@@ -79,6 +90,9 @@ class Manifest:
             if len(values[name]) != 2 or not 1 <= min(values[name]) <= max(values[name]) <= LARGEST:
                 msg = f'the manifest has {name} {values[name]}'
                 raise ValueError(msg)
+        if values['tile'] is not None:
+            values['tile'] = int(values['tile'])
+            require_tile(values['tile'], values['input_size'])
         try:
             values['thresholds'] = Thresholds(**values['thresholds'])
         except TypeError as error:

@@ -16,6 +16,7 @@ from flow_anomaly_ros.runtime.calibration import image_digest, score_images, sto
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest
 from flow_anomaly_ros.runtime.preprocess import to_tensor
+from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
     CalibrationScores,
@@ -63,6 +64,7 @@ def train(
     seed: int = 0,
     false_positive_rate: float = 0.01,
     shorter_side: int = 256,
+    tile: int | None = None,
     device: str = 'auto',
     progress: Progress = no_progress,
 ) -> Training:
@@ -78,7 +80,9 @@ def train(
         weights: Pretrained weights, if the method takes any; None downloads them.
         seed: Makes the result repeatable.
         false_positive_rate: Share of good parts that may be rejected.
-        shorter_side: Shorter side in px of the images the detector sees.
+        shorter_side: Shorter side in px that images are reduced to.
+        tile: Side in px of the tiles that these are cut into, see `runtime.tiling`; None: they are
+            seen whole.
         device: Device name, see `select_device`.
         progress: Called after every step; the stage names say which fold is trained.
 
@@ -96,6 +100,8 @@ def train(
     channels = 1 if images[0].ndim == 2 else 3
     config = build_config(method, {**options, 'channels': channels})
     size = input_size_of((height, width), shorter_side)
+    if tile is not None:
+        require_tile(tile, size)
     target = select_device(device)
     digests = [image_digest(image) for image in images]
     given = (config, size, seed, false_positive_rate, digests, library_versions())
@@ -105,9 +111,9 @@ def train(
     def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
         with torch.random.fork_rng(devices=[target] if target.type == 'cuda' else []):
             torch.manual_seed(seed)
-            detector = find_method(method)(config)
-            detector.load_pretrained(weights)
-            detector.to(target)
+            untrained = find_method(method)(config)
+            untrained.load_pretrained(weights)
+            detector = tiled(untrained, tile).to(target)
             report = detector.fit(
                 batch[chosen],
                 seed,
@@ -118,7 +124,8 @@ def train(
                 raise ValueError(msg)
         return detector.eval(), report
 
-    detector, report, scores = _fit_and_hold_out(fit, batch, seed)
+    fitted, report, scores = _fit_and_hold_out(fit, batch, seed)
+    detector = untiled(fitted)
     if len(images) < TELLING_IMAGES:
         report.notes.append(
             f'{len(images)} of {TELLING_IMAGES} images that are needed at least: fewer say little '
@@ -138,6 +145,7 @@ def train(
             'seconds': round(time.perf_counter() - started, 1),
         },
         libraries=library_versions(),
+        tile=tile,
     )
     return Training(detector.cpu(), manifest, report)
 

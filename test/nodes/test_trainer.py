@@ -110,7 +110,7 @@ def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
 
 
 def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make_machine):
-    machine = make_machine()
+    machine = make_machine(tile=64)
     assert machine.call('capture').message == f'taking the next 4 images of /{machine.camera}/image'
     assert 'not while capturing' in machine.call('train').message
     machine.show(4)
@@ -123,7 +123,9 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     values = {one.key: one.value for one in step.values}
     assert values.keys() == {'stage', 'step', 'steps', 'loss', 'seconds_left'}
     assert 'trained restoration on 4 images' in machine.until('done').message
-    assert load_artifact(machine.model)[1].training['images'] == 4
+    _, manifest = load_artifact(machine.model)
+    assert manifest.training['images'] == 4
+    assert manifest.tile == 64
     machine.progress.clear()
     machine.listen()
     machine.until('done', timeout=10)
@@ -195,15 +197,19 @@ def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, 
     assert [path.name for path in tmp_path.iterdir()] == ['good']
 
 
-def test_a_training_that_fails_says_why_in_one_line(make_machine):
-    machine = make_machine(options=['flow_steps=many'])
+@pytest.mark.parametrize(
+    ('parameters', 'reason'),
+    [({'options': ['flow_steps=many']}, 'flow_steps'), ({'tile': 128}, 'tile is 128 px')],
+)
+def test_a_training_that_fails_says_why_in_one_line(make_machine, parameters, reason):
+    machine = make_machine(**parameters)
     machine.call('capture')
     machine.show(4)
     machine.until('captured')
     machine.call('train')
     failed = machine.until('failed')
     assert failed.level == DiagnosticStatus.ERROR
-    assert 'flow_steps' in failed.message
+    assert reason in failed.message
     assert '\n' not in failed.message
 
 

@@ -69,6 +69,16 @@ def test_manifest_says_where_the_model_comes_from(training):
     assert set(manifest.libraries) == {'torch', 'torchvision'}
 
 
+def test_a_file_of_version_1_has_no_tile(model_file, tmp_path):
+    path = tampered(model_file, tmp_path / 'old.safetensors', drop=['tile'], format_version=1)
+    detector, manifest = load_artifact(path)
+    assert manifest.tile is None
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    new, _ = load_artifact(model_file)
+    with torch.inference_mode():
+        assert torch.equal(detector(images).score_map, new(images).score_map)
+
+
 def test_missing_file(tmp_path):
     assert 'no model file' in refusal(tmp_path / 'absent.safetensors')
     assert 'no model file' in refusal(tmp_path)
@@ -118,6 +128,11 @@ def test_other_files(tmp_path):
         ({'thresholds': {'defect': 1.0}}, 'thresholds'),
         ({'thresholds': dict.fromkeys(('defect', 'uncertain', 'region', 'pixel'), 'x')}, 'thresh'),
         ({'drop': ['calibration']}, 'lacks calibration'),
+        ({'drop': ['tile']}, 'lacks tile'),
+        ({'tile': 63}, 'tile is 63 px'),
+        ({'tile': 128}, 'tile is 128 px'),
+        ({'tile': 'small'}, 'cannot be used'),
+        ({'tile': [64]}, 'cannot be used'),
         ({'tensors': {'weight': np.zeros(3, np.float32)}}, 'weights do not fit'),
     ],
 )

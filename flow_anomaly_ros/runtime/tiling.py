@@ -1,0 +1,211 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Images larger than what a detector sees at once, cut into overlapping tiles."""
+
+from collections.abc import Sequence
+import itertools
+from typing import NamedTuple
+
+from flow_anomaly_ros.detectors.base import (
+    Detector,
+    DetectorOutput,
+    FitReport,
+    no_progress,
+    Progress,
+)
+from flow_anomaly_ros.layers.resample import size_of
+import torch
+from torch import Tensor
+
+# Sides of tiles are multiples of this, so that tiles start in the same phase of every stride up to
+# 32 px: half of one is where the next starts.
+TILE_MULTIPLE = 64
+# Tiles are blended in the middle of their overlap, over this share of a tile. The outer parts of it
+# belong to the other tile alone: there the zeros that networks pad with and the reflections of the
+# smoothing are felt.
+RAMP = 1 / 8
+# MiB that the tiles that go through the detector at once may take.
+MEMORY = 512
+# More than a pixel of them takes at the peak: on tiles of 256 px 250 were measured with
+# mobilenet_v2, 350 with blocks of pixels and 900 with wide_resnet50_2.
+BYTES_PER_PIXEL = 1024
+# Pixels of all tiles that a detector is trained on; methods keep the features of all of them.
+MOST_TRAINING_PIXELS = 400 * 256**2
+
+
+class _Place(NamedTuple):
+    """Where a tile is: the image, row and column among its tiles, and the pixels."""
+
+    image: int
+    row: int
+    column: int
+    down: slice
+    right: slice
+
+
+def require_tile(tile: int, size: tuple[int, int]) -> None:
+    """Check the size of tiles.
+
+    Args:
+        tile: Side of a tile in px.
+        size: (height, width) in px of the images that are cut.
+
+    Raises:
+        ValueError: It is no multiple of `TILE_MULTIPLE`, or larger than the images; one line.
+    """
+    if tile < TILE_MULTIPLE or tile % TILE_MULTIPLE:
+        msg = f'tile is {tile} px: it must be a multiple of {TILE_MULTIPLE}, such as 256'
+        raise ValueError(msg)
+    if tile > min(size):
+        msg = (
+            f'tile is {tile} px and the images are reduced to {size[1]}x{size[0]}: it must not be '
+            'larger than their shorter side; raise --image-size if the camera has more pixels, or '
+            'leave the tile out'
+        )
+        raise ValueError(msg)
+
+
+def tile_starts(size: int, tile: int) -> list[int]:
+    """Where tiles start along a side; the last one ends at the border.
+
+    Each overlaps the one before it by half; the last one by more, where half a tile does not divide
+    the side.
+
+    Args:
+        size: Height or width of the image in px.
+        tile: Side of a tile in px, at most `size`.
+    """
+    return [*range(0, size - tile, tile // 2), size - tile]
+
+
+def blending_weights(size: int, tile: int) -> Tensor:
+    """How much each tile counts along a side.
+
+    1 up to the middle of the overlap with the next tile, where that takes over in a linear ramp; 0
+    beyond. At the image's own border there is no other tile: the weight is 1.
+
+    Args:
+        size: Height or width of the image in px.
+        tile: Side of a tile in px, at most `size`.
+
+    Returns:
+        One row per tile, `size` columns, in [0, 1]; each column sums to 1.
+    """
+    starts = tile_starts(size, tile)
+    centres = torch.arange(size) + 0.5
+    # The share of all tiles behind each seam: its differences are those of single tiles.
+    behind = [torch.ones(size)]
+    for first, second in itertools.pairwise(starts):
+        seam = (first + tile + second) / 2
+        behind.append(((centres - seam) / (RAMP * tile) + 0.5).clamp(0, 1))
+    behind.append(torch.zeros(size))
+    return -torch.stack(behind).diff(dim=0)
+
+
+class TiledDetector(Detector):
+    """A detector of whole images made from one that sees tiles of them.
+
+    It is trained on tiles. The score map is blended from those of overlapping tiles; what a
+    detector says of the border of a tile is in it only where that is the border of the image. The
+    image score is the largest of a tile, but of each no more than the largest value of the score
+    map where the tile counts: a method may trust some places less, such as the border of the image,
+    but the border of a tile adds nothing.
+
+    Args:
+        detector: Sees tiles only.
+        tile: Side of a tile in px, see `require_tile`.
+        memory: MiB that the tiles that go through the detector at once may take, by the estimate of
+            `BYTES_PER_PIXEL`; one does so in any case.
+    """
+
+    def __init__(self, detector: Detector, tile: int, memory: int = MEMORY) -> None:
+        super().__init__(detector.config)
+        self.detector = detector
+        self.tile = tile
+        self.at_once = max(1, memory * 2**20 // (BYTES_PER_PIXEL * tile**2))
+
+    def forward(self, images: Tensor) -> DetectorOutput:
+        """Score images; see `Detector.forward`. H and W are at least the side of a tile."""
+        rows, columns = (blending_weights(x, self.tile).to(images.device) for x in size_of(images))
+        score_map = torch.zeros(len(images), *size_of(images), device=images.device)
+        places = self._places(images)
+        tile_scores = []
+        for first in range(0, len(places), self.at_once):
+            some = places[first : first + self.at_once]
+            output = self.detector(_cut(images, some))
+            tile_scores.append(output.image_score)
+            for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
+                weights = rows[row, down, None] * columns[column, right]
+                score_map[image, down, right] += weights * one
+        peaks = torch.stack(
+            [
+                score_map[one.image, rows[one.row] > 0][:, columns[one.column] > 0].amax()
+                for one in places
+            ]
+        )
+        image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
+        return DetectorOutput(score_map, image_score)
+
+    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """What the detector compared in the tile with the largest score of each image.
+
+        Returns:
+            A row with the tile itself, and (left, top) in px of where it lies; then the detector's
+            own rows.
+        """
+        rows, columns = (blending_weights(size, self.tile) for size in size_of(images))
+        places = self._places(images)
+        chosen = []
+        for image, score_map in enumerate(self(images).score_map):
+            y, x = divmod(int(score_map.argmax()), score_map.shape[1])
+            # Of the tiles that share a peak in an overlap, the one that counts most there.
+            chosen.append(
+                max(
+                    (place for place in places if place.image == image),
+                    key=lambda place: rows[place.row, y] * columns[place.column, x],
+                )
+            )
+        tiles = _cut(images, chosen)
+        where = ', '.join(f'({place.right.start}, {place.down.start})' for place in chosen)
+        return [{f'tile at {where}': tiles}, *self.detector.explain(tiles)]
+
+    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+        """Train on the tiles of good images, at most `MOST_TRAINING_PIXELS`; see `Detector.fit`."""
+        places = self._places(images)
+        # Those that are left out are so at random, and so are those that methods see first.
+        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+        chosen = order[: max(1, MOST_TRAINING_PIXELS // self.tile**2)].tolist()
+        tiles = _cut(images, [places[index] for index in chosen])
+        report = self.detector.fit(tiles, seed, progress)
+        if len(chosen) < len(places):
+            report.notes.append(
+                f'trained on {len(chosen)} of {len(places)} tiles, chosen at random: more would '
+                'take too much memory'
+            )
+        return report
+
+    def _places(self, images: Tensor) -> list[_Place]:
+        downs, rights = (
+            [slice(start, start + self.tile) for start in tile_starts(size, self.tile)]
+            for size in size_of(images)
+        )
+        return [
+            _Place(image, row, column, down, right)
+            for image in range(len(images))
+            for row, down in enumerate(downs)
+            for column, right in enumerate(rights)
+        ]
+
+
+def _cut(images: Tensor, places: Sequence[_Place]) -> Tensor:
+    return torch.stack([images[one.image, :, one.down, one.right] for one in places])
+
+
+def tiled(detector: Detector, tile: int | None) -> Detector:
+    """A detector of whole images: a tiled one if there is a tile, otherwise the detector itself."""
+    return detector if tile is None else TiledDetector(detector, tile)
+
+
+def untiled(detector: Detector) -> Detector:
+    """The detector that sees tiles, or the detector itself: what a model file holds."""
+    return detector.detector if isinstance(detector, TiledDetector) else detector
