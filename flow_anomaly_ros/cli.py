@@ -136,6 +136,16 @@ def _parser() -> argparse.ArgumentParser:
             'export model.safetensors --backend onnx --output model.onnx',
         )
     )
+    _benchmark_arguments(
+        _add_command(
+            commands,
+            'benchmark',
+            'show where the time of an inspection goes',
+            'Measure models, such as one and its exports, in turn on the same images: median and\n'
+            '95th percentile of every stage, images per second, and memory.',
+            'benchmark model.safetensors model.onnx --batch 1 --batch 8',
+        )
+    )
     _extract_arguments(
         _add_command(
             commands,
@@ -287,7 +297,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='also write a picture per image there: image, score map, mask, overlay',
     )
-    _device_arguments(parser)
+    _backend_arguments(parser)
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -308,7 +318,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         '(NAME.explanation.png)',
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results there')
-    _device_arguments(parser)
+    _backend_arguments(parser)
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -337,6 +347,40 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='model file to write, *.onnx or *.xml; an existing one is replaced (required)',
     )
+
+
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'models',
+        type=Path,
+        nargs='+',
+        metavar='MODEL',
+        help='model files, written by train or export',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        action='append',
+        metavar='IMAGE_OR_FOLDER',
+        help='images to inspect; may be repeated (default: a generated part of the size that the '
+        'model was trained on)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=_whole_from(1),
+        action='append',
+        metavar='N',
+        help='images at a time; may be repeated (default: 1)',
+    )
+    parser.add_argument(
+        '--runs',
+        type=_whole_from(5),
+        default=50,
+        metavar='N',
+        help='inspections of each batch (default: %(default)s)',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures there')
+    _backend_arguments(parser)
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
@@ -379,6 +423,22 @@ def _device_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='CPU threads to use (default: as many as torch chooses)',
+    )
+
+
+def _backend_arguments(parser: argparse.ArgumentParser) -> None:
+    _device_arguments(parser)
+    parser.add_argument(
+        '--precision',
+        default='float32',
+        metavar='NAME',
+        help='what networks compute in: float32, bfloat16, or float16, as far as the device has it '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile a .safetensors model before the first image, which takes a minute',
     )
 
 

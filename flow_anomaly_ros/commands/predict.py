@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         require_writable(arguments.json)
     limit_threads(arguments.threads)
-    engine = Engine.load(arguments.model, arguments.device)
+    engine = Engine.load(arguments.model, arguments.device, arguments.precision, arguments.compile)
     if arguments.output:
         make_folder(arguments.output)
 

@@ -58,11 +58,14 @@ class Detector(nn.Module, ABC):
     Attributes:
         config: The method's frozen configuration dataclass, with a field `channels` (1 or 3).
         presets: Options that belong together, by name; every method has `fast`.
+        stages: Methods of the detector, or of a module in it as `module.method`, by the name of the
+            stage that they are; for measurements.
     """
 
     method: ClassVar[str]
     config_class: ClassVar[type]
     presets: ClassVar[Mapping[str, Mapping[str, object]]]
+    stages: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, config: Any) -> None:
         super().__init__()

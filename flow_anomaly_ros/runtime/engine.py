@@ -12,7 +12,7 @@ import cv2
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.layers.backbone import fold_backbones
 from flow_anomaly_ros.runtime.artifact import ArtifactError, load_artifact
-from flow_anomaly_ros.runtime.backends.base import Backend
+from flow_anomaly_ros.runtime.backends.base import Backend, PRECISIONS
 from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
 from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
@@ -121,6 +121,9 @@ class Engine:
             ArtifactError: The file cannot be used.
             ValueError: The device or the precision cannot be used.
         """
+        if precision not in PRECISIONS:
+            msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
+            raise ValueError(msg)
         path = Path(path)
         exported = EXPORTED.get(path.suffix)
         if exported:
@@ -189,5 +192,5 @@ def _judge(
     if criteria.roi is not None:
         score_map, score = restrict(score_map, score, criteria.roi)
     mask, regions, verdict = judge(score_map, score, criteria.thresholds, size)
-    timings = {**shared, 'score': 1e3 * (time.perf_counter() - start)}
+    timings = {**shared, 'regions': 1e3 * (time.perf_counter() - start)}
     return Inspection(score_map, mask, regions, score, verdict, timings)

@@ -82,7 +82,7 @@ def test_read_only_and_strided_images(engine):
 
 def test_timings_are_milliseconds_by_stage(engine):
     timings = engine.inspect([part()])[0].timings
-    assert set(timings) == {'preprocess', 'detect', 'score'}
+    assert set(timings) == {'preprocess', 'detect', 'regions'}
     assert all(0 < value < 10_000 for value in timings.values())
 
 

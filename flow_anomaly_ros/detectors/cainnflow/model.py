@@ -77,6 +77,7 @@ class CainnFlowDetector(Detector):
     method = 'cainnflow'
     config_class = CainnFlowConfig
     presets: ClassVar = {'fast': {'steps': 200}}
+    stages: ClassVar = {'features': ('extract',), 'flow': ('flow',)}
 
     def __init__(self, config: CainnFlowConfig) -> None:
         super().__init__(config)

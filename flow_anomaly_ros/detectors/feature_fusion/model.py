@@ -32,6 +32,7 @@ class FeatureFusionDetector(Detector):
     method = 'feature_fusion'
     config_class = FeatureFusionConfig
     presets: ClassVar = {'fast': {'steps': 300}}
+    stages: ClassVar = {'features': ('backbone.extract',), 'fuse': ('network.forward',)}
 
     def __init__(self, config: FeatureFusionConfig) -> None:
         super().__init__(config)

@@ -56,6 +56,8 @@ class NfBmrDetector(Detector):
         },
     }
 
+    stages: ClassVar = {'features': ('source',), 'flow': ('target',), 'map': ('errors',)}
+
     def __init__(self, config: NfBmrConfig) -> None:
         super().__init__(config)
         levels, stride = config.levels, STRIDE

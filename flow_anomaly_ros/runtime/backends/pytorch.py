@@ -37,10 +37,12 @@ class PyTorchBackend(Backend):
         compiled: bool = False,
     ) -> None:
         self.device = select_device(device)
-        self.name = f'PyTorch on {self.device}'
+        words = ('PyTorch', 'compiled' * compiled, precision * (precision != 'float32'))
+        self.name = f'{", ".join(filter(None, words))} on {self.device}'
         self.detector = detector.to(self.device).eval()
         self._size = size
         self._dtype = getattr(torch, precision)
+        self.is_compiled = compiled
         self._forward: Callable[[Tensor], DetectorOutput] = self.detector
         if compiled:
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'

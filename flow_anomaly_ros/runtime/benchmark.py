@@ -1,0 +1,112 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the time of an inspection goes, stage by stage."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+import functools
+import os
+from pathlib import Path
+import time
+from typing import Any
+
+from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.tiling import untiled
+import numpy as np
+import torch
+
+# Milliseconds of every run, by stage.
+Stages = dict[str, list[float]]
+
+
+def time_inspection(engine: Engine, images: Sequence[np.ndarray]) -> dict[str, float]:
+    """Inspect a batch once.
+
+    Args:
+        engine: What inspects.
+        images: The batch.
+
+    Returns:
+        Milliseconds of the batch by stage: `preprocess`; those of `Detector.stages` and `score`,
+        the rest of what the detector does, or `detect` where a backend does not show them;
+        `regions`; and `total`.
+    """
+    started = time.perf_counter()
+    with stopwatch(engine) as inner:
+        inspections = engine.inspect(images)
+    total = 1e3 * (time.perf_counter() - started)
+    shared = inspections[0].timings
+    stages = {'preprocess': shared['preprocess']}
+    if inner:
+        stages |= inner
+        stages['score'] = shared['detect'] - sum(inner.values())
+    else:
+        stages['detect'] = shared['detect']
+    stages['regions'] = sum(one.timings['regions'] for one in inspections)
+    return {**stages, 'total': total}
+
+
+@contextmanager
+def stopwatch(engine: Engine) -> Iterator[dict[str, float]]:
+    """Time the stages of a detector in PyTorch while the context is open.
+
+    Yields:
+        Milliseconds by stage, each without those within it; empty for other backends and for
+        compiled detectors.
+    """
+    spent: dict[str, float] = defaultdict(float)
+    backend = engine.backend
+    if not isinstance(backend, PyTorchBackend) or backend.is_compiled:
+        yield spent
+        return
+    detector = untiled(backend.detector)
+    # Time of stages that were entered within the present one.
+    within = [0.0]
+
+    def now() -> float:
+        if backend.device.type == 'cuda':
+            torch.cuda.synchronize(backend.device)
+        return 1e3 * time.perf_counter()
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = now()
+            within.append(0.0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                elapsed, inner = now() - started, within.pop()
+                spent[stage] += elapsed - inner
+                within[-1] += elapsed
+
+        return call
+
+    places = [
+        (stage, *_find(detector, path))
+        for stage, all_of in detector.stages.items()
+        for path in all_of
+    ]
+    for stage, owner, name in places:
+        setattr(owner, name, timed(stage, getattr(owner, name)))
+    try:
+        yield spent
+    finally:
+        for _, owner, name in places:
+            # The method of the class shows again.
+            delattr(owner, name)
+
+
+def _find(detector: Detector, path: str) -> tuple[object, str]:
+    """The object that has a method, and the method's name."""
+    parents, _, name = path.rpartition('.')
+    return (detector.get_submodule(parents) if parents else detector), name
+
+
+def memory_mib() -> float:
+    """Memory of this process in MiB, resident."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
