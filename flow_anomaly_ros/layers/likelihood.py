@@ -4,6 +4,7 @@
 
 import math
 
+from flow_anomaly_ros.layers.precision import full_precision
 import torch
 from torch import nn, Tensor
 
@@ -13,6 +14,7 @@ FLOOR_QUANTILE = 0.01
 MOST_QUANTILES = 10_000_000
 
 
+@full_precision
 def negative_log_density(latents: Tensor, log_determinants: Tensor) -> Tensor:
     """Negative log-density per channel and position, up to a constant; any real number.
 

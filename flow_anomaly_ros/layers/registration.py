@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar, NamedTuple
 
 from flow_anomaly_ros.layers import separable
+from flow_anomaly_ros.layers.precision import full_precision
 from flow_anomaly_ros.layers.resample import resize, size_of
 from flow_anomaly_ros.layers.separable import Axis
 from flow_anomaly_ros.layers.sized import SizedByTraining
@@ -107,6 +108,7 @@ class Registration(SizedByTraining):
         poses = _refine(grey, _search(_shrink(images, COARSE), constants), constants)
         return poses, (_seen(grey, poses, constants) * constants.wanted).sum(1)
 
+    @full_precision
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Register BxCxHxW images.
 

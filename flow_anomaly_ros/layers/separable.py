@@ -8,6 +8,7 @@ fraction of the time of the operations themselves, and every runtime has them.
 
 from dataclasses import dataclass
 
+from flow_anomaly_ros.layers.precision import full_precision
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -48,6 +49,7 @@ class Axis:
 _MATRICES: dict[tuple[Axis, torch.device, torch.dtype], Tensor] = {}
 
 
+@full_precision
 def apply(maps: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Apply an operation to the rows and one to the columns of BxCxHxW maps."""
     if rows.is_identity and columns.is_identity:

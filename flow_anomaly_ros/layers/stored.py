@@ -4,6 +4,7 @@
 
 from typing import Any, ClassVar
 
+from flow_anomaly_ros.layers.precision import full_precision
 from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ class StoredPoints(SizedByTraining):
         offsets = -0.5 * points.square().sum(1, keepdim=True)
         self.register_buffer('offsets', offsets, persistent=False)
 
+    @full_precision
     def forward(self, features: Tensor) -> Tensor:
         """Nearest stored point, in Euclidean distance, to every position of BxKxhxw features."""
         batch, _, height, width = features.shape

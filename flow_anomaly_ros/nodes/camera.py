@@ -24,8 +24,8 @@ CAMERA_PARAMETERS = (
     Parameter(
         'model',
         '',
-        'Model file (.safetensors) written by flow-anomaly train; a camera without one waits. A '
-        'change counts from the next call of ~/load_model on.',
+        'Model file written by flow-anomaly train (.safetensors) or flow-anomaly export (.onnx, '
+        '.xml); a camera without one waits. A change counts from the next call of ~/load_model on.',
     ),
     Parameter(
         'topic',

@@ -21,10 +21,11 @@ from flow_anomaly_ros.nodes.image_conversion import (
     to_array,
 )
 from flow_anomaly_ros.nodes.mailbox import Mailbox
-from flow_anomaly_ros.nodes.models import Loading, Models
+from flow_anomaly_ros.nodes.models import Execution, Loading, Models
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
+from flow_anomaly_ros.runtime.backends.base import PRECISIONS
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
 from lifecycle_msgs.srv import ChangeState
@@ -47,7 +48,24 @@ DIAGNOSTICS_PERIOD = 1.0
 
 # Those of each camera are in `camera.CAMERA_PARAMETERS`.
 PARAMETERS = (
-    Parameter('device', 'auto', 'auto, cpu or cuda[:N]; auto takes a GPU if there is one.'),
+    Parameter(
+        'device',
+        'auto',
+        'auto, cpu or cuda[:N]; auto takes a GPU if there is one. For .onnx models also tensorrt, '
+        'for OpenVINO models also the names of its devices.',
+    ),
+    Parameter(
+        'precision',
+        'float32',
+        'What networks compute in, as far as the device has it. Thresholds were calibrated with '
+        'float32: check them after a change.',
+        choices=PRECISIONS,
+    ),
+    Parameter(
+        'compile',
+        False,
+        'Compile .safetensors models when they are loaded (torch.compile), which takes a minute.',
+    ),
     Parameter(
         'threads',
         0,
@@ -262,7 +280,8 @@ class DetectorNode(LifecycleNode):
     # Models and criteria --------------------------------------------------------------------
 
     def _load_models(self) -> Loading:
-        return self._models.load(self.parameters['device'], self.parameters['await_models'])
+        execution = Execution(*(self.parameters[x] for x in ('device', 'precision', 'compile')))
+        return self._models.load(execution, self.parameters['await_models'])
 
     def _on_load_model(
         self, _request: Trigger.Request, response: Trigger.Response

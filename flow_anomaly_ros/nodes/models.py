@@ -11,11 +11,19 @@ from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.runtime.engine import Engine
 
 
+class Execution(NamedTuple):
+    """How models are run, see `Engine.load`."""
+
+    device: str = 'auto'
+    precision: str = 'float32'
+    compiled: bool = False
+
+
 class _Stamp(NamedTuple):
-    """A state of a model file on a device; another one means another engine."""
+    """A state of a model file and how it is run; another one means another engine."""
 
     path: Path
-    device: str
+    execution: Execution
     inode: int
     modified: int
 
@@ -49,14 +57,14 @@ class Models:
         # The files as the parameters named them.
         self._names: dict[str, Path] = {}
 
-    def load(self, device: str, await_missing: bool = False) -> Loading:
+    def load(self, execution: Execution, await_missing: bool = False) -> Loading:
         """Load and warm up what the cameras' parameters name, then change over between two frames.
 
         A file that is loaded already is not loaded again. A camera whose file cannot be used keeps
         what it has; so does one whose file is gone since it was loaded.
 
         Args:
-            device: Device name, see `select_device`.
+            execution: How the models are run.
             await_missing: A camera without a model may stay so if its file is not there.
         """
         problems = []
@@ -68,7 +76,7 @@ class Models:
         wanted = {}
         for camera in self._cameras:
             try:
-                wanted[camera] = self._load_wanted(camera, engines, device, await_missing)
+                wanted[camera] = self._load_wanted(camera, engines, execution, await_missing)
             except Exception as error:
                 # Whatever is wrong with a file, the other cameras get theirs.
                 problems.append(f'camera {camera.name}: {error}')
@@ -90,7 +98,11 @@ class Models:
         return Loading(news, [' '.join(problem.split()) for problem in problems])
 
     def _load_wanted(
-        self, camera: Camera, engines: dict[_Stamp, Engine], device: str, await_missing: bool
+        self,
+        camera: Camera,
+        engines: dict[_Stamp, Engine],
+        execution: Execution,
+        await_missing: bool,
     ) -> _Stamp | None:
         """Add the engine that a camera wants to those there are; None if it wants none."""
         path = camera.wanted_model
@@ -101,9 +113,9 @@ class Models:
                 return self._stamps[camera.name]
             if await_missing and not camera.engine:
                 return None
-        stamp = _stamp(path, device)
+        stamp = _stamp(path, execution)
         if stamp not in engines:
-            engine = Engine.load(path, device)
+            engine = Engine.load(path, *execution)
             engine.warm_up()
             engines[stamp] = engine
         return stamp
@@ -132,10 +144,10 @@ class Models:
             self._stamps, self._names = {}, {}
 
 
-def _stamp(path: Path, device: str) -> _Stamp:
+def _stamp(path: Path, execution: Execution) -> _Stamp:
     try:
         status = path.stat()
     except OSError:
         # Loading it says what is wrong.
-        return _Stamp(path, device, 0, 0)
-    return _Stamp(path.resolve(), device, status.st_ino, status.st_mtime_ns)
+        return _Stamp(path, execution, 0, 0)
+    return _Stamp(path.resolve(), execution, status.st_ino, status.st_mtime_ns)
