@@ -75,9 +75,16 @@ setup(
         'bag': ['rosbags'],
         # More networks to take features from.
         'timm': ['timm'],
+        # Faster runtimes, and what writes models for them.
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'openvino': ['onnx', 'onnxscript', 'openvino'],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
             'mypy',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'openvino',
             'pytest>=7.4,<8.4',
             'rosbags',
             'ruff',

@@ -61,6 +61,21 @@ def model_file(training, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope='session')
+def exported_files(model_file, tmp_path_factory):
+    """The file of the tiny model, with its exports .onnx and .xml beside it."""
+    for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
+        pytest.importorskip(name)
+    from flow_anomaly_ros.runtime.artifact import load_artifact
+    from flow_anomaly_ros.runtime.export import export, SUFFIXES
+
+    path = tmp_path_factory.mktemp('exported') / model_file.name
+    path.write_bytes(model_file.read_bytes())
+    for backend, suffix in SUFFIXES.items():
+        export(path.with_suffix(suffix), *load_artifact(path), backend)
+    return path
+
+
 @pytest.fixture
 def defect_image(parts):
     """A defective generated part, RGB uint8."""

@@ -6,7 +6,13 @@ from pathlib import Path
 import sys
 from urllib.error import URLError
 
-from flow_anomaly_ros.layers.backbone import Backbone, BackboneError, IMAGENET_MEAN, IMAGENET_STD
+from flow_anomaly_ros.layers.backbone import (
+    Backbone,
+    BackboneError,
+    fold_backbones,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+)
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 from safetensors.torch import save_file
@@ -307,3 +313,22 @@ def test_the_level_of_a_transformer_is_at_two_thirds_of_its_depth():
     assert Backbone('timm/deit_tiny_patch16_224').levels == ('blocks.7',)
     message = refusal(Backbone, 'timm/deit_tiny_patch16_224', ('blocks.12',))
     assert 'has no level blocks.12: it has blocks.0 to blocks.11' in message
+
+
+@pytest.mark.parametrize('name', ['mobilenet_v2', 'resnet18', FAST, 'timm/vit_tiny_patch16_224'])
+def test_folding_changes_nothing_but_rounding(name):
+    backbone = Backbone(name)
+    images = torch.rand(2, 3, 64, 64)
+    if 'vit' in name:
+        images = torch.rand(1, 3, 224, 224)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        expected = backbone.extract(images)
+        fold_backbones(torch.nn.Sequential(backbone))
+        found = backbone.extract(images)
+    assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in backbone.modules())
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()

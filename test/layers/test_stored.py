@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Of all points stored for a position and those around it, the nearest is found."""
 
-from flow_anomaly_ros.layers.stored import StoredPoints
+from flow_anomaly_ros.layers.stored import coreset, StoredPoints
 import pytest
 import torch
 
@@ -59,3 +59,38 @@ def test_a_fresh_one_takes_the_state_of_a_fitted_one():
 def test_the_state_of_other_features_is_refused():
     with pytest.raises(RuntimeError, match='stored'):
         StoredPoints(6).load_state_dict(StoredPoints(4).state_dict())
+
+
+def test_the_search_may_be_limited_to_the_first_channels():
+    points, features = random_maps(3, 0), random_maps(2, 1)
+    # What is near in the others must not matter.
+    points[:, 2:] *= 100
+    limited, first_two = StoredPoints(4, searched=2), StoredPoints(2)
+    limited.fit(points)
+    first_two.fit(points[:, :2])
+    found = limited(features)
+    assert torch.equal(found[:, :2], first_two(features[:, :2]))
+    # All channels of a point that is found.
+    assert found[:, 2:].abs().max() > 10
+
+
+def test_a_coreset_keeps_every_point_near_one_that_is_kept():
+    generator = torch.Generator().manual_seed(0)
+    centres = 10 * torch.randn(70, 5, 3, generator=generator)
+    noise = 0.01 * torch.randn(70, 40, 3, generator=generator)
+    which = torch.arange(40) % 5
+    points = centres[:, which] + noise
+    kept = coreset(points, 5)
+    assert kept.shape == (70, 5, 3)
+    assert torch.cdist(points, kept).amin(2).max() < 0.1
+    # They are points of their own position.
+    is_own = (kept[:, :, None] == points[:, None]).all(3).any(2)
+    assert is_own.all()
+
+
+def test_no_more_points_are_stored_than_wanted():
+    stored = StoredPoints(4)
+    stored.fit(random_maps(7, 0), most=3)
+    assert stored.stored.shape == (5, 6, 4, 3)
+    stored.fit(random_maps(2, 0), most=3)
+    assert stored.stored.shape == (5, 6, 4, 2)

@@ -59,6 +59,15 @@ def start(node):
     assert node.trigger_activate() == SUCCESS
 
 
+@pytest.mark.parametrize('suffix', ['.onnx', '.xml'])
+def test_an_exported_model_inspects_too(node, exported_files, make_probe, suffix):
+    set_parameters(node, {'camera.model': str(exported_files.with_suffix(suffix))})
+    probe = make_probe()
+    start(node)
+    assert probe.verdict_for(part_message(True)[0]).results[0].class_id == 'defect'
+    assert probe.verdict_for(part_message(False, 2)[0]).results[0].class_id == 'ok'
+
+
 def test_a_defective_part_gives_mask_regions_and_verdict(node, make_probe):
     probe = make_probe()
     start(node)

@@ -1,0 +1,68 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Averaging, resizing and smoothing by two matrices is the same as one after the other."""
+
+import itertools
+import math
+
+from flow_anomaly_ros.layers.resample import (
+    average_at,
+    DOWNSAMPLINGS,
+    resample,
+    resize,
+    size_of,
+    smooth,
+    smooth_at,
+    UPSAMPLINGS,
+)
+import pytest
+import torch
+from torch.nn import functional
+from torchvision.transforms.functional import gaussian_blur
+
+BEFORE = [(24, 36), (45, 35), (5, 7), (32, 32)]
+AFTER = [(24, 36), (12, 18), (8, 9), (9, 13), (50, 20), (64, 64), (7, 7)]
+
+
+def blurred(maps, deviation):
+    reach = min(math.ceil(3 * deviation), min(size_of(maps)) - 1)
+    return gaussian_blur(maps, [2 * reach + 1] * 2, [deviation] * 2) if deviation else maps
+
+
+@pytest.mark.parametrize(('before', 'after'), itertools.product(BEFORE, AFTER), ids=str)
+def test_smoothing_at_another_size_is_resampling_and_then_smoothing(before, after):
+    maps = torch.rand(2, 3, *before)
+    for up, down, deviation in itertools.product(UPSAMPLINGS, DOWNSAMPLINGS, (0, 1.5, 4.0)):
+        expected = blurred(resample(maps, after, up, down), deviation)
+        found = smooth_at(maps, after, deviation, up, down)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0, msg=f'{up} {down}')
+
+
+@pytest.mark.parametrize(('before', 'after'), itertools.product(BEFORE, AFTER), ids=str)
+def test_averaging_at_another_size_is_averaging_and_then_resizing(before, after):
+    maps = torch.rand(2, 3, *before)
+    for window in (1, 3, 5):
+        averaged = functional.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
+        torch.testing.assert_close(average_at(maps, after, window), resize(averaged, after))
+
+
+def test_channels_that_lie_side_by_side_change_nothing():
+    maps = torch.rand(2, 3, 9, 11)
+    beside = maps.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(smooth_at(beside, (20, 30), 2.0), smooth_at(maps, (20, 30), 2.0))
+
+
+def test_training_may_follow_inference():
+    with torch.inference_mode():
+        smooth(torch.rand(1, 1, 17, 19), 1.25)
+    maps = torch.rand(1, 1, 17, 19, requires_grad=True)
+    smooth(maps, 1.25).square().sum().backward()
+    assert maps.grad.abs().sum() > 0
+
+
+def test_double_precision_is_kept_and_autocast_does_not_reduce_it():
+    maps = torch.rand(1, 1, 12, 12)
+    assert smooth(maps.double(), 1.0).dtype == torch.float64
+    with torch.autocast('cpu', torch.bfloat16):
+        reduced = smooth(maps, 1.0)
+    assert torch.equal(reduced, smooth(maps, 1.0))

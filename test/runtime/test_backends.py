@@ -1,0 +1,263 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever runs a model, it finds the same."""
+
+import json
+from pathlib import Path
+import runpy
+import shutil
+
+from flow_anomaly_ros import cli
+from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
+from flow_anomaly_ros.runtime.benchmark import time_inspection
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.training import train
+import numpy as np
+import pytest
+import torch
+
+for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
+    pytest.importorskip(name)
+
+OPTIONS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))[
+    'OPTIONS'
+]
+# The last restoration has a network and registers parts.
+WAYS = {
+    'cainnflow': OPTIONS['cainnflow'][0],
+    'feature_fusion': OPTIONS['feature_fusion'][0],
+    'nf_bmr': OPTIONS['nf_bmr'][0],
+    # The one of other tests.
+    'restoration': {},
+    'restoration with a network': {
+        'backbone': 'squeezenet1_1',
+        'levels': ['features.4', 'features.7'],
+        'stride': 4,
+        'components': 8,
+        'hidden': 8,
+        'copies': 6,
+        'flow_steps': 3,
+        'decoder_steps': 1,
+        'align': 'always',
+    },
+}
+SIZE = 48
+# Of the score maps, in units of the largest score where that exceeds 1.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _fewer_refinements():
+    """Each makes graphs longer, and exporting them takes longer, without anything new."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('flow_anomaly_ros.layers.registration.REFINEMENTS', 2)
+        yield
+
+
+@pytest.fixture(scope='module', params=WAYS)
+def files(request, tmp_path_factory):
+    """A tiny model of a method, as its own file and exported."""
+    if request.param == 'restoration':
+        return request.getfixturevalue('exported_files')
+    folder = tmp_path_factory.mktemp('models')
+    method = request.param.split()[0]
+    options = {**WAYS[request.param]}
+    for steps in ('steps', 'flow_steps', 'mapping_steps'):
+        if steps in options:
+            options[steps] = 2
+    images = [generate_part(seed, SIZE)[0] for seed in range(4)]
+    with pytest.MonkeyPatch.context() as patch:
+        # Random weights do.
+        patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
+        training = train(method, images, options, shorter_side=SIZE, device='cpu')
+    source = folder / 'model.safetensors'
+    save_artifact(source, training.detector, training.manifest)
+    for backend, suffix in SUFFIXES.items():
+        export(source.with_suffix(suffix), *load_artifact(source), backend)
+    return source
+
+
+def random_images():
+    generator = np.random.default_rng(0)
+    return [
+        generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8),
+        generator.integers(0, 256, (SIZE, SIZE), dtype=np.uint8),
+        # Whole and other fractions, and another aspect ratio.
+        generator.integers(0, 256, (2 * SIZE, 2 * SIZE, 3), dtype=np.uint8),
+        generator.integers(0, 256, (70, 100, 3), dtype=np.uint8),
+        *(generate_part(seed, 64, 'stain')[0] for seed in range(2)),
+    ]
+
+
+def require_same(reference, engine, images):
+    expected, found = reference.inspect(images), engine.inspect(images)
+    for one, other in zip(expected, found, strict=True):
+        scale = max(1.0, float(one.scores.max()))
+        np.testing.assert_allclose(other.scores, one.scores, atol=TOLERANCE * scale, rtol=0)
+        assert other.image_score == pytest.approx(one.image_score, abs=TOLERANCE * scale)
+        assert (one.mask != other.mask).mean() <= 1e-3
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_exported_models_find_the_same(files, suffix):
+    reference, engine = Engine.load(files, 'cpu'), Engine.load(files.with_suffix(suffix), 'cpu')
+    assert engine.manifest == reference.manifest
+    images = random_images()
+    require_same(reference, engine, images)
+    # One image, and other batches than the one before.
+    require_same(reference, engine, images[:1])
+    require_same(reference, engine, images[1:4])
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_graphs_take_camera_images_as_they_are(files, suffix):
+    """Without this package: RGB bytes of any size."""
+    reference = Engine.load(files, 'cpu')
+    image = generate_part(3, 75, 'burr')[0]
+    expected = reference.inspect([image])[0]
+    if suffix == '.onnx':
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(files.with_suffix(suffix))
+        score_map, image_score = session.run(['score_map', 'image_score'], {'images': image[None]})
+    else:
+        import openvino
+
+        model = openvino.Core().compile_model(
+            files.with_suffix(suffix), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
+        )
+        score_map, image_score = model(image[None]).values()
+    # What resizes rounds here and there to another grey level.
+    scale = max(1.0, float(expected.scores.max()))
+    assert np.abs(score_map[0] - expected.scores).mean() <= 0.01 * scale
+    assert image_score[0] == pytest.approx(expected.image_score, rel=0.05)
+
+
+def test_reduced_precision_finds_nearly_the_same(files):
+    reference = Engine.load(files, 'cpu')
+    image = generate_part(3, SIZE, 'burr')[0]
+    expected = reference.inspect([image])[0].scores
+    for model in (files, files.with_suffix('.xml')):
+        found = Engine.load(model, 'cpu', 'bfloat16').inspect([image])[0].scores
+        assert not np.array_equal(found, expected)
+        assert np.abs(found - expected).mean() <= 0.1 * expected.mean() + 0.02
+
+
+def test_stages_sum_up_to_what_an_inspection_takes(files):
+    image = generate_part(3, SIZE)[0]
+    for suffix, inner in (('.safetensors', {'features', 'score'}), ('.onnx', {'detect'})):
+        engine = Engine.load(files.with_suffix(suffix), 'cpu')
+        before = engine.inspect([image])[0].scores
+        stages = time_inspection(engine, [image, image])
+        assert inner | {'preprocess', 'regions', 'total'} <= set(stages)
+        assert all(value >= 0 for value in stages.values())
+        total = stages.pop('total')
+        assert 0.5 * total <= sum(stages.values()) <= total
+        # Nothing of the measurement stays.
+        np.testing.assert_array_equal(engine.inspect([image])[0].scores, before)
+
+
+def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
+    compile_detector = torch.compile
+
+    def without_code(detector, mode, dynamic):
+        # Taken apart as always; writing and compiling code takes a minute.
+        assert mode == 'default'
+        return compile_detector(detector, backend='eager', dynamic=dynamic)
+
+    monkeypatch.setattr(torch, 'compile', without_code)
+    compiled = Engine.load(model_file, 'cpu', compiled=True)
+    assert compiled.backend.name == 'PyTorch, compiled on cpu'
+    require_same(Engine.load(model_file, 'cpu'), compiled, [defect_image])
+
+
+def refusal(capsys, *arguments):
+    status = cli.main([str(one) for one in arguments])
+    lines = capsys.readouterr().err.splitlines()
+    assert status == 2
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_export_refuses_what_it_cannot_do(capsys, model_file, tmp_path):
+    target = tmp_path / 'model.onnx'
+    line = refusal(capsys, 'export', model_file, '--backend', 'tflite', '--output', target)
+    assert 'choose one of onnx, openvino' in line
+    line = refusal(capsys, 'export', model_file, '--backend', 'openvino', '--output', target)
+    assert 'let it end with .xml' in line
+    line = refusal(capsys, 'export', target, '--backend', 'onnx', '--output', target)
+    assert 'no model file' in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_model_that_scores_differently_is_not_written(
+    capsys, exported_files, tmp_path, monkeypatch
+):
+    other = exported_files.with_suffix('.onnx')
+    monkeypatch.setattr(
+        'flow_anomaly_ros.runtime.export._write_onnx', lambda path, *_: shutil.copy(other, path)
+    )
+    detector, manifest = load_artifact(exported_files)
+    detector.stored[0].stored += 1
+    monkeypatch.setattr(
+        'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
+    )
+    target = tmp_path / 'model.onnx'
+    line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
+    assert 'was not written: its score maps would differ' in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_damaged_exported_models_are_refused_in_one_line(capsys, tmp_path, suffix, parts):
+    damaged = tmp_path / f'model{suffix}'
+    images = parts / 'test/good'
+    assert 'no model file' in refusal(capsys, 'predict', damaged, images)
+    damaged.write_bytes(b'nothing of the kind')
+    assert 'export anew' in refusal(capsys, 'predict', damaged, images)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'options', 'words'),
+    [
+        ('.onnx', ('--device', 'tpu'), "device 'tpu' cannot be used"),
+        ('.onnx', ('--device', 'cuda:x'), "device 'cuda:x' cannot be used"),
+        ('.onnx', ('--precision', 'bfloat16'), 'precision bfloat16 cannot be had'),
+        ('.xml', ('--device', 'cuda'), "device 'cuda' cannot be used"),
+        ('.safetensors', ('--precision', 'int3'), "unknown precision 'int3'"),
+    ],
+)
+def test_what_a_backend_does_not_have_is_refused(
+    capsys, exported_files, parts, suffix, options, words
+):
+    model = exported_files.with_suffix(suffix)
+    assert words in refusal(capsys, 'predict', model, parts / 'test/good', *options)
+
+
+def test_exported_models_are_inspected_but_not_explained(capsys, exported_files, parts, tmp_path):
+    model = exported_files.with_suffix('.onnx')
+    assert cli.main(['predict', str(model), str(parts / 'test/good')]) == 0
+    capsys.readouterr()
+    pictures = ('--output', tmp_path, '--explain')
+    assert '.safetensors' in refusal(capsys, 'predict', model, parts / 'test/good', *pictures)
+
+
+def test_benchmark_measures_models_side_by_side(capsys, exported_files, tmp_path):
+    figures = tmp_path / 'figures.json'
+    models = [str(exported_files.with_suffix(s)) for s in ('.safetensors', '.onnx', '.xml')]
+    batches = ('--batch', '1', '--batch', '3', '--runs', '5')
+    assert cli.main(['benchmark', *models, *batches, '--json', str(figures)]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads(figures.read_text())
+    assert [(one['model'], one['batch']) for one in results] == [
+        (model, batch) for model in models for batch in (1, 3)
+    ]
+    for one in results:
+        assert one['backend'] in printed
+        assert {'decode', 'preprocess', 'regions', 'total'} <= set(one['stages_ms'])
+        assert 0 < one['stages_ms']['total']['median'] <= one['stages_ms']['total']['p95']
+        assert one['images_per_second'] > 0
+        assert one['memory_mib'] >= 0
+    assert {'features', 'flow', 'restore', 'score'} <= set(results[0]['stages_ms'])
