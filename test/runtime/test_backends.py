@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever runs a model, it finds the same."""
 
+import dataclasses
 import json
 from pathlib import Path
 import runpy
@@ -208,6 +209,12 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
     assert 'was not written: its score maps would differ' in line
     assert not list(tmp_path.iterdir())
+
+
+def test_models_of_tiles_stay_with_pytorch(training, tmp_path):
+    manifest = dataclasses.replace(training.manifest, tile=64)
+    with pytest.raises(ValueError, match='models of tiles cannot be exported'):
+        export(tmp_path / 'model.onnx', training.detector, manifest, 'onnx')
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES.values())

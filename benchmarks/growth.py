@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How the cost of an inspection grows with the pixels of an image, and with images at a time.
+
+All are timed in turn in one run. See README.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+import cv2
+from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
+from flow_anomaly_ros.runtime.device import limit_threads
+from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.training import train
+import numpy as np
+
+# As many stored points as with many images, of which one makes a training short; its steps say
+# nothing about speed.
+OPTIONS = {'copies': 100, 'flow_steps': 2, 'decoder_steps': 1}
+IMAGES = 1
+# Warm-up runs, whose times are not counted.
+UNCOUNTED = 2
+
+
+def main() -> int:
+    """Train and export a model per size, time them, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--weights', type=Path, required=True, help='of the backbone')
+    parser.add_argument('--backbone', default='mobilenet_v2')
+    parser.add_argument('--sizes', type=int, nargs='+', default=[256, 512, 1024])
+    parser.add_argument('--batches', type=int, nargs='+', default=[1, 2, 4, 8])
+    parser.add_argument('--runs', type=int, default=20)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--json', type=Path)
+    arguments = parser.parse_args()
+    limit_threads(arguments.threads)
+    good = load_good_images(read_folder(arguments.data), IMAGES).images
+    with tempfile.TemporaryDirectory() as folder:
+        cases = {}
+        for size in arguments.sizes:
+            images = [cv2.resize(one, (size, size)) for one in good]
+            # More images at a time at the smallest size only.
+            batches = arguments.batches if size == arguments.sizes[0] else [1]
+            for suffix, engine in _engines(Path(folder), images, size, arguments):
+                for batch in batches:
+                    cases[suffix, size, batch] = engine, (images * batch)[:batch]
+        found = {case: [] for case in cases}
+        for _ in range(arguments.runs + UNCOUNTED):
+            for case, (engine, images) in cases.items():
+                started = time.perf_counter()
+                engine.inspect(images)
+                found[case].append(1e3 * (time.perf_counter() - started))
+    medians = {case: float(np.median(times[UNCOUNTED:])) for case, times in found.items()}
+    print('| backend | px | images at a time | ms | ms per image and 256x256 px, of the first |')
+    print('|---|---|---|---|---|')
+    for (suffix, size, batch), median in medians.items():
+        first = medians[suffix, arguments.sizes[0], 1] / arguments.sizes[0] ** 2
+        share = median / batch / size**2 / first
+        print(f'| {suffix} | {size} | {batch} | {median:.1f} | {share:.2f} |')
+    if arguments.json:
+        rows = [
+            {'model': suffix, 'size': size, 'batch': batch, 'milliseconds': median}
+            for (suffix, size, batch), median in medians.items()
+        ]
+        arguments.json.write_text(json.dumps(rows, indent=2) + '\n')
+    return 0
+
+
+def _engines(
+    folder: Path, images: list[np.ndarray], size: int, arguments: argparse.Namespace
+) -> list[tuple[str, Engine]]:
+    path = folder / f'{size}.safetensors'
+    options = {'backbone': arguments.backbone, **OPTIONS}
+    training = train(
+        'restoration', images, options, arguments.weights, shorter_side=size, device='cpu'
+    )
+    save_artifact(path, training.detector, training.manifest)
+    for backend, suffix in (('onnx', '.onnx'), ('openvino', '.xml')):
+        export(path.with_suffix(suffix), *load_artifact(path), backend)
+    return [
+        (suffix, Engine.load(path.with_suffix(suffix), 'cpu'))
+        for suffix in ('.safetensors', '.onnx', '.xml')
+    ]
+
+
+if __name__ == '__main__':
+    sys.exit(main())
