@@ -139,7 +139,7 @@ def test_predict_gives_what_one_process_gives(together, commands, tmp_path, caps
     assert done.stderr.count(err.strip()) == 1
     one, two = (json.loads((path / 'results.json').read_text()) for path in (tmp_path, folder))
     for entry in [*one['images'], *two['images']]:
-        assert set(entry.pop('timings_ms')) == {'preprocess', 'detect', 'score'}
+        assert set(entry.pop('timings_ms')) == {'preprocess', 'detect', 'regions'}
     assert one == two
     pictures = [sorted((path / 'pictures').iterdir()) for path in (tmp_path, folder)]
     assert len(pictures[0]) == 10
