@@ -74,8 +74,11 @@ def inspect(options: argparse.Namespace) -> int:
         processes['image_source'] = start(
             'image_source', {'path': data, 'rate': 0.0, 'loop': False}
         )
+        # A core is left to the others: threads that wait for one of theirs stall for seconds.
+        threads = max(1, (os.cpu_count() or 2) - 1)
         processes['detector'] = start(
-            'detector', {'camera.model': model_file(options), 'autostart': True}
+            'detector',
+            {'camera.model': model_file(options), 'autostart': True, 'threads': threads},
         )
         processes['listener'] = start('listener', {'data': data, 'output': pictures})
         # A source that has shown everything ends by itself; a node that fails ends the demo.
