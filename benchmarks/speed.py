@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 import sys
 import tempfile
-import warnings
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.layers.backbone import Backbone, IMAGENET_MEAN, IMAGENET_STD
@@ -23,9 +22,9 @@ from flow_anomaly_ros.runtime.export import export, SUFFIXES
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
+from on_backends import on_backends
 from stopwatch import serve, time_in_turn, Worker
 import torch
-from torch import nn, Tensor
 
 PEERS = ('fastflow', 'patchcore', 'padim', 'efficientad')
 # Training steps say nothing about speed.
@@ -152,41 +151,11 @@ def _detection(path: Path, images: list[np.ndarray], **options: str) -> Callable
 
 def _bare_backbone(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
     """The backbone alone, down to the deepest level that is used."""
-    import onnxruntime
-    import openvino
-
     backbone = Backbone(arguments.backbone)
     backbone.load_pretrained(arguments.weights)
     images = torch.from_numpy(np.load(models / 'images.npy'))
-    network: nn.Module = backbone.extractor
-
-    @torch.inference_mode()
-    def eager() -> dict[str, Tensor]:
-        return network(images)
-
-    path = models / 'backbone.onnx'
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter('ignore')
-        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False, opset_version=18)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    given = {session.get_inputs()[0].name: images.numpy()}
-    compiled = openvino.Core().compile_model(
-        path,
-        'CPU',
-        {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'INFERENCE_PRECISION_HINT': 'f32',
-            'INFERENCE_NUM_THREADS': arguments.threads,
-        },
-    )
-    array = images.numpy()
-    return {
-        'bare backbone, PyTorch': eager,
-        'bare backbone, ONNX Runtime': lambda: session.run(None, given),
-        'bare backbone, OpenVINO': lambda: compiled(array),
-    }
+    backends = on_backends(backbone.extractor, images, models, arguments.threads)
+    return {f'bare backbone, {name}': function for name, function in backends}
 
 
 def _peers_command(arguments: argparse.Namespace, models: Path) -> list[str]:

@@ -13,14 +13,12 @@ from collections.abc import Callable
 import os
 from pathlib import Path
 import tempfile
-import warnings
 
 from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 import numpy as np
-import onnxruntime
-import openvino
+from on_backends import on_backends
 from peers import FLOW_LEVELS, FlowOnBackbone, LEVELS, RANDOM_PATCHES
 from safetensors.torch import load_file
 from stopwatch import serve
@@ -56,7 +54,7 @@ def main() -> None:
             model = _build(name, arguments.backbone, arguments.weights, images).eval()
             functions |= {
                 f'{name}, {backend}': function
-                for backend, function in _backends(model, images, Path(folder), arguments.threads)
+                for backend, function in on_backends(model, images, Path(folder), arguments.threads)
             }
         serve(functions)
 
@@ -84,38 +82,6 @@ def _build(name: str, backbone: str, weights: Path, images: torch.Tensor) -> nn.
     model = PatchcoreModel(levels, network.eval())
     model.memory_bank = torch.randn(RANDOM_PATCHES, channels)
     return model
-
-
-def _backends(model: nn.Module, images: torch.Tensor, folder: Path, threads: int):
-    @torch.inference_mode()
-    def eager() -> object:
-        return model(images)
-
-    yield 'PyTorch', eager
-    path = folder / 'model.onnx'
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter('ignore')
-            torch.onnx.export(model, (images,), path, dynamo=True, verbose=False, opset_version=18)
-    except Exception as error:
-        print(f'not exported: {type(model).__name__}: {error}'[:300])
-        return
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    given = {session.get_inputs()[0].name: images.numpy()}
-    yield 'ONNX Runtime', lambda: session.run(None, given)
-    compiled = openvino.Core().compile_model(
-        path,
-        'CPU',
-        {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'INFERENCE_PRECISION_HINT': 'f32',
-            'INFERENCE_NUM_THREADS': threads,
-        },
-    )
-    array = images.numpy()
-    yield 'OpenVINO', lambda: compiled(array)
 
 
 if __name__ == '__main__':

@@ -28,17 +28,17 @@ pytestmark = [
 ]
 
 
+def train_small(folder, count, **options):
+    """Train on some of the good images, reduced to 128 px."""
+    options = {'backbone': 'mobilenet_v2', **options}
+    images = load_good_images(folder, count).images
+    return train('restoration', images, options, WEIGHTS, shorter_side=128, device='cpu')
+
+
 def test_bottles_are_told_apart_after_ten_good_ones():
     folder = read_folder(BOTTLE)
     # Half the size and the steps of the defaults: the test suite has to be quick.
-    training = train(
-        'restoration',
-        load_good_images(folder, 10).images,
-        {'backbone': 'mobilenet_v2', 'flow_steps': 50, 'decoder_steps': 20, 'copies': 40},
-        WEIGHTS,
-        shorter_side=128,
-        device='cpu',
-    )
+    training = train_small(folder, 10, flow_steps=50, decoder_steps=20, copies=40)
     evaluation = evaluate(Engine.of(training.detector, training.manifest, 'cpu'), folder.test[::2])
     right = sum(row.is_right for row in evaluation.rows)
     assert evaluation.image_auroc > 0.95
@@ -53,14 +53,7 @@ def test_backends_judge_bottles_alike(tmp_path, backend, library):
     for name in ('onnx', 'onnxscript', library):
         pytest.importorskip(name)
     folder = read_folder(BOTTLE)
-    training = train(
-        'restoration',
-        load_good_images(folder, 6).images,
-        {'backbone': 'mobilenet_v2', 'flow_steps': 20, 'decoder_steps': 1, 'copies': 12},
-        WEIGHTS,
-        shorter_side=128,
-        device='cpu',
-    )
+    training = train_small(folder, 6, flow_steps=20, decoder_steps=1, copies=12)
     exported = tmp_path / f'model{SUFFIXES[backend]}'
     export(exported, training.detector, training.manifest, backend)
     # The exporter has folded it.

@@ -39,11 +39,11 @@ class _Candidate:
         """Inspect the batch once, from image files to messages."""
         started = time.perf_counter()
         images = [read_image(one) for one in self.images]
-        decoded = time.perf_counter()
-        stages = {'decode': 1e3 * (decoded - started), **time_inspection(self.engine, images)}
+        decode = 1e3 * (time.perf_counter() - started)
+        inspections, inspection_stages = time_inspection(self.engine, images)
+        stages = {'decode': decode, **inspection_stages}
         total = stages.pop('total') + stages['decode']
         if publish:
-            inspections = self.engine.inspect(images)
             started = time.perf_counter()
             for image, inspection in zip(images, inspections, strict=True):
                 publish(image, inspection)

@@ -103,9 +103,7 @@ class Registration(SizedByTraining):
         Returns:
             Poses, Bx3, and how well each image then matches the mean part, B, at most 1.
         """
-        constants = self._constants_for(images)
-        grey = _blur(_shrink(images, FINE))
-        poses = _refine(grey, _search(_shrink(images, COARSE), constants), constants)
+        poses, grey, constants = self._poses(images)
         return poses, (_seen(grey, poses, constants) * constants.wanted).sum(1)
 
     @full_precision
@@ -117,10 +115,18 @@ class Registration(SizedByTraining):
         """
         if not self._is_active:
             return images, None
-        constants = self._constants_for(images)
-        poses = _search(_shrink(images, COARSE), constants)
-        poses = _refine(_blur(_shrink(images, FINE)), poses, constants)
+        poses, _, _ = self._poses(images)
         return _warp(images, poses), poses
+
+    def _poses(self, images: Tensor) -> tuple[Tensor, Tensor, '_Constants']:
+        """Poses of images, and the fine images and the constants that they were found with."""
+        constants = self._constants_for(images)
+        grey = _blur(_shrink(images, FINE))
+        return (
+            _refine(grey, _search(_shrink(images, COARSE), constants), constants),
+            grey,
+            constants,
+        )
 
     def undo(self, maps: Tensor, poses: Tensor | None) -> Tensor:
         """Bring maps of registered images, BxCxHxW, back to how the images were.

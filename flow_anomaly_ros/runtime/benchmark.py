@@ -13,16 +13,15 @@ from typing import Any
 
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
-from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.runtime.tiling import untiled
 import numpy as np
 import torch
 
-# Milliseconds of every run, by stage.
-Stages = dict[str, list[float]]
 
-
-def time_inspection(engine: Engine, images: Sequence[np.ndarray]) -> dict[str, float]:
+def time_inspection(
+    engine: Engine, images: Sequence[np.ndarray]
+) -> tuple[list[Inspection], dict[str, float]]:
     """Inspect a batch once.
 
     Args:
@@ -30,9 +29,9 @@ def time_inspection(engine: Engine, images: Sequence[np.ndarray]) -> dict[str, f
         images: The batch.
 
     Returns:
-        Milliseconds of the batch by stage: `preprocess`; those of `Detector.stages` and `score`,
-        the rest of what the detector does, or `detect` where a backend does not show them;
-        `regions`; and `total`.
+        The inspections, and milliseconds of the batch by stage: `preprocess`; those of
+        `Detector.stages` and `score`, the rest of what the detector does, or `detect` where a
+        backend does not show them; `regions`; and `total`.
     """
     started = time.perf_counter()
     with stopwatch(engine) as inner:
@@ -46,7 +45,7 @@ def time_inspection(engine: Engine, images: Sequence[np.ndarray]) -> dict[str, f
     else:
         stages['detect'] = shared['detect']
     stages['regions'] = sum(one.timings['regions'] for one in inspections)
-    return {**stages, 'total': total}
+    return inspections, {**stages, 'total': total}
 
 
 @contextmanager

@@ -91,14 +91,21 @@ class Engine:
         self.manifest = manifest
 
     @classmethod
-    def of(cls, detector: Detector, manifest: Manifest, device: str = 'auto') -> 'Engine':
-        """Make an engine of a detector in PyTorch.
+    def of(
+        cls,
+        detector: Detector,
+        manifest: Manifest,
+        device: str = 'auto',
+        precision: str = 'float32',
+        compiled: bool = False,
+    ) -> 'Engine':
+        """Make an engine of a detector in PyTorch; see `PyTorchBackend`.
 
         Raises:
             ValueError: The device cannot be used.
         """
-        whole = tiled(detector, manifest.tile)
-        return cls(PyTorchBackend(whole, manifest.input_size, device), manifest)
+        whole, size = tiled(detector, manifest.tile), manifest.input_size
+        return cls(PyTorchBackend(whole, size, device, precision, compiled), manifest)
 
     @classmethod
     def load(
@@ -134,8 +141,7 @@ class Engine:
             return cls(backend, backend.manifest)
         detector, manifest = load_artifact(path)
         fold_backbones(detector)
-        whole, size = tiled(detector, manifest.tile), manifest.input_size
-        return cls(PyTorchBackend(whole, size, device, precision, compiled), manifest)
+        return cls.of(detector, manifest, device, precision, compiled)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first part is not late."""

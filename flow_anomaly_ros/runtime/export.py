@@ -11,7 +11,7 @@ import cv2
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.layers.backbone import fold_backbones
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.backends.exported import library
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import convert_colours

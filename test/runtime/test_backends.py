@@ -151,7 +151,7 @@ def test_stages_sum_up_to_what_an_inspection_takes(files):
     for suffix, inner in (('.safetensors', {'features', 'score'}), ('.onnx', {'detect'})):
         engine = Engine.load(files.with_suffix(suffix), 'cpu')
         before = engine.inspect([image])[0].scores
-        stages = time_inspection(engine, [image, image])
+        _, stages = time_inspection(engine, [image, image])
         assert inner | {'preprocess', 'regions', 'total'} <= set(stages)
         assert all(value >= 0 for value in stages.values())
         total = stages.pop('total')

@@ -3,14 +3,12 @@
 """ONNX Runtime, for models that `flow-anomaly export --backend onnx` wrote."""
 
 from collections.abc import Sequence
-import contextlib
 from pathlib import Path
 
-from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import Backend, Scores
-from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import Scores
+from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
-from flow_anomaly_ros.runtime.preprocess import to_rgb
 import numpy as np
 import torch
 
@@ -22,7 +20,7 @@ PROVIDERS = {
 }
 
 
-class OnnxBackend(Backend):
+class OnnxBackend(ExportedBackend):
     """An exported model in ONNX Runtime.
 
     Args:
@@ -30,9 +28,6 @@ class OnnxBackend(Backend):
         device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, or `auto`: `cuda` if this machine and this
             onnxruntime have it, else `cpu`. Its CPU threads are as many as torch's.
         precision: `float32`; with `tensorrt` also `float16`.
-
-    Attributes:
-        manifest: What the file says about itself.
 
     Raises:
         ArtifactError: The file cannot be used; one line.
@@ -54,13 +49,8 @@ class OnnxBackend(Backend):
             self.manifest = Manifest.from_json(text)
         except Exception as error:
             # onnxruntime has a class of its own for everything that may be wrong with a file.
-            msg = f'{path} is no exported model or is damaged ({_first_line(error)}): export anew'
-            raise ArtifactError(msg) from error
+            raise unusable(path, error) from error
         self.name = f'ONNX Runtime on {kind}'
-
-    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """BxHxWx3 uint8; see `Backend.prepare`."""
-        return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
 
     def detect(self, batch: np.ndarray) -> Scores:
         """Score a batch; see `Backend.detect`."""
@@ -68,8 +58,7 @@ class OnnxBackend(Backend):
 
     def close(self) -> None:
         """Free the device's memory."""
-        with contextlib.suppress(AttributeError):
-            del self._session
+        del self._session
 
 
 def _providers(
@@ -97,7 +86,3 @@ def _providers(
         'CPUExecutionProvider': {},
     }
     return kind, [(name, by_provider[name]) for name in PROVIDERS[kind]]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -2,15 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenVINO, for models that `flow-anomaly export --backend openvino` wrote."""
 
-from collections.abc import Sequence
-import contextlib
 from pathlib import Path
 
-from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import Backend, Scores
-from flow_anomaly_ros.runtime.backends.optional import library
+from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import Scores
+from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
-from flow_anomaly_ros.runtime.preprocess import to_rgb
 import numpy as np
 import torch
 
@@ -18,7 +15,7 @@ import torch
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 
 
-class OpenVinoBackend(Backend):
+class OpenVinoBackend(ExportedBackend):
     """An exported model in OpenVINO.
 
     Args:
@@ -26,9 +23,6 @@ class OpenVinoBackend(Backend):
         device: `auto` or `cpu`, whose threads are as many as torch's, or a device of OpenVINO's,
             such as `gpu` for Intel graphics.
         precision: One of `PRECISIONS`.
-
-    Attributes:
-        manifest: What the file says about itself.
 
     Raises:
         ArtifactError: The file cannot be used; one line.
@@ -57,14 +51,8 @@ class OpenVinoBackend(Backend):
             model.reshape({'images': [-1, *self.manifest.input_size, 3]})
             self._model = core.compile_model(model, target, options)
         except Exception as error:
-            why = ' '.join(str(error).split())[:200]
-            msg = f'{path} is no exported model or is damaged ({why}): export anew'
-            raise ArtifactError(msg) from error
+            raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
-
-    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """BxHxWx3 uint8; see `Backend.prepare`."""
-        return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
 
     def detect(self, batch: np.ndarray) -> Scores:
         """Score a batch; see `Backend.detect`."""
@@ -73,5 +61,4 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         """Free the device's memory."""
-        with contextlib.suppress(AttributeError):
-            del self._model
+        del self._model
