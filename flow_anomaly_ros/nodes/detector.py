@@ -34,10 +34,11 @@ from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
+from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
@@ -155,7 +156,8 @@ class DetectorNode(LifecycleNode):
         self._service_change_state.callback = self._on_change_state
         self.add_on_set_parameters_callback(self._validate_criteria)
         self.add_post_set_parameters_callback(self._apply_criteria)
-        # Loading takes seconds, in which images are to be received.
+        # Loading takes seconds, in which images are to be received: a thread loads, while the
+        # answer waits in a callback group of its own.
         self.create_service(
             Trigger,
             '~/load_model',
@@ -283,14 +285,15 @@ class DetectorNode(LifecycleNode):
         execution = Execution(*(self.parameters[x] for x in ('device', 'precision', 'compile')))
         return self._models.load(execution, self.parameters['await_models'])
 
-    def _on_load_model(
+    async def _on_load_model(
         self, _request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        with self._loading:
-            if not self._is_configured:
-                response.message = 'the detector is not configured: configuring it loads the models'
-                return response
-            news, problems = self._load_models()
+        executor = self.executor
+        assert executor is not None
+        done: Future = Future()
+        done.add_done_callback(lambda _: executor.wake())
+        threading.Thread(target=self._reload_models, args=(done,), name='loading').start()
+        news, problems = await done
         response.success = not problems
         response.message = '; '.join([*news, *problems]) or 'no model file has changed'
         # A line each: rclpy wants one severity for each line that logs.
@@ -299,6 +302,17 @@ class DetectorNode(LifecycleNode):
         else:
             self.get_logger().error(f'load_model: {response.message}')
         return response
+
+    def _reload_models(self, done: Future) -> None:
+        try:
+            with self._loading:
+                if self._is_configured:
+                    done.set_result(self._load_models())
+                else:
+                    problem = 'the detector is not configured: configuring it loads the models'
+                    done.set_result(Loading([], [problem]))
+        except Exception as error:
+            done.set_exception(error)
 
     def _validate_criteria(self, parameters: list[RosParameter]) -> SetParametersResult:
         try:
@@ -412,8 +426,9 @@ def main(args: list[str] | None = None) -> None:
 
 def _live() -> None:
     node = DetectorNode()
-    # One thread for ~/load_model, one for the rest.
-    executor = MultiThreadedExecutor(2)
+    # Not rclpy's multi-threaded executor: where cores are few, its waiting thread takes the
+    # interpreter from its working ones, and images came up to 6 s late.
+    executor = SingleThreadedExecutor()
     try:
         if node.parameters['autostart']:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:

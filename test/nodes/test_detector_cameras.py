@@ -3,7 +3,6 @@
 """Several cameras of one detector node: models, formats, problems and parameters of each."""
 
 import threading
-import time
 
 import cv2
 import numpy as np
@@ -71,14 +70,25 @@ def set_parameter(node, name, value):
 
 
 @pytest.fixture
-def load_model(wait_for):
-    """Call the detector's ~/load_model from a probe."""
+def call_load_model(wait_for):
+    """Call the detector's ~/load_model from a probe; returns the future answer."""
 
     def call(probe):
         client = probe.node.create_client(Trigger, 'detector/load_model')
         wait_for(client.service_is_ready)
-        future = client.call_async(Trigger.Request())
-        return wait_for(lambda: future.done() and future.result(), what='an answer')
+        return client.call_async(Trigger.Request())
+
+    return call
+
+
+@pytest.fixture
+def load_model(call_load_model, wait_for):
+    """Call the detector's ~/load_model from a probe and wait for the answer."""
+
+    def call(probe):
+        answer = call_load_model(probe)
+        wait_for(answer.done, what='an answer')
+        return answer.result()
 
     return call
 
@@ -237,34 +247,63 @@ def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
         assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
 
 
+@pytest.fixture
+def slow_loading(monkeypatch):
+    """Have models load for ever: events for 'a load has begun' and 'it may end'."""
+    begun, may_end = threading.Event(), threading.Event()
+    warm_up = Engine.warm_up
+
+    def slowly(engine):
+        begun.set()
+        assert may_end.wait(20)
+        warm_up(engine)
+
+    # Called where the models that load at once are there.
+    def start():
+        monkeypatch.setattr(Engine, 'warm_up', slowly)
+        return begun, may_end
+
+    yield start
+    may_end.set()
+
+
+def test_images_are_inspected_while_a_model_is_loaded(
+    make_node, make_probe, call_load_model, wait_for, tmp_path, model_file, slow_loading
+):
+    model = tmp_path / 'model.safetensors'
+    model.write_bytes(model_file.read_bytes())
+    make_node('front', front__model=str(model))
+    probe = make_probe('front')
+    probe.verdict_for(message_of())
+    begun, may_end = slow_loading()
+    model.write_bytes(model_file.read_bytes())
+    answer = call_load_model(probe)
+    assert begun.wait(10)
+    for seconds in (2, 3):
+        verdict = probe.verdict_for(message_of(painted=True, seconds=seconds))
+        assert verdict.results[0].class_id == 'defect'
+    assert not answer.done()
+    may_end.set()
+    wait_for(answer.done, what='an answer')
+    assert answer.result().message == f'front: {model}'
+
+
 def test_clean_up_while_models_are_loaded_leaves_none(
-    make_node, make_probe, load_model, tmp_path, model_file, monkeypatch
+    make_node, make_probe, call_load_model, load_model, wait_for, tmp_path, model_file, slow_loading
 ):
     model = tmp_path / 'model.safetensors'
     model.write_bytes(model_file.read_bytes())
     node = make_node('front', 'side', side__model=str(model))
     probe = make_probe('front')
     probe.verdict_for(message_of())
-    begun = threading.Event()
-    warm_up = Engine.warm_up
-
-    def slowly(engine):
-        begun.set()
-        time.sleep(1.0)
-        warm_up(engine)
-
-    monkeypatch.setattr(Engine, 'warm_up', slowly)
+    begun, may_end = slow_loading()
     model.write_bytes(model_file.read_bytes())
-
-    # On a thread of its own, as the node's executor has it.
-    caller = threading.Thread(
-        target=node._on_load_model, args=(Trigger.Request(), Trigger.Response())
-    )
-    caller.start()
+    answer = call_load_model(probe)
     assert begun.wait(10)
     assert node.trigger_deactivate() == SUCCESS
+    threading.Timer(1.0, may_end.set).start()
     assert node.trigger_cleanup() == SUCCESS
-    caller.join()
+    wait_for(answer.done, what='an answer')
     assert all(camera.engine is None for camera in node._cameras)
     assert 'not configured' in load_model(probe).message
     assert node.trigger_configure() == SUCCESS
