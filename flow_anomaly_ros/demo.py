@@ -74,7 +74,7 @@ def inspect(options: argparse.Namespace) -> int:
         processes['image_source'] = start(
             'image_source', {'path': data, 'rate': 0.0, 'loop': False}
         )
-        # A core is left to the others: threads that wait for one of theirs stall for seconds.
+        # A core is left to the other processes: threads that wait for one of theirs stall.
         threads = max(1, (os.cpu_count() or 2) - 1)
         processes['detector'] = start(
             'detector',
