@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 import warnings
 
+from flow_anomaly_ros.layers.inference import channels_last
 from flow_anomaly_ros.layers.resample import average_at, size_of
 from flow_anomaly_ros.layers.transformer import default_level, is_transformer, TokenMaps
 from safetensors.torch import load_file
@@ -126,21 +127,15 @@ class Backbone(nn.Module):
         """Levels of Bx3xHxW (or Bx1xHxW grey) images in [0, 1] as they are, BxCixhixwi."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        images = (images - self.mean) / self.std
-        # Convolutions are faster where a position's channels lie side by side.
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = channels_last((images - self.mean) / self.std)
         return list(self.extractor(images).values())
 
     def fold(self) -> None:
-        """Fold batch normalisations into convolutions, for inference alone.
-
-        Outputs stay the same but for rounding; weights can neither be loaded nor saved afterwards.
-        """
+        """Fold batch normalisations into convolutions; see `inference.fold`."""
         if isinstance(self.extractor, GraphModule):
             # Traced again: batch normalisations are within modules that were not taken apart.
             with contextlib.suppress(TraceError):
                 self.extractor = fuse(self.extractor, inplace=True).eval()
-        self.extractor.to(memory_format=torch.channels_last)
 
     def _gridded(self, level: Tensor, size: tuple[int, int]) -> Tensor:
         """Average a level over its neighbourhood and bring it to the common grid."""
@@ -190,13 +185,6 @@ class Backbone(nn.Module):
                 )
                 raise BackboneError(msg)
         network.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
-
-
-def fold_backbones(module: nn.Module) -> None:
-    """Fold all backbones within a module; see `Backbone.fold`."""
-    for backbone in module.modules():
-        if isinstance(backbone, Backbone):
-            backbone.fold()
 
 
 def _build(name: str) -> nn.Module:

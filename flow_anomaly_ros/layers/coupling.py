@@ -60,17 +60,29 @@ class Coupling(nn.Module):
             The transformed maps, and per scale the log-determinant at each position (BxHxW):
             their sum over positions and scales is that of the block's joint Jacobian.
         """
-        halves = [x[:, self.permutation].chunk(2, dim=1) for x in maps]
+        maps, log_scales = self.transform(maps)
+        return maps, [first.sum(1) + second.sum(1) for first, second in log_scales]
+
+    def transform(self, maps: list[Tensor]) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Transform maps as `forward` does.
+
+        Returns:
+            The transformed maps, and per scale the logarithms of s1 and s2, BxC/2xHxW.
+        """
+        halves = [_ordered(x, self.permutation).chunk(2, dim=1) for x in maps]
         a = [pair[0] for pair in halves]
         b = [pair[1] for pair in halves]
         first = [_scale_and_shift(x) for x in self.first(a)]
-        b = [x * scale.exp() + shift for x, (scale, shift) in zip(b, first, strict=True)]
-        second = [_scale_and_shift(x) for x in self.second(b)]
-        a = [x * scale.exp() + shift for x, (scale, shift) in zip(a, second, strict=True)]
-        log_determinants = [
-            one[0].sum(1) + two[0].sum(1) for one, two in zip(first, second, strict=True)
+        b = [
+            torch.addcmul(shift, x, scale.exp()) for x, (scale, shift) in zip(b, first, strict=True)
         ]
-        return [torch.cat(pair, 1) for pair in zip(a, b, strict=True)], log_determinants
+        second = [_scale_and_shift(x) for x in self.second(b)]
+        a = [
+            torch.addcmul(shift, x, scale.exp())
+            for x, (scale, shift) in zip(a, second, strict=True)
+        ]
+        log_scales = [(one[0], two[0]) for one, two in zip(first, second, strict=True)]
+        return [torch.cat(pair, 1) for pair in zip(a, b, strict=True)], log_scales
 
     def inverse(self, maps: list[Tensor]) -> list[Tensor]:
         """Undo `forward`: the reverse flow model of paragraph 69."""
@@ -81,12 +93,27 @@ class Coupling(nn.Module):
         a = [(x - shift) * (-scale).exp() for x, (scale, shift) in zip(a, second, strict=True)]
         first = [_scale_and_shift(x) for x in self.first(a)]
         b = [(x - shift) * (-scale).exp() for x, (scale, shift) in zip(b, first, strict=True)]
-        return [torch.cat(pair, 1)[:, self.inverse_permutation] for pair in zip(a, b, strict=True)]
+        return [
+            _ordered(torch.cat(pair, 1), self.inverse_permutation)
+            for pair in zip(a, b, strict=True)
+        ]
+
+
+def _ordered(maps: Tensor, order: Tensor) -> Tensor:
+    """Put the channels of BxCxHxW maps in order, and lay them out last."""
+    if torch.compiler.is_exporting():
+        # Not `index_select`: OpenVINO gives wrong results for some graphs with it.
+        return maps[:, order]
+    # As a matrix, which is several times faster than as maps.
+    positions = maps.permute(0, 2, 3, 1)
+    ordered = positions.flatten(0, 2).index_select(1, order)
+    return ordered.view(positions.shape).permute(0, 3, 1, 2)
 
 
 def _scale_and_shift(output: Tensor) -> tuple[Tensor, Tensor]:
     raw, shift = output.chunk(2, dim=1)
-    return CLAMP * torch.tanh(raw / CLAMP), shift
+    # CLAMP * tanh(raw / CLAMP), in a quarter of its time.
+    return 2 * CLAMP * torch.sigmoid(raw * (2 / CLAMP)) - CLAMP, shift
 
 
 class CouplingFlow(nn.Module):
@@ -113,6 +140,12 @@ class CouplingFlow(nn.Module):
             maps, log_determinants = block(maps)
             totals = [t + d for t, d in zip(totals, log_determinants, strict=True)]
         return maps, totals
+
+    def latents(self, maps: list[Tensor]) -> list[Tensor]:
+        """Features to latents alone."""
+        for block in self.blocks:
+            maps, _ = block.transform(maps)
+        return maps
 
     def inverse(self, maps: list[Tensor]) -> list[Tensor]:
         """Latents to features."""

@@ -8,6 +8,7 @@ fraction of the time of the operations themselves, and every runtime has them.
 
 from dataclasses import dataclass
 
+from flow_anomaly_ros.layers.inference import is_channels_last
 from flow_anomaly_ros.layers.precision import full_precision
 import torch
 from torch import Tensor
@@ -54,8 +55,12 @@ def apply(maps: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Apply an operation to the rows and one to the columns of BxCxHxW maps."""
     if rows.is_identity and columns.is_identity:
         return maps
-    # One copy instead of one for every channel, where the channels lie side by side.
-    return _matrix(rows, maps) @ (maps.contiguous() @ _matrix(columns, maps).mT)
+    if not is_channels_last(maps):
+        return _matrix(rows, maps) @ (maps.contiguous() @ _matrix(columns, maps).mT)
+    positions = maps.permute(0, 2, 3, 1)
+    of_rows = _matrix(rows, maps) @ positions.flatten(2)
+    of_both = _matrix(columns, maps) @ of_rows.unflatten(2, positions.shape[2:])
+    return of_both.permute(0, 3, 1, 2)
 
 
 def _matrix(axis: Axis, like: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ class StoredPoints(SizedByTraining):
     # How many points there are, and where.
     free_dimensions: ClassVar = {'stored': (0, 1, 3)}
     points: Tensor
-    offsets: Tensor
 
     def __init__(self, channels: int, window: int = 1, searched: int = 0) -> None:
         super().__init__()
@@ -51,14 +50,13 @@ class StoredPoints(SizedByTraining):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what the search reads: points in float32, and minus half their squared norms.
+        """Make what the search reads: points in float32, each with minus half its squared norm.
 
         x is nearest to the point p whose x.p - |p|^2 / 2 is largest.
         """
         points = self.stored[:, :, : self.searched].float().flatten(0, 1)
-        self.register_buffer('points', points, persistent=False)
         offsets = -0.5 * points.square().sum(1, keepdim=True)
-        self.register_buffer('offsets', offsets, persistent=False)
+        self.register_buffer('points', torch.cat([points, offsets], 1), persistent=False)
 
     @full_precision
     def forward(self, features: Tensor) -> Tensor:
@@ -68,15 +66,18 @@ class StoredPoints(SizedByTraining):
         side = 2 * window + 1
         # Every position's points are compared with the features around it, not the other way
         # round: the points, by far the larger part, are read once.
-        padded = functional.pad(features[:, : self.searched], (window,) * 4).permute(0, 2, 3, 1)
+        sides = (window,) * 4
+        # The one that each point's offset is multiplied by comes behind the components.
+        padded = functional.pad(features[:, : self.searched], (*sides, 0, 1), value=1.0)
+        padded = padded.permute(0, 2, 3, 1).contiguous()
         around = torch.stack(
             [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)], 3
         )
         around = around.permute(1, 2, 0, 3, 4).reshape(height * width, batch * side**2, -1)
-        likeness = torch.baddbmm(self.offsets, around, self.points)
+        likeness = torch.bmm(around, self.points)
         # Image, points' position, offset of the feature from it.
         best = likeness.amax(2).view(height, width, batch, side, side).permute(2, 0, 1, 3, 4)
-        best = functional.pad(best, (0, 0, 0, 0, *(window,) * 4), value=float('-inf'))
+        best = functional.pad(best, (0, 0, 0, 0, *sides), value=float('-inf'))
         # A feature at x is offset d away from the points at x - d.
         of_feature = torch.stack(
             [

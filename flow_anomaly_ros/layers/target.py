@@ -4,6 +4,7 @@
 
 from typing import ClassVar
 
+from flow_anomaly_ros.layers.inference import channels_last
 from flow_anomaly_ros.layers.sized import SizedByTraining
 import torch
 from torch import Tensor
@@ -36,6 +37,10 @@ class TargetDistribution(SizedByTraining):
         """Fit to NxKxhxw latents of good images."""
         self.mean = latents.mean(0)
         self.deviation = latents.std(0, correction=0).clamp(min=LEAST_DEVIATION)
+
+    def fold(self) -> None:
+        """Lie as the latents do; see `inference.fold`."""
+        self.mean, self.deviation = (channels_last(x[None])[0] for x in (self.mean, self.deviation))
 
     def nearest(self, latents: Tensor, tolerance: float) -> Tensor:
         """Nearest likely point to each latent.

@@ -30,6 +30,7 @@ class Whitening(nn.Module):
         self.register_buffer('mean', torch.zeros(channels))
         self.register_buffer('rotation', torch.eye(channels)[:, :components].clone())
         self.register_buffer('deviation', torch.ones(components))
+        self._folded: nn.Conv2d | None = None
 
     @property
     def unit(self) -> Tensor:
@@ -55,8 +56,21 @@ class Whitening(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """BxCxHxW features to Bx(components)xHxW with zero mean and unit variance."""
+        if self._folded is not None:
+            return self._folded(features)
         weight = (self.rotation / self.deviation).T
         return nn.functional.conv2d(features, weight[:, :, None, None], -weight @ self.mean)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make the convolution that `forward` is; see `inference.fold`."""
+        channels, components = self.rotation.shape
+        convolution = nn.Conv2d(channels, components, 1, device=self.mean.device)
+        weight = (self.rotation / self.deviation).T
+        convolution.weight.copy_(weight[:, :, None, None])
+        assert convolution.bias is not None
+        convolution.bias.copy_(-weight @ self.mean)
+        self._folded = convolution
 
     def inverse(self, whitened: Tensor) -> Tensor:
         """Bx(components)xHxW back to BxCxHxW features."""

@@ -10,7 +10,6 @@ import time
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.layers.backbone import fold_backbones
 from flow_anomaly_ros.runtime.artifact import ArtifactError, load_artifact
 from flow_anomaly_ros.runtime.backends.base import Backend, PRECISIONS
 from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
@@ -137,11 +136,13 @@ class Engine:
             if not path.is_file():
                 msg = f'no model file at {path}: write one with flow-anomaly export'
                 raise ArtifactError(msg)
-            backend = exported(path, device, precision)
-            return cls(backend, backend.manifest)
+            ready = exported(path, device, precision)
+            return cls(ready, ready.manifest)
         detector, manifest = load_artifact(path)
-        fold_backbones(detector)
-        return cls.of(detector, manifest, device, precision, compiled)
+        whole, size = tiled(detector, manifest.tile), manifest.input_size
+        backend = PyTorchBackend(whole, size, device, precision, compiled)
+        backend.freeze()
+        return cls(backend, manifest)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first part is not late."""

@@ -9,7 +9,7 @@ import warnings
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.layers.backbone import fold_backbones
+from flow_anomaly_ros.layers.inference import fold
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import library
 from flow_anomaly_ros.runtime.engine import Engine
@@ -70,7 +70,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
 
     Args:
         path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
-        detector: Trained detector on the CPU; its backbones are folded.
+        detector: Trained detector on the CPU; it is folded.
         manifest: Its manifest.
         backend: One of `SUFFIXES`.
 
@@ -89,7 +89,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
         library(name, path)
-    fold_backbones(detector)
+    fold(detector)
     write = _write_onnx if backend == 'onnx' else _write_openvino
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         written = Path(folder) / path.name

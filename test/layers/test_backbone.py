@@ -9,10 +9,10 @@ from urllib.error import URLError
 from flow_anomaly_ros.layers.backbone import (
     Backbone,
     BackboneError,
-    fold_backbones,
     IMAGENET_MEAN,
     IMAGENET_STD,
 )
+from flow_anomaly_ros.layers.inference import fold
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 from safetensors.torch import save_file
@@ -327,7 +327,7 @@ def test_folding_changes_nothing_but_rounding(name):
             module.running_var.uniform_(0.5, 2)
     with torch.no_grad():
         expected = backbone.extract(images)
-        fold_backbones(torch.nn.Sequential(backbone))
+        fold(torch.nn.Sequential(backbone))
         found = backbone.extract(images)
     assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in backbone.modules())
     for one, other in zip(found, expected, strict=True):

@@ -130,7 +130,7 @@ class RestorationConfig:
     most_scales: int = 6
     mark: str = 'none'
     blocks: int = 2
-    hidden: int = 64
+    hidden: int = 32
     second_images: tuple[str, ...] = ('stored', 'nearest')
     second_weights: tuple[float, ...] = ()
     stored: int = 300

@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
+import functools
 import math
 from pathlib import Path
 from typing import Any, cast, ClassVar
@@ -299,7 +300,7 @@ class RestorationDetector(Detector):
         The reverse of the first flow model undoes it exactly: what it restores are the features
         that were extracted.
         """
-        latents, _ = self.flow(features)
+        latents = self.flow.latents(features)
         return (features if self.reverse_flow is None else self.reverse(latents)), latents
 
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
@@ -381,12 +382,10 @@ class RestorationDetector(Detector):
         config = self.config
         shares = [(scale / config.scales[0]) ** 2 for scale in config.scales]
         options = config.smoothing, config.map_upsampling, config.map_downsampling
-        return torch.stack(
-            [
-                share * smooth_at(x, size, *options)
-                for share, x in zip(shares, distances, strict=True)
-            ]
-        ).sum(0)
+        maps = (
+            smooth_at(share * x, size, *options) for share, x in zip(shares, distances, strict=True)
+        )
+        return functools.reduce(torch.add, maps)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the second images."""

@@ -5,6 +5,7 @@
 from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
+from flow_anomaly_ros.layers.inference import fold, pack
 from flow_anomaly_ros.runtime.backends.base import Backend, Scores
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.preprocess import to_tensor
@@ -47,6 +48,13 @@ class PyTorchBackend(Backend):
         if compiled:
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'
             self._forward = torch.compile(self.detector, mode=mode, dynamic=False)
+
+    def freeze(self) -> None:
+        """Make the detector faster, for inference alone: it can no longer be saved or moved."""
+        fold(self.detector)
+        exact_on_cpu = self.device.type == 'cpu' and self._dtype == torch.float32
+        if exact_on_cpu and not self.is_compiled:
+            pack(self.detector)
 
     @torch.inference_mode()
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
