@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import nn, Tensor
+from torch.nn import functional
 
 # Scales of a coupling stay within exp(-CLAMP) .. exp(CLAMP): the inverse stays well conditioned.
 CLAMP = 1.5
@@ -102,8 +103,9 @@ class Coupling(nn.Module):
 def _ordered(maps: Tensor, order: Tensor) -> Tensor:
     """Put the channels of BxCxHxW maps in order, and lay them out last."""
     if torch.compiler.is_exporting():
-        # Not `index_select`: OpenVINO gives wrong results for some graphs with it.
-        return maps[:, order]
+        # Runtimes keep their own layout through a convolution, but not through a choice of
+        # channels, which OpenVINO does not even get right in all graphs.
+        return functional.conv2d(maps, torch.eye(len(order))[order.cpu(), :, None, None].to(maps))
     # As a matrix, which is several times faster than as maps.
     positions = maps.permute(0, 2, 3, 1)
     ordered = positions.flatten(0, 2).index_select(1, order)
