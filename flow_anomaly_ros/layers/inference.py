@@ -59,7 +59,7 @@ def is_channels_last(maps: Tensor) -> bool:
     return not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
-def is_available() -> bool:
+def can_pack() -> bool:
     """Whether this PyTorch has oneDNN's convolutions with an activation.
 
     They are those that `torch.compile` writes into its programs; that they stay is not promised.
@@ -132,9 +132,9 @@ def pack(module: nn.Module) -> None:
     """Replace the convolutions within a module, and the activations behind them.
 
     Outputs stay the same but for rounding; the module can then be used for inference on the CPU
-    alone. Without what `is_available` asks for it stays as it is.
+    alone. Without what `can_pack` asks for it stays as it is.
     """
-    if not is_available():
+    if not can_pack():
         return
     for child in [*module.modules()]:
         if isinstance(child, GraphModule):

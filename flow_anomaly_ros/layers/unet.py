@@ -110,7 +110,7 @@ class UNet(nn.Module):
         # A ModuleList does not tell type checkers what it holds.
         self.up = cast(Sequence[nn.ModuleList], nn.ModuleList(up))
         self.last = nn.Sequential(
-            _normalisation(channels), nn.SiLU(), _zero(nn.Conv2d(channels, outputs, 3, padding=1))
+            group_norm(channels), nn.SiLU(), silent(nn.Conv2d(channels, outputs, 3, padding=1))
         )
 
     def forward(
@@ -177,11 +177,11 @@ class _Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, conditions: int, attends: bool) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            _normalisation(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
+            group_norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
         )
         self.conditions = nn.Linear(conditions, outputs) if conditions else None
         self.second = nn.Sequential(
-            _normalisation(outputs), nn.SiLU(), _zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+            group_norm(outputs), nn.SiLU(), silent(nn.Conv2d(outputs, outputs, 3, padding=1))
         )
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.attention = _SelfAttention(outputs) if attends else nn.Identity()
@@ -198,9 +198,9 @@ class _SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.normalisation = _normalisation(channels)
+        self.normalisation = group_norm(channels)
         self.inputs = nn.Conv2d(channels, 3 * channels, 1)
-        self.output = _zero(nn.Conv2d(channels, channels, 1))
+        self.output = silent(nn.Conv2d(channels, channels, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
         tokens = self.inputs(self.normalisation(maps)).flatten(2).mT
@@ -219,12 +219,13 @@ class _Half(nn.Module):
         return self.convolution(maps)
 
 
-def _normalisation(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
+    """A group normalisation of so many channels."""
     return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // CHANNELS_OF_GROUP)), channels)
 
 
-def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Let a convolution say nothing at first."""
+def silent(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Let a convolution give zeros until it has learned."""
     for parameter in convolution.parameters():
         nn.init.zeros_(parameter)
     return convolution

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 pytestmark = pytest.mark.skipif(
-    not inference.is_available(), reason='this PyTorch has no oneDNN convolutions with activation'
+    not inference.can_pack(), reason='this PyTorch has no oneDNN convolutions with activation'
 )
 
 
@@ -109,7 +109,7 @@ def test_layouts_of_many_sizes_do_not_pile_up():
 
 
 def test_without_the_operators_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(inference, 'is_available', lambda: False)
+    monkeypatch.setattr(inference, 'can_pack', lambda: False)
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
     pack(module)
     assert type(module[0]) is nn.Conv2d
