@@ -101,6 +101,11 @@ def require_same(reference, engine, images):
         assert (one.mask != other.mask).mean() <= 1e-3
 
 
+def test_a_loaded_model_finds_what_the_detector_did_before_it_was_saved(files):
+    trained = Engine.of(*load_artifact(files), 'cpu')
+    require_same(trained, Engine.load(files, 'cpu'), random_images())
+
+
 @pytest.mark.parametrize('suffix', SUFFIXES.values())
 def test_exported_models_find_the_same(files, suffix):
     reference, engine = Engine.load(files, 'cpu'), Engine.load(files.with_suffix(suffix), 'cpu')
