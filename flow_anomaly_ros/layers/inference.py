@@ -59,6 +59,13 @@ def is_channels_last(maps: Tensor) -> bool:
     return not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
+def lay_out(module: nn.Module) -> None:
+    """Let the weights of all convolutions within a module lie as `channels_last` maps do."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            child.to(memory_format=torch.channels_last)
+
+
 def can_pack() -> bool:
     """Whether this PyTorch has oneDNN's convolutions with an activation.
 

@@ -89,17 +89,15 @@ def one_step(
     Returns:
         Restored images, BxCxHxW.
     """
-    if perception is None:
-        velocity = denoiser(images, times, classes).image
-        return images + (1 - times[:, None, None, None]) * velocity
-    perceived = perception(images, classes)
-    sizes = _sizes(size_of(images), len(perceived.features))
-    features = [
-        functional.adaptive_avg_pool2d(x, size)
-        for x, size in zip(perceived.features, sizes, strict=True)
-    ]
-    velocity = denoiser(images, times, classes, features).image
-    return images + (1 - perceived.times) * velocity
+    features = None
+    reached = times[:, None, None, None]
+    if perception is not None:
+        reached, seen = perception(images, classes)
+        features = [
+            functional.adaptive_avg_pool2d(x, size)
+            for x, size in zip(seen, _sizes(size_of(images), len(seen)), strict=True)
+        ]
+    return images + (1 - reached) * denoiser(images, times, classes, features).image
 
 
 def _sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:

@@ -58,19 +58,21 @@ class Whitening(nn.Module):
         """BxCxHxW features to Bx(components)xHxW with zero mean and unit variance."""
         if self._folded is not None:
             return self._folded(features)
-        weight = (self.rotation / self.deviation).T
-        return nn.functional.conv2d(features, weight[:, :, None, None], -weight @ self.mean)
+        return nn.functional.conv2d(features, *self._weight_and_bias())
 
     @torch.no_grad()
     def fold(self) -> None:
         """Make the convolution that `forward` is; see `inference.fold`."""
         channels, components = self.rotation.shape
         convolution = nn.Conv2d(channels, components, 1, device=self.mean.device)
-        weight = (self.rotation / self.deviation).T
-        convolution.weight.copy_(weight[:, :, None, None])
-        assert convolution.bias is not None
-        convolution.bias.copy_(-weight @ self.mean)
+        weight, bias = self._weight_and_bias()
+        convolution.load_state_dict({'weight': weight, 'bias': bias})
         self._folded = convolution
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Those of the convolution, (components)xCx1x1 and (components)."""
+        weight = (self.rotation / self.deviation).T
+        return weight[:, :, None, None], -weight @ self.mean
 
     def inverse(self, whitened: Tensor) -> Tensor:
         """Bx(components)xHxW back to BxCxHxW features."""

@@ -97,14 +97,18 @@ class Engine:
         device: str = 'auto',
         precision: str = 'float32',
         compiled: bool = False,
+        frozen: bool = False,
     ) -> 'Engine':
-        """Make an engine of a detector in PyTorch; see `PyTorchBackend`.
+        """Make an engine of a detector in PyTorch; see `PyTorchBackend`, and its `freeze`.
 
         Raises:
             ValueError: The device cannot be used.
         """
         whole, size = tiled(detector, manifest.tile), manifest.input_size
-        return cls(PyTorchBackend(whole, size, device, precision, compiled), manifest)
+        backend = PyTorchBackend(whole, size, device, precision, compiled)
+        if frozen:
+            backend.freeze()
+        return cls(backend, manifest)
 
     @classmethod
     def load(
@@ -136,13 +140,10 @@ class Engine:
             if not path.is_file():
                 msg = f'no model file at {path}: write one with flow-anomaly export'
                 raise ArtifactError(msg)
-            ready = exported(path, device, precision)
-            return cls(ready, ready.manifest)
+            backend = exported(path, device, precision)
+            return cls(backend, backend.manifest)
         detector, manifest = load_artifact(path)
-        whole, size = tiled(detector, manifest.tile), manifest.input_size
-        backend = PyTorchBackend(whole, size, device, precision, compiled)
-        backend.freeze()
-        return cls(backend, manifest)
+        return cls.of(detector, manifest, device, precision, compiled, frozen=True)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first part is not late."""

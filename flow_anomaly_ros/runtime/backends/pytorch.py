@@ -5,7 +5,7 @@
 from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
-from flow_anomaly_ros.layers.inference import fold, pack
+from flow_anomaly_ros.layers.inference import fold, lay_out, pack
 from flow_anomaly_ros.runtime.backends.base import Backend, Scores
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.preprocess import to_tensor
@@ -52,6 +52,7 @@ class PyTorchBackend(Backend):
     def freeze(self) -> None:
         """Make the detector faster, for inference alone: it can no longer be saved or moved."""
         fold(self.detector)
+        lay_out(self.detector)
         exact_on_cpu = self.device.type == 'cpu' and self._dtype == torch.float32
         if exact_on_cpu and not self.is_compiled:
             pack(self.detector)
