@@ -9,6 +9,10 @@ _FUSION_PARTS = {
     'consistency_loss': False,
 }
 _FUSION_RATIOS = (0.0, 0.05, 0.25, 0.75, 1.0)
+_STEPS = (1, 3, 5, 10)
+# Strides of the levels f1 to f5.
+_LEVELS = {'f1-f4': (2, 4, 8, 16), 'f2-f5': (4, 8, 16, 32), 'f2-f3': (4, 8), 'f3-f4': (8, 16)}
+_TIMES = (0.6, 0.7, 0.8, 0.9, 0.95)
 
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     # Table 2.
@@ -30,5 +34,22 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         'baseline': _FUSION_PARTS,
         # Table 3.
         **{f'ratio_{ratio}': {'anomaly_ratio': ratio} for ratio in _FUSION_RATIOS},
+    },
+    'timenet': {
+        'perception': {},
+        # Table 3.
+        **{f'reflow_{steps}': {'perception': False, 'steps': steps} for steps in _STEPS},
+        **{
+            f'flow_{steps}': {'perception': False, 'reflows': 0, 'steps': steps} for steps in _STEPS
+        },
+        # Table 4; needs the weights of both in a folder.
+        'squeezenet1_1': {'backbone': 'squeezenet1_1'},
+        # Table 5.
+        **{name: {'strides': strides} for name, strides in _LEVELS.items()},
+        # Figure 7.
+        **{f'time_{time}': {'time': time} for time in _TIMES},
+        # Equation 5.
+        'without_pixels': {'pixel_weight': 0.0},
+        'cosine_alone': {'pixel_weight': 0.0, 'level_weights': (0.0,)},
     },
 }

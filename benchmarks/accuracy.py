@@ -22,12 +22,14 @@ from flow_anomaly_ros.commands.pictures import explanation
 from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
+from flow_anomaly_ros.detectors.base import MulticlassDetector
 from flow_anomaly_ros.detectors.registry import METHODS
-from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.scoring.metrics import aupro, auroc
+from multiclass import ablated_engine, joint_engine
 import numpy as np
 from table import table
 import torch
@@ -104,6 +106,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--output', type=Path)
+    parser.add_argument(
+        '--models', type=Path, help='folder of models of all sets (default: that of --output)'
+    )
     arguments = parser.parse_args()
     arguments.images = arguments.images or ['10', 'all']
     arguments.output = arguments.output or Path('benchmarks/output', arguments.ablation or '')
@@ -118,20 +123,24 @@ def _parse() -> argparse.Namespace:
 def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     """Train and evaluate one of our methods as a user does."""
     folder = read_folder(cell.data)
-    images = load_good_images(folder, cell.max_images, cell.seed).images
-    training = train(
-        cell.method,
-        images,
-        cell.options,
-        arguments.weights,
-        cell.seed,
-        shorter_side=SIZE,
-        device='cpu',
-    )
-    engine = Engine.of(training.detector, training.manifest, 'cpu')
-    figures = evaluate(engine, folder.test).figures()
+    part_class = ''
+    if issubclass(METHODS[cell.method], MulticlassDetector):
+        engine, part_class = _joint_engine(cell, arguments), cell.data.name
+    else:
+        images = load_good_images(folder, cell.max_images, cell.seed).images
+        training = train(
+            cell.method,
+            images,
+            cell.options,
+            arguments.weights,
+            cell.seed,
+            shorter_side=SIZE,
+            device='cpu',
+        )
+        engine = Engine.of(training.detector, training.manifest, 'cpu')
+    figures = evaluate(engine, folder.test, part_class=part_class).figures()
     if cell.seed == arguments.seeds[0] and not cell.row:
-        _write_pictures(cell, folder, engine, arguments.output)
+        _write_pictures(cell, folder, engine, arguments.output, part_class)
     return {
         'image_auroc': figures['image_auroc'],
         'pixel_auroc': figures['pixel_auroc'],
@@ -139,20 +148,41 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
         'false_positive_rate': figures['false_positive_rate'],
         'right': figures['verdicts_right'],
         'tested': figures['images'],
-        'seconds': training.manifest.training['seconds'],
+        'seconds': engine.manifest.training['seconds'],
         'milliseconds': figures['latency_ms_p50'],
         'note': '',
     }
 
 
-def _write_pictures(cell: Cell, folder: ImageFolder, engine: Engine, output: Path) -> None:
+def _joint_engine(cell: Cell, arguments: argparse.Namespace) -> Engine:
+    """One model of all sets, as that of a cell; see `multiclass`."""
+    given = arguments.models or arguments.output, cell.method
+    engine = joint_engine(
+        *given,
+        arguments.data,
+        cell.max_images,
+        cell.seed,
+        {'backbone': 'mobilenet_v2'},
+        arguments.weights,
+        SIZE,
+    )
+    if not cell.row:
+        return engine
+    row = ABLATIONS[cell.method][cell.row]
+    return ablated_engine(*given, cell.max_images, cell.seed, row, arguments.weights)
+
+
+def _write_pictures(
+    cell: Cell, folder: ImageFolder, engine: Engine, output: Path, part_class: str
+) -> None:
     """Explain the first image of every kind of defect."""
     for label in sorted({sample.label for sample in folder.test}):
         sample = next(s for s in folder.test if s.label == label)
         image = read_image(sample.path)
         truth = load_mask(sample, image.shape[:2])
         name = f'{cell.data.name}-{cell.images}-{cell.method}-{label}.png'
-        inspection = engine.inspect([image])[0]
+        criteria = Criteria(engine.manifest.thresholds, part_class=part_class)
+        inspection = engine.inspect([image], [criteria])[0]
         write_image(output / name, explanation(engine, image, inspection, truth))
 
 

@@ -187,9 +187,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         type=Path,
+        action='append',
         required=True,
         metavar='DIR',
-        help=f'images of good parts: {DATA_LAYOUT}, or a plain folder of images (required)',
+        help=f'images of good parts: {DATA_LAYOUT}, or a plain folder of images (required); may be '
+        'repeated with a method that learns several classes of parts, which are called as their '
+        'folders',
     )
     parser.add_argument(
         '--output',
@@ -208,7 +211,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         '--max-images',
         type=_whole_from(1),
         metavar='N',
-        help='train on N images chosen at random (default: all)',
+        help='train on N images of each class, chosen at random (default: all)',
     )
     parser.add_argument(
         '--backbone',
@@ -271,6 +274,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--strict', action='store_true', help='refuse the folder when a file is unreadable'
     )
+    parser.add_argument(
+        '--checkpoints',
+        type=Path,
+        metavar='DIR',
+        help='keep the state of the training there every minute; the same command goes on from '
+        'there if it was interrupted, and deletes them when it is done (default: none)',
+    )
     parser.add_argument('--quiet', action='store_true', help='show no progress and no summary')
     parser.add_argument(
         '--json-progress',
@@ -283,6 +293,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser)
+    _class_argument(parser, 'estimated by the model')
     parser.add_argument(
         '--data',
         type=Path,
@@ -302,6 +313,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser)
+    _class_argument(parser, 'estimated by the model')
     parser.add_argument(
         'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images to inspect'
     )
@@ -323,6 +335,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser)
+    _class_argument(parser, 'none; needed if the model knows several')
     parser.add_argument(
         'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images of good parts'
     )
@@ -408,6 +421,16 @@ def _extract_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', type=Path, metavar='MODEL', help='model file, written by train')
+
+
+def _class_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        '--class',
+        dest='part_class',
+        default='',
+        metavar='NAME',
+        help=f'class of the parts, of a model that knows several (default: {default})',
+    )
 
 
 def _device_arguments(parser: argparse.ArgumentParser) -> None:

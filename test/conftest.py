@@ -8,7 +8,8 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
-from flow_anomaly_ros.data.generated import write_dataset
+from flow_anomaly_ros.data.generated import generate_part, write_dataset
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,42 @@ def model_file(training, tmp_path_factory):
     from flow_anomaly_ros.runtime.artifact import save_artifact
 
     path = tmp_path_factory.mktemp('model') / 'model.safetensors'
+    save_artifact(path, training.detector, training.manifest)
+    return path
+
+
+@pytest.fixture(scope='session')
+def class_model_file(tmp_path_factory):
+    """The file of a tiny model of two classes: generated parts, `part`, and white ones, `blank`."""
+    from flow_anomaly_ros.runtime.artifact import save_artifact
+    from flow_anomaly_ros.runtime.training import train
+
+    options = {
+        'backbone': 'squeezenet1_1',
+        'strides': [4, 8],
+        'base': 8,
+        'multipliers': [1, 2],
+        'copies': 4,
+        'flow_steps': 10,
+        'reflows': 0,
+        'perception_steps': 10,
+        'batch': 2,
+        'learning_rate': 1e-2,
+    }
+    images = [generate_part(seed, SIZE)[0] for seed in range(3)]
+    images += [np.full((SIZE, SIZE, 3), 250 + seed, np.uint8) for seed in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        # Random weights do.
+        patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
+        training = train(
+            'timenet',
+            images,
+            options,
+            shorter_side=SIZE,
+            device='cpu',
+            classes=['part'] * 3 + ['blank'] * 3,
+        )
+    path = tmp_path_factory.mktemp('classes') / 'classes.safetensors'
     save_artifact(path, training.detector, training.manifest)
     return path
 

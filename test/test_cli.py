@@ -84,7 +84,7 @@ def test_train(parts, tmp_path, tiny, outcome):
     ]
     _, manifest = load_artifact(model)
     assert manifest.training['seed'] == 5
-    assert manifest.calibration['false_positive_rate'] == 0.01
+    assert manifest.classes[0].calibration['false_positive_rate'] == 0.01
 
 
 def test_train_quietly(parts, tmp_path, tiny, outcome):
@@ -105,7 +105,7 @@ def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome
     assert manifest.config['learning_rate'] == 2e-3
     assert manifest.config['scales'] == [1.0, 0.5]
     assert manifest.config['flow_steps'] == 20
-    assert manifest.calibration['false_positive_rate'] == 0.2
+    assert manifest.classes[0].calibration['false_positive_rate'] == 0.2
 
 
 def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, outcome):
@@ -115,6 +115,74 @@ def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, 
     _, manifest = load_artifact(model)
     assert manifest.config['stored'] == METHODS['restoration'].presets['fast']['stored']
     assert manifest.config['flow_steps'] == 20
+
+
+@pytest.fixture
+def two_kinds(tmp_path):
+    """Two data folders of generated parts, the second of light and reddened ones."""
+    for name, seed in (('dark', 0), ('light', 50)):
+        write_dataset(tmp_path / name, train=4, good=2, per_defect=1, size=64, seed=seed)
+    for path in (tmp_path / 'light').rglob('*.png'):
+        if 'ground_truth' not in path.parts:
+            image = read_image(path) // 3
+            image[..., 0] += 160
+            write_image(path, image)
+    return tmp_path / 'dark', tmp_path / 'light'
+
+
+def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch):
+    monkeypatch.setattr(
+        'flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None
+    )
+    dark, light = two_kinds
+    model, kept = tmp_path / 'model.safetensors', tmp_path / 'checkpoints'
+    data = ['--data', dark, '--data', light, '--output', model]
+    options = [
+        *('backbone=squeezenet1_1', 'strides=[4, 8]', 'base=8', 'multipliers=[1, 2]', 'pairs=2'),
+        *('copies=4', 'flow_steps=4', 'reflow_steps=4', 'perception_steps=4', 'batch=2'),
+    ]
+    options = [part for option in options for part in ('--set', option)]
+    arguments = [*data, '--image-size', 64, '--method', 'timenet', *options, '--checkpoints', kept]
+    status, out, _ = outcome('train', *arguments)
+    assert status == 0
+    assert 'trained timenet on 8 images at 64x64 px' in out
+    assert 'reflow 1: curvature' in out
+    for name in ('dark', 'light'):
+        assert f'{name}: 4 good parts scored' in out
+        assert f'{name}: thresholds: uncertain from' in out
+    # What an interrupted training goes on from is not needed any more.
+    assert not kept.exists()
+    assert [one.name for one in load_artifact(model)[1].classes] == ['dark', 'light']
+
+    status, out, _ = outcome('predict', model, dark / 'test/good', light / 'test/good')
+    assert status == 0
+    classes = [line.split()[1] for line in out.splitlines()]
+    assert classes == ['dark', 'dark', 'light', 'light']
+    figures = tmp_path / 'figures.json'
+    status, _, _ = outcome(
+        'predict', model, dark / 'test/good', '--class', 'light', '--json', figures
+    )
+    assert status == 0
+    assert {one['class'] for one in json.loads(figures.read_text())['images']} == {'light'}
+    assert outcome('evaluate', model, '--data', dark, '--class', 'dark')[0] == 0
+    status, out, _ = outcome('calibrate', model, light / 'test/good', '--class', 'light')
+    assert status == 0
+    assert 'rests on 6 good parts now (was 4)' in out
+
+
+def test_classes_that_are_wrong_are_told_in_one_line(
+    two_kinds, tmp_path, class_model_file, refused
+):
+    dark, light = two_kinds
+    target = tmp_path / 'model.safetensors'
+    both = ['train', '--data', dark, '--data', light, '--output', target]
+    assert 'restoration learns one kind of part in a model' in refused(*both)
+    again = ['train', '--data', dark, '--data', dark, '--output', target, '--method', 'timenet']
+    assert '2 folders of --data are called dark' in refused(*again)
+    images = dark / 'test/good'
+    assert 'it knows part, blank' in refused('predict', class_model_file, images, '--class', 'nut')
+    assert 'name one of part, blank' in refused('calibrate', class_model_file, images)
+    assert not target.exists()
 
 
 def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
@@ -129,7 +197,7 @@ def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
     # Three images of 3x3 tiles: what a detector knows of good parts has the size of a tile.
     assert detector.stored[0].stored.shape[:2] == (16, 16)
     assert detector.stored[0].stored.shape[3] == 27
-    assert len(manifest.calibration['image_scores']) == 3
+    assert len(manifest.classes[0].calibration['image_scores']) == 3
 
     status, out, err = outcome('evaluate', model, '--data', data)
     assert (status, err) == (0, [])
@@ -295,7 +363,7 @@ def test_calibrate(parts, model_file, tmp_path, outcome):
     status, out, _ = outcome('calibrate', model, parts / 'test' / 'good', '--device', 'cpu')
     assert status == 0
     assert 'rests on 11 good parts now (was 8)' in out
-    assert load_artifact(model)[1].calibration['images'] == 11
+    assert load_artifact(model)[1].classes[0].calibration['images'] == 11
     before = model.read_bytes()
     _, out, _ = outcome('calibrate', model, parts / 'test' / 'good', parts / 'train' / 'good')
     assert 'nothing to do' in out

@@ -121,7 +121,7 @@ def test_the_first_process_tells_and_writes(together, commands, tmp_path, capsys
     (one, manifest), (two, other) = (
         load_artifact(path / 'model.safetensors') for path in (tmp_path, folder)
     )
-    assert other.thresholds.defect == pytest.approx(manifest.thresholds.defect, rel=1e-3)
+    assert other.thresholds[0].defect == pytest.approx(manifest.thresholds[0].defect, rel=1e-3)
     assert other.training['digests'] == manifest.training['digests']
     for name, values in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], values, rtol=1e-3, atol=1e-3)

@@ -25,9 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     images = [read_image(path) for path in image_paths(arguments.images)]
     detector, manifest = load_artifact(model)
     detector.to(select_device(arguments.device))
-    renewed = recalibrate(detector, manifest, images, arguments.accept)
-    old, new = manifest.thresholds, renewed.thresholds
-    before, after = (one.calibration['images'] for one in (manifest, renewed))
+    renewed = recalibrate(detector, manifest, images, arguments.accept, arguments.part_class)
+    index = manifest.class_index(arguments.part_class) or 0
+    old, new = (one.thresholds[index] for one in (manifest, renewed))
+    before, after = (one.classes[index].calibration['images'] for one in (manifest, renewed))
     if before == after and old == new:
         print(f'{model} knows all of these {len(images)} images already: nothing to do')
         return 0

@@ -45,11 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         def on_image(sample: Sample, image: np.ndarray, inspection: Inspection) -> None:
             bar.update()
             if arguments.pictures:
-                strip = inspection_strip(image, inspection, engine.manifest.thresholds)
+                strip = inspection_strip(image, inspection)
                 name = free_name(f'{sample.label}_{sample.path.stem}', names)
                 write_image(arguments.pictures / f'{name}.png', strip)
 
-        result = evaluate(engine, samples, on_image)
+        result = evaluate(engine, samples, on_image, arguments.part_class)
     for line in result.skipped:
         print(line, file=sys.stderr)
     if result.skipped:

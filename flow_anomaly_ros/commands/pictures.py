@@ -4,24 +4,20 @@
 
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
-from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 
 # The score map's colours end at this multiple of the score that a defect region has to reach.
 HEAT_RANGE = 2.0
 
 
-def inspection_strip(
-    image: np.ndarray, inspection: Inspection, thresholds: Thresholds
-) -> np.ndarray:
+def inspection_strip(image: np.ndarray, inspection: Inspection) -> np.ndarray:
     """Image, score map, mask and overlay side by side, as RGB uint8.
 
     Args:
         image: The inspected image, HxW grey or HxWx3 RGB, uint8 or uint16.
-        inspection: Its inspection.
-        thresholds: The limits it was judged by; they fix the colours of the score map.
+        inspection: Its inspection; its thresholds fix the colours of the score map.
     """
-    return contact_strip(_judged(image, inspection, thresholds))
+    return contact_strip(_judged(image, inspection))
 
 
 def explanation(
@@ -38,7 +34,7 @@ def explanation(
     Returns:
         RGB uint8: the inspection, then the detector's own pictures, such as restored images.
     """
-    rows = [_judged(image, inspection, engine.manifest.thresholds), *engine.explain(image)]
+    rows = [_judged(image, inspection), *engine.explain(image, inspection.part_class)]
     if truth is not None:
         rows[0]['truth'] = 255 * truth.astype(np.uint8)
     strips = [contact_strip(row) for row in rows]
@@ -48,13 +44,11 @@ def explanation(
     )
 
 
-def _judged(
-    image: np.ndarray, inspection: Inspection, thresholds: Thresholds
-) -> dict[str, np.ndarray]:
+def _judged(image: np.ndarray, inspection: Inspection) -> dict[str, np.ndarray]:
     overlay = draw_overlay(
         image, inspection.mask, inspection.regions, inspection.verdict, inspection.image_score
     )
-    heat = heat_map(inspection.score_map, 0, HEAT_RANGE * thresholds.region)
+    heat = heat_map(inspection.score_map, 0, HEAT_RANGE * inspection.thresholds.region)
     return {'image': image, 'score map': heat, 'mask': inspection.mask, 'overlay': overlay}
 
 

@@ -13,7 +13,7 @@ from flow_anomaly_ros.commands.output import make_folder, require_writable, writ
 from flow_anomaly_ros.commands.pictures import explanation, free_name, inspection_strip
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
 from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.engine import Engine, Inspection
+from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
 
 SHOWN_REGIONS = 3
 
@@ -37,6 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         require_writable(arguments.json)
     limit_threads(arguments.threads)
     engine = Engine.load(arguments.model, arguments.device, arguments.precision, arguments.compile)
+    criteria = [Criteria(engine.manifest.thresholds, part_class=arguments.part_class)]
+    # A wrong class is told before the images are read.
+    engine.manifest.class_index(arguments.part_class)
     if arguments.output:
         make_folder(arguments.output)
 
@@ -54,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable[index] = str(error)
             print(error, file=sys.stderr)
             continue
-        inspection = engine.inspect([image])[0]
+        inspection = engine.inspect([image], criteria)[0]
         print(describe(path, inspection), flush=True)
         if arguments.json:
             inspected[index] = plain(path, inspection)
         if arguments.output:
             name = names[index]
-            strip = inspection_strip(image, inspection, engine.manifest.thresholds)
+            strip = inspection_strip(image, inspection)
             write_image(arguments.output / f'{name}.mask.png', inspection.mask)
             write_image(arguments.output / f'{name}.strip.png', strip)
             if arguments.explain:
@@ -103,7 +106,9 @@ def describe(path: Path, inspection: Inspection) -> str:
         boxes.append(f'{more} more')
     where = f'; {"; ".join(boxes)}' if boxes else ''
     count = f'{len(inspection.regions)} region{"" if len(inspection.regions) == 1 else "s"}'
-    return f'{path}  {inspection.verdict:<9}  {inspection.image_score:.4g}  {count}{where}'
+    part_class = f'{inspection.part_class}  ' if inspection.part_class else ''
+    verdict = f'{inspection.verdict:<9}  {inspection.image_score:.4g}'
+    return f'{path}  {part_class}{verdict}  {count}{where}'
 
 
 def plain(path: Path, inspection: Inspection) -> dict[str, object]:
@@ -111,6 +116,7 @@ def plain(path: Path, inspection: Inspection) -> dict[str, object]:
     score = inspection.image_score
     return {
         'path': str(path),
+        'class': inspection.part_class or None,
         'verdict': str(inspection.verdict),
         'score': score if math.isfinite(score) else None,
         'regions': [

@@ -3,6 +3,8 @@
 """`flow-anomaly train`: images of good parts to a model file."""
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
@@ -14,8 +16,10 @@ from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
+from flow_anomaly_ros.runtime.checkpoints import clear
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
+from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.training import train, Training
 import numpy as np
 
@@ -34,20 +38,20 @@ def run(arguments: argparse.Namespace) -> int:
     require_writable(loss_curve)
     options = _options(arguments)
     limit_threads(arguments.threads)
-    folder = read_folder(arguments.data)
-    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
     is_first = distributed.rank() == 0
     is_quiet = arguments.quiet or not is_first
-    for line in good.skipped if is_first else ():
-        print(line, file=sys.stderr)
-    if good.skipped and is_first:
-        count = f'{len(good.skipped)} of {len(folder.train)}'
-        print(f'skipped {count} files, training on {len(good.images)} images', file=sys.stderr)
+    names = _class_names(arguments.data)
+    images: list[np.ndarray] = []
+    classes: list[str] = []
+    for data, name in zip(arguments.data, names, strict=True):
+        good = _load(data, arguments, is_first)
+        images.extend(good)
+        classes.extend([name] * len(good))
     is_told = arguments.json_progress and is_first
     with JsonProgress() if is_told else StageProgress(is_quiet) as progress:
         training = train(
             arguments.method,
-            good.images,
+            images,
             options=options,
             weights=arguments.weights,
             seed=arguments.seed,
@@ -56,10 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
             tile=arguments.tile,
             device=arguments.device,
             progress=progress,
+            classes=classes if len(names) > 1 else (),
+            checkpoints=arguments.checkpoints,
         )
     if not is_first:
         return 0
     save_artifact(output, training.detector, training.manifest)
+    if arguments.checkpoints:
+        clear(arguments.checkpoints)
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
     if is_told:
@@ -74,19 +82,46 @@ def summary(training: Training) -> str:
     """What was trained and what the thresholds rest on, a line each."""
     manifest = training.manifest
     height, width = manifest.input_size
-    limits = manifest.thresholds
     tiles = f', in tiles of {manifest.tile} px,' if manifest.tile else ''
-    scores = np.array(manifest.calibration['image_scores'])
     return '\n'.join(
         [
             *training.report.notes,
             f'trained {manifest.method} on {manifest.training["images"]} images at '
             f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
-            f'{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
-            f'median {np.median(scores):.4g}',
-            f'thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
+            *(line for one in manifest.classes for line in _class_lines(one)),
         ]
     )
+
+
+def _class_lines(part_class: PartClass) -> list[str]:
+    scores, limits = np.array(part_class.calibration_scores), part_class.thresholds
+    name = f'{part_class.name}: ' if part_class.name else ''
+    return [
+        f'{name}{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
+        f'median {np.median(scores):.4g}',
+        f'{name}thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
+    ]
+
+
+def _class_names(folders: Sequence[Path]) -> list[str]:
+    """Call classes as their folders."""
+    names = [folder.resolve().name for folder in folders]
+    for name, count in Counter(names).items():
+        if count > 1:
+            msg = f'{count} folders of --data are called {name}: classes need names that differ'
+            raise ValueError(msg)
+    return names
+
+
+def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> tuple[np.ndarray, ...]:
+    """Load the images of a class."""
+    folder = read_folder(data)
+    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
+    if good.skipped and is_told:
+        count = f'{len(good.skipped)} of {len(folder.train)}'
+        lines = [*good.skipped, f'skipped {count} files, training on {len(good.images)} images']
+        print('\n'.join(lines), file=sys.stderr)
+    return good.images
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, object]:

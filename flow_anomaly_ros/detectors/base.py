@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from torch import nn, Tensor
 
 
@@ -17,10 +18,13 @@ class DetectorOutput(NamedTuple):
     Attributes:
         score_map: BxHxW float32 at the size of the input images; larger = more anomalous.
         image_score: B float32; larger = more anomalous.
+        classes: B indices of the classes that the images were taken for; None of a detector that
+            knows a single one.
     """
 
     score_map: Tensor
     image_score: Tensor
+    classes: Tensor | None = None
 
 
 class Cancelled(Exception):  # noqa: N818 - a request that was honoured, not an error
@@ -71,6 +75,11 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.config = config
 
+    @property
+    def class_count(self) -> int:
+        """How many classes of parts it tells apart; of more than 1 it is a `MulticlassDetector`."""
+        return 1
+
     @classmethod
     def takes_weights(cls, config: Any) -> bool:
         """Whether there are pretrained parts with this configuration."""
@@ -103,7 +112,13 @@ class Detector(nn.Module, ABC):
         return []
 
     @abstractmethod
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Learn what good parts look like.
 
         Args:
@@ -111,7 +126,53 @@ class Detector(nn.Module, ABC):
             seed: The same seed, initial weights, images, machine and number of processes and
                 threads give the same detector.
             progress: Called after every step of every stage.
+            checkpoints: Where a training that was interrupted goes on; the weights become those of
+                one that was not.
 
         Raises:
             Cancelled: If the progress callback asked to stop.
         """
+
+
+class MulticlassDetector(Detector):
+    """A detector of several classes of parts; its configuration has a field `classes`, their names.
+
+    A configuration without any stands for one class, which has no name.
+    """
+
+    @property
+    def class_count(self) -> int:
+        """See `Detector.class_count`."""
+        return max(1, len(self.config.classes))
+
+    @abstractmethod
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
+        """Score images.
+
+        Args:
+            images: As of `Detector.forward`.
+            classes: B indices of their classes, below 0 where it is to be estimated; None: all are.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        classes: Tensor | None = None,
+    ) -> FitReport:
+        """Learn what good parts of each class look like.
+
+        Args:
+            images: As of `Detector.fit`.
+            seed: Likewise.
+            progress: Likewise.
+            checkpoints: Likewise.
+            classes: N indices of their classes, each of which occurs; None: all are of the first.
+        """
+
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
+        """Pictures of what was compared; see `Detector.explain`, and `forward` for the classes."""
+        return []

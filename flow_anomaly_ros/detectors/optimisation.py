@@ -3,9 +3,13 @@
 """What the trainings of all methods share: the loop, and more samples from few images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+import functools
+from typing import Any
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector, FitReport, Progress
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import nn, Tensor
@@ -15,28 +19,39 @@ GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
 
 
-def begin(
-    detector: Detector, images: Tensor, seed: int
-) -> tuple[Tensor, torch.Generator, FitReport]:
-    """Begin a training: seed all random numbers, make samples.
+@dataclass(frozen=True)
+class Run:
+    """What the stages of a training share.
+
+    Attributes:
+        generator: Makes all random choices; on the CPU.
+        progress: Called after every step.
+        checkpoints: Where the stages go on that were interrupted.
+        report: Takes the loss of every step.
+    """
+
+    generator: torch.Generator
+    progress: Progress
+    checkpoints: Checkpoints
+    report: FitReport = field(default_factory=FitReport)
+
+
+def begin(detector: Detector, seed: int, progress: Progress, checkpoints: Checkpoints) -> Run:
+    """Begin a training: seed all random numbers.
 
     Args:
-        detector: What is trained, with the options `copies` and `max_shift`.
-        images: NxCxHxW of good parts.
+        detector: What is trained.
         seed: Of all random numbers.
-
-    Returns:
-        The images and their shifted copies, what chooses samples, and the report.
+        progress: Called after every step.
+        checkpoints: Where the stages go on that were interrupted.
     """
-    generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     detector.train()
-    config = detector.config
-    samples = shifted_copies(images, config.copies, config.max_shift, generator)
-    return samples, generator, FitReport()
+    return Run(torch.Generator().manual_seed(seed), progress, checkpoints)
 
 
 def optimise(
+    run: Run,
     stage: str,
     module: nn.Module,
     loss_of: Callable[[Tensor], Tensor],
@@ -45,17 +60,16 @@ def optimise(
     batch: int,
     steps: int,
     learning_rate: float,
-    generator: torch.Generator,
-    report: FitReport,
-    progress: Progress,
     is_done: Callable[[], bool] = lambda: False,
 ) -> None:
     """Minimise a loss of random samples with AdamW and a one-cycle learning rate.
 
     Under torchrun all processes choose the same samples, each computes the loss of its share, and
-    all go on with the gradient of the whole batch.
+    all go on with the gradient of the whole batch. A stage that has a checkpoint goes on from
+    there.
 
     Args:
+        run: The training that this is a stage of.
         stage: Name of the stage, for the report and the progress.
         module: What is trained.
         loss_of: Called with the indices of a step's samples, returns the mean loss of this
@@ -64,22 +78,33 @@ def optimise(
         batch: Samples in a step.
         steps: Number of steps.
         learning_rate: Peak learning rate.
-        generator: Chooses the samples.
-        report: Takes the loss of every step.
-        progress: Called after every step.
         is_done: Asked after every step whether that was the last one.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-    losses = report.losses[stage] = []
+    losses = run.report.losses[stage] = []
     processes = distributed.world_size()
     if processes > batch:
         note = f'{processes - batch} of {processes} processes have no sample in steps of {batch}'
-        report.notes.extend({note}.difference(report.notes))
+        run.report.notes.extend({note}.difference(run.report.notes))
+    learning: dict[str, Any] = {
+        'module': module,
+        'optimiser': optimiser,
+        'schedule': schedule,
+    }
+    state = run.checkpoints.load(stage)
+    if state:
+        for name, one in learning.items():
+            one.load_state_dict(state[name])
+        _set_random_state(run.generator, state['random'])
+        losses.extend(state['losses'])
+        run.progress(stage, len(losses), steps, losses[-1])
+        if state['is_over']:
+            return
     distributed.agree(module)
-    for step in range(1, steps + 1):
-        loss = loss_of(torch.randint(0, samples, (batch,), generator=generator))
+    for step in range(len(losses) + 1, steps + 1):
+        loss = loss_of(torch.randint(0, samples, (batch,), generator=run.generator))
         optimiser.zero_grad()
         (distributed.weight(batch) * loss).backward()
         distributed.sum_gradients(parameters)
@@ -87,9 +112,36 @@ def optimise(
         optimiser.step()
         schedule.step()
         losses.append(distributed.mean(loss.detach(), batch).item())
-        progress(stage, step, steps, losses[-1])
-        if is_done():
+        is_over = step == steps or is_done()
+        state_now = functools.partial(_state, learning, run.generator, losses, is_over)
+        run.checkpoints.save(stage, state_now, is_over)
+        run.progress(stage, step, steps, losses[-1])
+        if is_over:
             break
+
+
+def _state(
+    learning: dict[str, Any], generator: torch.Generator, losses: list[float], is_over: bool
+) -> dict[str, Any]:
+    """All that the rest of a stage depends on, and so all random numbers to come."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        **{name: one.state_dict() for name, one in learning.items()},
+        'random': {
+            'generator': generator.get_state(),
+            'cpu': torch.get_rng_state(),
+            'gpus': gpus,
+        },
+        'losses': losses,
+        'is_over': is_over,
+    }
+
+
+def _set_random_state(generator: torch.Generator, state: dict[str, Any]) -> None:
+    generator.set_state(state['generator'])
+    torch.set_rng_state(state['cpu'])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state['gpus'])
 
 
 def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor]) -> Tensor:

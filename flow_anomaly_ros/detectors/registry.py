@@ -11,10 +11,17 @@ from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
 from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
 from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 
 METHODS: dict[str, type[Detector]] = {
     detector.method: detector
-    for detector in (RestorationDetector, CainnFlowDetector, NfBmrDetector, FeatureFusionDetector)
+    for detector in (
+        RestorationDetector,
+        CainnFlowDetector,
+        NfBmrDetector,
+        FeatureFusionDetector,
+        TimeNetDetector,
+    )
 }
 DEFAULT_METHOD = RestorationDetector.method
 

@@ -61,6 +61,24 @@ def difference(
     return smooth(balanced(of_pixels, of_levels, pixel_weight), smoothing)
 
 
+def perceptual_loss(levels: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """How differently a network sees two images, averaged over positions and levels.
+
+    Source: LPIPS (Zhang et al., "The unreasonable effectiveness of deep features as a perceptual
+    metric", CVPR 2018) without weights of channels, which are learned from people's judgement.
+
+    Args:
+        levels: What it sees in one image, BxCixhixwi.
+        wanted: What it sees in the other.
+    """
+    return torch.stack(
+        [
+            (functional.normalize(one) - functional.normalize(other)).square().sum(1).mean()
+            for one, other in zip(levels, wanted, strict=True)
+        ]
+    ).mean()
+
+
 def pooled_maximum(score_map: Tensor, rounds: int) -> Tensor:
     """Image scores of Bx1xHxW score maps: the maximum after some rounds of average pooling, B."""
     for _ in range(rounds):

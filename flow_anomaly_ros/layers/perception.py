@@ -76,7 +76,7 @@ def one_step(
     images: Tensor,
     times: Tensor,
     classes: Tensor,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Restore noised images in one step: X_t + (1 - T) v(X_t, t, c).
 
     Args:
@@ -87,7 +87,7 @@ def one_step(
         classes: c, B indices.
 
     Returns:
-        Restored images, BxCxHxW.
+        Restored images, BxCxHxW, and T, Bx1xHxW; Bx1x1x1 where it is t.
     """
     features = None
     reached = times[:, None, None, None]
@@ -97,7 +97,7 @@ def one_step(
             functional.adaptive_avg_pool2d(x, size)
             for x, size in zip(seen, _sizes(size_of(images), len(seen)), strict=True)
         ]
-    return images + (1 - reached) * denoiser(images, times, classes, features).image
+    return images + (1 - reached) * denoiser(images, times, classes, features).image, reached
 
 
 def _sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:

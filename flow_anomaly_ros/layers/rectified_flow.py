@@ -16,10 +16,6 @@ from torch import Tensor
 # Velocity of images BxCxHxW at times B: the same shape as the images.
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
-# Tolerances of the adaptive solver, those of the source's own program.
-RELATIVE_TOLERANCE = 1e-5
-ABSOLUTE_TOLERANCE = 1e-5
-
 
 def between(noise: Tensor, images: Tensor, times: Tensor) -> Tensor:
     """Points on the straight ways from noise to images.
@@ -60,19 +56,21 @@ def euler(velocity: Velocity, start: Tensor, time: float = 0.0, steps: int = 1) 
     """
     maps, length = start, (1 - time) / steps
     for step in range(steps):
-        times = start.new_full((len(start),), time + step * length)
+        times = start.new_full(start.shape[:1], time + step * length)
         maps = maps + length * velocity(maps, times)
     return maps
 
 
 @torch.no_grad()
-def rk45(velocity: Velocity, start: Tensor, time: float = 0.0) -> Tensor:
+def rk45(velocity: Velocity, start: Tensor, time: float = 0.0, tolerance: float = 1e-5) -> Tensor:
     """Follow the velocity to time 1 in steps of a length that the error decides (RK45).
 
     Args:
         velocity: Of images at times.
         start: BxCxHxW at the time.
         time: Where to start, in [0, 1).
+        tolerance: What a step may err by, absolutely and relatively; the default is that of the
+            source's own program.
 
     Raises:
         RuntimeError: The velocity is not finite, or the steps would become too small.
@@ -80,7 +78,7 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0) -> Tensor:
 
     def derivative(now: float, flat: np.ndarray) -> np.ndarray:
         maps = torch.from_numpy(flat).to(start).view(start.shape)
-        found = velocity(maps, start.new_full((len(start),), now))
+        found = velocity(maps, start.new_full(start.shape[:1], now))
         # The solver would look for a step that is small enough for ever.
         if not found.isfinite().all():
             msg = f'the velocity at time {now:.3g} is not finite: the flow has not learned'
@@ -92,8 +90,8 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0) -> Tensor:
         (time, 1.0),
         start.double().cpu().numpy().ravel(),
         method='RK45',
-        rtol=RELATIVE_TOLERANCE,
-        atol=ABSOLUTE_TOLERANCE,
+        rtol=tolerance,
+        atol=tolerance,
     )
     if not found.success:
         msg = f'the way from noise to images cannot be followed: {found.message}'
@@ -115,7 +113,7 @@ def curvature(velocity: Velocity, start: Tensor, steps: int = 20) -> float:
     """
     maps, velocities = start, []
     for step in range(steps):
-        velocities.append(velocity(maps, start.new_full((len(start),), step / steps)))
+        velocities.append(velocity(maps, start.new_full(start.shape[:1], step / steps)))
         maps = maps + velocities[-1] / steps
     straight = maps - start
     deviation = torch.stack([(straight - one).square().mean() for one in velocities]).mean()

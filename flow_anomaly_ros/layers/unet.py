@@ -203,9 +203,10 @@ class _SelfAttention(nn.Module):
         self.output = silent(nn.Conv2d(channels, channels, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        tokens = self.inputs(self.normalisation(maps)).flatten(2).mT
-        attended = functional.scaled_dot_product_attention(*tokens.chunk(3, dim=2))
-        return maps + self.output(attended.mT.unflatten(2, maps.shape[2:]))
+        # With a dimension of heads, without which it cannot be exported.
+        tokens = self.inputs(self.normalisation(maps)).flatten(2).mT[:, None]
+        attended = functional.scaled_dot_product_attention(*tokens.chunk(3, dim=3))
+        return maps + self.output(attended[:, 0].mT.unflatten(2, maps.shape[2:]))
 
 
 class _Half(nn.Module):

@@ -28,6 +28,12 @@ CAMERA_PARAMETERS = (
         '.xml); a camera without one waits. A change counts from the next call of ~/load_model on.',
     ),
     Parameter(
+        'part_class',
+        '',
+        'Class of the parts in front of the camera, of a model that knows several; empty: the '
+        'model estimates it. May be changed while parts are inspected.',
+    ),
+    Parameter(
         'topic',
         '',
         'Image topic; empty takes <camera>/image, or <camera>/image/compressed.',
@@ -106,6 +112,8 @@ _THRESHOLDS = {
     'min_area': 'min_area',
     'mask_rule': 'rule',
 }
+# Parameters that make up the rest of the criteria.
+_OTHER_CRITERIA = ('roi', 'part_class')
 
 
 class Camera:
@@ -172,25 +180,27 @@ class Camera:
             changes: Parameters that are about to change.
 
         Raises:
-            ValueError: Thresholds that contradict each other, or a region of interest that cannot
-                be read; one line.
+            ValueError: Thresholds that contradict each other, a class that the model does not know,
+                or a region of interest that cannot be read; one line.
         """
-        names = (*_THRESHOLDS, 'roi')
+        names = (*_THRESHOLDS, *_OTHER_CRITERIA)
         values = {name: self.parameters[name] for name in names} | (changes or {})
         try:
-            thresholds = engine.manifest.thresholds.override(
-                **{field: values[name] for name, field in _THRESHOLDS.items() if values[name] != 0}
-            )
+            limits = {
+                field: values[name] for name, field in _THRESHOLDS.items() if values[name] != 0
+            }
+            thresholds = tuple(one.override(**limits) for one in engine.manifest.thresholds)
+            engine.manifest.class_index(values['part_class'])
             roi = read_roi(Path(values['roi']).expanduser()) if values['roi'] else None
         except (ValueError, RuntimeError) as error:
             # RuntimeError: a home directory that there is not.
             raise ValueError(str(error)) from error
-        return Criteria(thresholds, roi)
+        return Criteria(thresholds, roi, values['part_class'])
 
     def changes(self, parameters: list[RosParameter]) -> dict[str, object]:
         """Return those of changed parameters that `criteria_for` depends on."""
         changed = self.parameters.changed(parameters)
-        return {name: changed[name] for name in (*_THRESHOLDS, 'roi') if name in changed}
+        return {name: changed[name] for name in (*_THRESHOLDS, *_OTHER_CRITERIA) if name in changed}
 
     def require_fitting_roi(self, image: np.ndarray) -> None:
         """Check that the region of interest was drawn for images like this one.

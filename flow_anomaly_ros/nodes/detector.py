@@ -390,7 +390,7 @@ class DetectorNode(LifecycleNode):
                 timings |= inspection.timings
                 timings['publish'] = 1e3 * (done - publishing)
                 timings['total'] = 1e3 * (done - frame.received)
-                camera.statistics.add(inspection.verdict, inspection.image_score, timings)
+                camera.statistics.add(inspection, timings)
         except Exception as error:
             # The thread must outlive any one frame.
             for one in batch:

@@ -20,8 +20,12 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     """
     engine = camera.engine
     statistics = camera.statistics.snapshot()
-    calibration = engine.manifest.calibration_scores if engine else ()
-    moved = drift(statistics.ok_scores, calibration)
+    calibration = [
+        one.calibration_scores
+        for one in (engine.manifest.classes if engine else ())
+        if one.name == statistics.part_class
+    ]
+    moved = drift(statistics.ok_scores, *(calibration or [()]))
     level, message = DiagnosticStatus.OK, 'inspecting'
     problem = camera.input.problem(camera.parameters['silence'])
     if not is_active:
@@ -45,6 +49,7 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     values = {
         'model': camera.model_file if engine else 'none',
         'method': engine.manifest.method if engine else 'none',
+        'class': statistics.part_class or 'none',
         'backend': engine.backend.name if engine else 'none',
         'image': camera.input.shape,
         'inspected': statistics.inspected,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import threading
 import time
 
+from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 
@@ -26,7 +27,8 @@ class Snapshot:
         last_error: Why the last frame failed; empty if it did not.
         verdicts: Number of each verdict.
         rate: Frames inspected per second, lately.
-        ok_scores: Image scores of the latest frames called ok.
+        part_class: Name of the class that the last part was taken for; empty if it has none.
+        ok_scores: Image scores of the latest frames called ok, since the class changed.
         latencies: Median and 95th percentile in ms by stage.
     """
 
@@ -35,6 +37,7 @@ class Snapshot:
     last_error: str
     verdicts: dict[str, int]
     rate: float
+    part_class: str
     ok_scores: tuple[float, ...]
     latencies: dict[str, tuple[float, float]]
 
@@ -52,11 +55,12 @@ class CameraStatistics:
         self._last_error = ''
         self._verdicts: Counter[str] = Counter()
         self._timings: dict[str, deque[float]] = {}
+        self._part_class = ''
         self._ok_scores: deque[float] = deque(maxlen=WINDOW)
         self._started = time.monotonic()
         self._recent: deque[float] = deque()
 
-    def add(self, verdict: Verdict, image_score: float, timings: dict[str, float]) -> None:
+    def add(self, inspection: Inspection, timings: dict[str, float]) -> None:
         """Count one inspection; timings in ms by stage."""
         now = time.monotonic()
         with self._lock:
@@ -64,10 +68,14 @@ class CameraStatistics:
             self._recent.append(now)
             while self._recent[0] < now - RATE_PERIOD:
                 self._recent.popleft()
-            if verdict == Verdict.OK:
-                self._ok_scores.append(image_score)
+            if inspection.part_class != self._part_class:
+                # Scores of several classes say nothing about drift.
+                self._part_class = inspection.part_class
+                self._ok_scores.clear()
+            if inspection.verdict == Verdict.OK:
+                self._ok_scores.append(inspection.image_score)
             self._last_error = ''
-            self._verdicts[str(verdict)] += 1
+            self._verdicts[str(inspection.verdict)] += 1
             for stage, value in timings.items():
                 self._timings.setdefault(stage, deque(maxlen=WINDOW)).append(value)
 
@@ -89,6 +97,7 @@ class CameraStatistics:
             timings = {stage: list(values) for stage, values in self._timings.items()}
             inspected, failed, last_error = self._inspected, self._failed, self._last_error
             verdicts, ok_scores = dict(self._verdicts), tuple(self._ok_scores)
+            part_class = self._part_class
             now = time.monotonic()
             recent = sum(one > now - RATE_PERIOD for one in self._recent)
         latencies = {}
@@ -96,4 +105,6 @@ class CameraStatistics:
             median, high = np.percentile(values, (50, 95)).tolist()
             latencies[stage] = (median, high)
         rate = recent / min(RATE_PERIOD, max(now - self._started, 1.0))
-        return Snapshot(inspected, failed, last_error, verdicts, rate, ok_scores, latencies)
+        return Snapshot(
+            inspected, failed, last_error, verdicts, rate, part_class, ok_scores, latencies
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, PIXEL_RATE
@@ -23,9 +23,25 @@ MARGIN = 1.02
 
 
 @torch.inference_mode()
-def score_images(detector: Detector, images: Tensor) -> CalibrationScores:
-    """Score good parts, NxCxHxW in [0, 1], on the detector's device."""
-    score_maps, scores = distributed.in_shares(lambda part: detector(images[part]), len(images), 8)
+def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> CalibrationScores:
+    """Score good parts of one class.
+
+    Args:
+        detector: The detector.
+        images: NxCxHxW in [0, 1], on its device.
+        part_class: Index of the class.
+    """
+
+    def score(part: slice) -> list[Tensor]:
+        some = images[part]
+        if detector.class_count > 1:
+            classes = torch.full((len(some),), part_class, device=some.device)
+            score_map, image_score, _ = detector(some, classes)
+        else:
+            score_map, image_score, _ = detector(some)
+        return [score_map, image_score]
+
+    score_maps, scores = distributed.in_shares(score, len(images), 8)
     maps = score_maps.float().cpu().numpy()
     return CalibrationScores(
         image_scores=scores.double().cpu().numpy(),
@@ -35,7 +51,7 @@ def score_images(detector: Detector, images: Tensor) -> CalibrationScores:
 
 
 def stored(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
-    """Plain values for `Manifest.calibration`."""
+    """Plain values for `PartClass.calibration`."""
     return {
         'false_positive_rate': false_positive_rate,
         'images': len(scores.image_scores),
@@ -51,7 +67,11 @@ def image_digest(image: np.ndarray) -> str:
 
 
 def recalibrate(
-    detector: Detector, manifest: Manifest, images: Sequence[np.ndarray], accept: bool = False
+    detector: Detector,
+    manifest: Manifest,
+    images: Sequence[np.ndarray],
+    accept: bool = False,
+    part_class: str = '',
 ) -> Manifest:
     """Compute thresholds anew, with further good parts.
 
@@ -64,14 +84,22 @@ def recalibrate(
             and those that were added before do not count again.
         accept: Somebody has looked at these parts, which may have been rejected, and called them
             good: from now on the thresholds lie above their scores, whatever the requested rate.
+        part_class: Name of their class; empty where the model knows only one.
 
     Returns:
         The manifest with the new thresholds.
 
     Raises:
-        ValueError: The model file does not say what its thresholds rest on; one line.
+        ValueError: The model file does not say what its thresholds rest on, or knows several
+            classes and not the one that is named; one line.
     """
-    known: dict[str, Any] = dict(manifest.calibration)
+    index = manifest.class_index(part_class) or 0
+    if not part_class and len(manifest.classes) > 1:
+        names = ', '.join(one.name for one in manifest.classes)
+        msg = f'the model knows several classes of parts: name one of {names}'
+        raise ValueError(msg)
+    old_class = manifest.classes[index]
+    known: dict[str, Any] = dict(old_class.calibration)
     lacking = {'false_positive_rate', 'image_scores', 'peaks', 'pixel_quantile'} - known.keys()
     trained = manifest.training.get('digests')
     if lacking or not isinstance(trained, list):
@@ -79,7 +107,7 @@ def recalibrate(
         raise ValueError(msg)
     added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
     seen = {*trained, *added['digests']}
-    scores = {image_digest(image): _score(detector, manifest, image) for image in images}
+    scores = {image_digest(image): _score(detector, manifest, image, index) for image in images}
     new = {digest: one for digest, one in scores.items() if digest not in seen}
     old = CalibrationScores(
         np.array(known['image_scores']), np.array(known['peaks']), known['pixel_quantile']
@@ -96,15 +124,19 @@ def recalibrate(
         uncertain=max(limits.uncertain, MARGIN * added['image_score']),
         defect=max(limits.defect, MARGIN * added['image_score']),
         region=max(limits.region, MARGIN * added['peak']),
-        rule=manifest.thresholds.rule,
-        min_area=manifest.thresholds.min_area,
+        rule=old_class.thresholds.rule,
+        min_area=old_class.thresholds.min_area,
     )
+    classes = [*manifest.classes]
     calibration = stored(merged, rate) | {'added': added}
-    return dataclasses.replace(manifest, thresholds=raised, calibration=calibration)
+    classes[index] = PartClass(old_class.name, raised, calibration)
+    return dataclasses.replace(manifest, classes=tuple(classes))
 
 
-def _score(detector: Detector, manifest: Manifest, image: np.ndarray) -> CalibrationScores:
+def _score(
+    detector: Detector, manifest: Manifest, image: np.ndarray, part_class: int
+) -> CalibrationScores:
     device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
     channels = detector.config.channels
     batch = to_tensor(image, channels, manifest.input_size, device)
-    return score_images(tiled(detector, manifest.tile), batch)
+    return score_images(tiled(detector, manifest.tile), batch, part_class)

@@ -39,6 +39,8 @@ class Inspection:
         regions: Defect regions, the worst first.
         image_score: Score of the whole image, in the units of the thresholds.
         verdict: ok, uncertain or defect.
+        part_class: Name of the class that the part was taken for; empty if it has none.
+        thresholds: The limits that it was judged by.
         timings: Milliseconds by stage; `preprocess` and `detect` are shared by a batch.
     """
 
@@ -47,6 +49,8 @@ class Inspection:
     regions: tuple[Region, ...]
     image_score: float
     verdict: Verdict
+    part_class: str
+    thresholds: Thresholds
     timings: dict[str, float]
 
     @functools.cached_property
@@ -68,13 +72,15 @@ class Criteria:
     """What an image is judged by.
 
     Attributes:
-        thresholds: Limits on scores.
+        thresholds: Limits on scores, for each class that the model knows.
         roi: Region of interest, hxw bool of the image's aspect ratio, True where defects count;
             None for everywhere.
+        part_class: Name of the class that is shown; empty: the detector estimates it.
     """
 
-    thresholds: Thresholds
+    thresholds: tuple[Thresholds, ...]
     roi: np.ndarray | None = None
+    part_class: str = ''
 
 
 class Engine:
@@ -166,39 +172,48 @@ class Engine:
             One inspection per image, in the same order.
 
         Raises:
-            ValueError: An array that is no such image.
+            ValueError: An array that is no such image, or a class that the model does not know.
         """
         if not images:
             return []
+        criteria = criteria or [Criteria(self.manifest.thresholds)] * len(images)
+        wanted = [self.manifest.class_index(one.part_class) for one in criteria]
         start = time.perf_counter()
         batch = self.backend.prepare(images)
         prepared = time.perf_counter()
-        score_maps, image_scores = self.backend.detect(batch)
+        score_maps, image_scores, classes = self.backend.detect(batch, wanted)
         detected = time.perf_counter()
         shared = {'preprocess': 1e3 * (prepared - start), 'detect': 1e3 * (detected - prepared)}
-        criteria = criteria or [Criteria(self.manifest.thresholds)] * len(images)
         return [
-            _judge(image.shape[:2], score_map, score, one, shared)
-            for image, score_map, score, one in zip(
-                images, score_maps, image_scores.tolist(), criteria, strict=True
+            self._judge(image.shape[:2], score_map, score, index, one, shared)
+            for image, score_map, score, index, one in zip(
+                images, score_maps, image_scores.tolist(), classes.tolist(), criteria, strict=True
             )
         ]
 
-    def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Pictures of what the detector compared; see `Backend.explain`."""
-        return self.backend.explain(image)
+    def explain(self, image: np.ndarray, part_class: str = '') -> list[dict[str, np.ndarray]]:
+        """Pictures of what the detector compared; see `Backend.explain`.
 
+        Args:
+            image: As of `inspect`.
+            part_class: Name of the class that is shown; empty: the detector estimates it.
+        """
+        return self.backend.explain(image, self.manifest.class_index(part_class))
 
-def _judge(
-    size: tuple[int, int],
-    score_map: np.ndarray,
-    score: float,
-    criteria: Criteria,
-    shared: dict[str, float],
-) -> Inspection:
-    start = time.perf_counter()
-    if criteria.roi is not None:
-        score_map, score = restrict(score_map, score, criteria.roi)
-    mask, regions, verdict = judge(score_map, score, criteria.thresholds, size)
-    timings = {**shared, 'regions': 1e3 * (time.perf_counter() - start)}
-    return Inspection(score_map, mask, regions, score, verdict, timings)
+    def _judge(
+        self,
+        size: tuple[int, int],
+        score_map: np.ndarray,
+        score: float,
+        part_class: int,
+        criteria: Criteria,
+        shared: dict[str, float],
+    ) -> Inspection:
+        start = time.perf_counter()
+        if criteria.roi is not None:
+            score_map, score = restrict(score_map, score, criteria.roi)
+        thresholds = criteria.thresholds[part_class]
+        mask, regions, verdict = judge(score_map, score, thresholds, size)
+        name = self.manifest.classes[part_class].name
+        timings = {**shared, 'regions': 1e3 * (time.perf_counter() - start)}
+        return Inspection(score_map, mask, regions, score, verdict, name, thresholds, timings)

@@ -10,7 +10,7 @@ import time
 import cv2
 from flow_anomaly_ros.data.folder import load_mask, Sample
 from flow_anomaly_ros.data.images import ImageReadError, read_image
-from flow_anomaly_ros.runtime.engine import Engine, Inspection
+from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
 from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
@@ -89,6 +89,7 @@ def evaluate(
     engine: Engine,
     samples: tuple[Sample, ...],
     on_image: Callable[[Sample, np.ndarray, Inspection], None] | None = None,
+    part_class: str = '',
 ) -> Evaluation:
     """Inspect test images one at a time and compare with the truth.
 
@@ -98,12 +99,14 @@ def evaluate(
         engine: The engine.
         samples: Test images.
         on_image: Called with each sample, its image and its inspection.
+        part_class: Name of the class that all of them show; empty: the detector estimates it.
 
     Raises:
-        ValueError: No image could be read.
+        ValueError: No image could be read, or the model does not know the class.
     """
     rows, skipped, maps, masks = [], [], [], []
     height, width = engine.manifest.input_size
+    criteria = [Criteria(engine.manifest.thresholds, part_class=part_class)]
     engine.warm_up()
     for sample in samples:
         try:
@@ -113,7 +116,7 @@ def evaluate(
             skipped.append(str(error))
             continue
         start = time.perf_counter()
-        inspection = engine.inspect([image])[0]
+        inspection = engine.inspect([image], criteria)[0]
         latency = 1e3 * (time.perf_counter() - start)
         rows.append(
             Row(

@@ -43,14 +43,17 @@ class Graph(nn.Module):
         self.size = size
         self.resizes = resizes
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Score images.
 
         Args:
             images: BxHxWx3 RGB, 0 to 255.
+            classes: B indices of their classes, below 0 where it is to be estimated; None for a
+                detector that knows one.
 
         Returns:
-            Score maps, Bxhxw at the size of the detector's input, and image scores, B.
+            Score maps, Bxhxw at the size of the detector's input, image scores, B, and if the
+            classes were given those that the images were taken for, B.
         """
         pixels = images.permute(0, 3, 1, 2).float()
         if self.resizes:
@@ -59,14 +62,19 @@ class Graph(nn.Module):
             )
         # In whole grey levels, as images are when they are trained on.
         pixels = pixels.round().clamp(0, 255) / 255
-        return self.detector(convert_colours(pixels, self.detector.config.channels))
+        pixels = convert_colours(pixels, self.detector.config.channels)
+        if classes is None:
+            score_map, image_score, _ = self.detector(pixels)
+            return score_map, image_score
+        return self.detector(pixels, classes)
 
 
 def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> float:
     """Write a detector for another runtime, and hold it against PyTorch before the file is there.
 
     Inputs and outputs are those of `Graph`: `images`, uint8 of any batch, height and width;
-    `score_map` and `image_score`. The manifest, with the thresholds, goes into the metadata.
+    `score_map` and `image_score`; and `classes`, int64, of detectors that tell several apart, as
+    `classes` and `known_classes`. The manifest, with the thresholds, goes into the metadata.
 
     Args:
         path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
@@ -157,25 +165,34 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
     """
     size = manifest.input_size
     resizes = pixels == torch.uint8
-    dimensions = {0: Dim('batch')}
+    batch = Dim('batch')
+    dimensions = {0: batch}
     if resizes:
         dimensions |= {1: Dim('height', min=2), 2: Dim('width', min=2)}
     # No dimension may be 1, and none like another: the tracer would take it for a constant.
     height, width = (side + 8 * resizes for side in size)
     images = torch.zeros(2, height, width, 3, dtype=pixels)
+    inputs: tuple[Tensor, ...] = (images,)
+    names, shapes = ['images'], [dimensions]
+    outputs = ['score_map', 'image_score']
+    if detector.class_count > 1:
+        inputs = (images, torch.tensor([-1, 0]))
+        names.append('classes')
+        shapes.append({0: batch})
+        outputs.append('known_classes')
     graph = Graph(detector, size, resizes).eval()
     with torch.no_grad(), warnings.catch_warnings():
         # It warns of its own internals.
         warnings.simplefilter('ignore')
         # Constants that are computed at the first image are computed now, and not in the graph.
-        graph(images)
+        graph(*inputs)
         program = torch.onnx.export(
             graph,
-            (images,),
+            inputs,
             dynamo=True,
-            dynamic_shapes={'images': dimensions},
-            input_names=['images'],
-            output_names=['score_map', 'image_score'],
+            dynamic_shapes=tuple(shapes),
+            input_names=names,
+            output_names=outputs,
             opset_version=OPSET,
             verbose=False,
         )

@@ -9,10 +9,31 @@ import json
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
-# Version 2 has tiles.
-FORMAT_VERSION = 2
+# Version 2 has tiles, version 3 classes.
+FORMAT_VERSION = 3
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
+
+
+@dataclass(frozen=True)
+class PartClass:
+    """A class of parts that a model knows.
+
+    Attributes:
+        name: Its name; empty where the model knows a single class that has none.
+        thresholds: Calibrated thresholds; they can be changed at run time.
+        calibration: Where they come from, see `runtime.calibration.stored`.
+    """
+
+    name: str
+    thresholds: Thresholds
+    calibration: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def calibration_scores(self) -> tuple[float, ...]:
+        """Image scores of the good parts that the thresholds come from."""
+        scores = self.calibration.get('image_scores')
+        return tuple(map(float, scores)) if isinstance(scores, list) else ()
 
 
 @dataclass(frozen=True)
@@ -23,9 +44,8 @@ class Manifest:
         method: Name of the detection method.
         config: The method's configuration as plain values.
         input_size: (height, width) in px that images are resized to.
-        image_size: (height, width) in px of the training images.
-        thresholds: Calibrated thresholds; they can be changed at run time.
-        calibration: Where they come from, see `runtime.calibration.stored`.
+        image_size: (height, width) in px of the training images, the first where they differ.
+        classes: The classes of parts that it knows, in the detector's order; 1 or more.
         training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
         tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
@@ -35,17 +55,30 @@ class Manifest:
     config: dict[str, object]
     input_size: tuple[int, int]
     image_size: tuple[int, int]
-    thresholds: Thresholds
-    calibration: dict[str, object] = field(default_factory=dict)
+    classes: tuple[PartClass, ...]
     training: dict[str, object] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     tile: int | None = None
 
     @property
-    def calibration_scores(self) -> tuple[float, ...]:
-        """Image scores of the good parts that the thresholds come from."""
-        scores = self.calibration.get('image_scores')
-        return tuple(map(float, scores)) if isinstance(scores, list) else ()
+    def thresholds(self) -> tuple[Thresholds, ...]:
+        """Those of each class."""
+        return tuple(one.thresholds for one in self.classes)
+
+    def class_index(self, name: str) -> int | None:
+        """Which of the classes has a name; None for an empty one, where it is to be estimated.
+
+        Raises:
+            ValueError: There is no such class; one line.
+        """
+        names = [one.name for one in self.classes]
+        if name in names:
+            return names.index(name)
+        if not name:
+            return None
+        known = f'it knows {", ".join(names)}' if any(names) else 'it knows one, which has no name'
+        msg = f'the model knows no class {name!r}: {known}'
+        raise ValueError(msg)
 
     @property
     def seen_size(self) -> tuple[int, int]:
@@ -79,6 +112,9 @@ class Manifest:
             raise ValueError(msg)
         if version == 1:
             values['tile'] = None
+        if version < 3:
+            of_class = {name: values.pop(name, None) for name in ('thresholds', 'calibration')}
+            values['classes'] = [{'name': '', **of_class}]
         names = {one.name for one in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:
@@ -94,10 +130,16 @@ class Manifest:
             values['tile'] = int(values['tile'])
             require_tile(values['tile'], values['input_size'])
         try:
-            values['thresholds'] = Thresholds(**values['thresholds'])
-        except TypeError as error:
-            msg = f'the manifest has thresholds {values["thresholds"]}'
+            values['classes'] = tuple(
+                PartClass(**{**one, 'thresholds': Thresholds(**one['thresholds'])})
+                for one in values['classes']
+            )
+        except (KeyError, TypeError) as error:
+            msg = f'the manifest has classes {values["classes"]}'
             raise ValueError(msg) from error
+        if not values['classes']:
+            msg = 'the manifest has no classes'
+            raise ValueError(msg)
         return cls(**values)
 
 

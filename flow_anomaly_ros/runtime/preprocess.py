@@ -77,6 +77,12 @@ def convert_colours(pixels: Tensor, channels: int) -> Tensor:
     return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
+def size_of(image: np.ndarray) -> tuple[int, int]:
+    """Height and width of an image in px."""
+    height, width = image.shape[:2]
+    return height, width
+
+
 def require_image(image: np.ndarray) -> None:
     """Check that an array is an image.
 

@@ -13,6 +13,7 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import Tensor
@@ -169,14 +170,20 @@ class TiledDetector(Detector):
         where = ', '.join(f'({place.right.start}, {place.down.start})' for place in chosen)
         return [{f'tile at {where}': tiles}, *self.detector.explain(tiles)]
 
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Train on the tiles of good images, at most `MOST_TRAINING_PIXELS`; see `Detector.fit`."""
         places = self._places(images)
         # Those that are left out are so at random, and so are those that methods see first.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
         chosen = order[: max(1, MOST_TRAINING_PIXELS // self.tile**2)].tolist()
         tiles = _cut(images, [places[index] for index in chosen])
-        report = self.detector.fit(tiles, seed, progress)
+        report = self.detector.fit(tiles, seed, progress, checkpoints)
         if len(chosen) < len(places):
             report.notes.append(
                 f'trained on {len(chosen)} of {len(places)} tiles, chosen at random: more would '

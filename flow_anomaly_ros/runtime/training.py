@@ -9,13 +9,21 @@ import re
 import time
 
 from flow_anomaly_ros import distributed
-from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
-from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.detectors.base import (
+    Detector,
+    FitReport,
+    MulticlassDetector,
+    no_progress,
+    Progress,
+)
+from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.registry import build_config, find_method, METHODS
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
+from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
 from flow_anomaly_ros.runtime.device import select_device
-from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest
-from flow_anomaly_ros.runtime.preprocess import to_tensor
+from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
+from flow_anomaly_ros.runtime.preprocess import size_of, to_tensor
 from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
@@ -67,6 +75,8 @@ def train(
     tile: int | None = None,
     device: str = 'auto',
     progress: Progress = no_progress,
+    classes: Sequence[str] = (),
+    checkpoints: Path | None = None,
 ) -> Training:
     """Train and calibrate a detector.
 
@@ -75,7 +85,7 @@ def train(
 
     Args:
         method: Name of the detection method.
-        images: Images of good parts, HxW or HxWx3 RGB, uint8 or uint16, all alike.
+        images: Images of good parts, HxW or HxWx3 RGB, uint8 or uint16; those of a class are alike.
         options: Fields of the method's configuration; `channels` is taken from the images.
         weights: Pretrained weights, if the method takes any; None downloads them.
         seed: Makes the result repeatable.
@@ -85,28 +95,39 @@ def train(
             seen whole.
         device: Device name, see `select_device`.
         progress: Called after every step; the stage names say which fold is trained.
+        classes: Name of the class that each image shows; empty: they show one, which has no name.
+        checkpoints: Folder for the state of the training, kept every minute: the same training goes
+            on from there if it was interrupted. See `checkpoints.clear` for when it is over.
 
     Raises:
-        ValueError: Bad options, weights or device; one line.
+        ValueError: Bad options, weights, classes, checkpoints or device; one line.
         Cancelled: If the progress callback asked to stop.
     """
     require_rate(false_positive_rate)
     started = time.perf_counter()
-    height, width = images[0].shape[:2]
     options = options or {}
     if 'channels' in options:
         msg = 'channels cannot be set: the images decide, 1 if they are grey and 3 if in colour'
         raise ValueError(msg)
-    channels = 1 if images[0].ndim == 2 else 3
-    config = build_config(method, {**options, 'channels': channels})
-    size = input_size_of((height, width), shorter_side)
+    channels = 1 if all(image.ndim == 2 for image in images) else 3
+    names = [*dict.fromkeys(classes)] or ['']
+    of_images = [names.index(name) for name in classes] or [0] * len(images)
+    decided: dict[str, object] = {'channels': channels}
+    if names != ['']:
+        _require_classes(method, names, of_images, tile)
+        decided['classes'] = names
+    config = build_config(method, {**options, **decided})
+    size = _common_size(images, shorter_side)
     if tile is not None:
         require_tile(tile, size)
     target = select_device(device)
     digests = [image_digest(image) for image in images]
-    given = (config, size, seed, false_positive_rate, digests, library_versions())
+    given = (config, size, tile, seed, false_positive_rate, digests, of_images, library_versions())
+    kept = FolderCheckpoints(checkpoints, str(given)) if checkpoints else None
     distributed.require_same(str(given), 'images, options, seed and versions of libraries')
     batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
+
+    indices = torch.tensor(of_images)
 
     def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
         with torch.random.fork_rng(devices=[target] if target.type == 'cuda' else []):
@@ -114,30 +135,40 @@ def train(
             untrained = find_method(method)(config)
             untrained.load_pretrained(weights)
             detector = tiled(untrained, tile).to(target)
+            of_chosen = {'classes': indices[chosen].to(target)} if len(names) > 1 else {}
             report = detector.fit(
                 batch[chosen],
                 seed,
                 lambda stage, step, steps, loss: progress(prefix + stage, step, steps, loss),
+                kept.of(prefix) if kept else NO_CHECKPOINTS,
+                **of_chosen,
             )
             if distributed.agree(detector) > LARGEST_DIFFERENCE:
                 msg = 'the processes have learned different weights: run them on machines alike'
                 raise ValueError(msg)
         return detector.eval(), report
 
-    fitted, report, scores = _fit_and_hold_out(fit, batch, seed)
+    fitted, report, scores = _fit_and_hold_out(fit, batch, indices, seed)
     detector = untiled(fitted)
-    if len(images) < TELLING_IMAGES:
+    fewest = int(indices.bincount().min())
+    if fewest < TELLING_IMAGES:
         report.notes.append(
-            f'{len(images)} of {TELLING_IMAGES} images that are needed at least: fewer say little '
+            f'{fewest} of {TELLING_IMAGES} images that are needed at least: fewer say little '
             'about how good parts differ; the thresholds may reject nothing or too much'
         )
     manifest = Manifest(
         method=method,
         config=plain_config(detector),
         input_size=size,
-        image_size=(height, width),
-        thresholds=calibrate(scores, false_positive_rate),
-        calibration=stored(scores, false_positive_rate),
+        image_size=size_of(images[0]),
+        classes=tuple(
+            PartClass(
+                name,
+                calibrate(of_class, false_positive_rate),
+                stored(of_class, false_positive_rate),
+            )
+            for name, of_class in zip(names, scores, strict=True)
+        ),
         training={
             'images': len(images),
             'digests': digests,
@@ -156,21 +187,64 @@ def fold_of(stage: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def _require_classes(
+    method: str, names: Sequence[str], of_images: Sequence[int], tile: int | None
+) -> None:
+    """Check that a method can learn these classes."""
+    if not issubclass(find_method(method), MulticlassDetector):
+        able = [name for name, one in METHODS.items() if issubclass(one, MulticlassDetector)]
+        msg = (
+            f'{method} learns one kind of part in a model: give the images of one, or take a '
+            f'method that learns several, {", ".join(able)}'
+        )
+        raise ValueError(msg)
+    if len(names) == 1:
+        return
+    if tile is not None:
+        msg = f'tiles of {tile} px show parts of parts: they need a model for each class'
+        raise ValueError(msg)
+    for index, name in enumerate(names):
+        if of_images.count(index) < 2:
+            msg = f'class {name} has one image: of several classes each needs 2 or more'
+            raise ValueError(msg)
+
+
+def _common_size(images: Sequence[np.ndarray], shorter_side: int) -> tuple[int, int]:
+    """Size to inspect at: that of all classes, or a square where these have different ones."""
+    sizes = {input_size_of(size_of(image), shorter_side) for image in images}
+    return sizes.pop() if len(sizes) == 1 else (min(min(size) for size in sizes),) * 2
+
+
 def _fit_and_hold_out(
-    fit: Callable[[Tensor, str], tuple[Detector, FitReport]], batch: Tensor, seed: int
-) -> tuple[Detector, FitReport, CalibrationScores]:
-    count = len(batch)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
-    if count > FEW_IMAGES:
-        held_out = order[: max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))]
-        detector, report = fit(order[len(held_out) :].sort().values, '')
-        return detector, report, score_images(detector, batch[held_out])
+    fit: Callable[[Tensor, str], tuple[Detector, FitReport]],
+    batch: Tensor,
+    classes: Tensor,
+    seed: int,
+) -> tuple[Detector, FitReport, list[CalibrationScores]]:
+    """Train on images, and score those of each class that are held out."""
+    shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(batch)))
+    order = [shuffled[classes[shuffled] == index] for index in range(int(classes.max()) + 1)]
+
+    def score(detector: Detector, held_out: Sequence[Tensor]) -> list[CalibrationScores]:
+        return [
+            score_images(detector, batch[of_class], index)
+            for index, of_class in enumerate(held_out)
+        ]
+
+    fewest = min(map(len, order))
+    if fewest > FEW_IMAGES:
+        counts = [max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(one))) for one in order]
+        rest = [one[count:] for one, count in zip(order, counts, strict=True)]
+        detector, report = fit(torch.cat(rest).sort().values, '')
+        held_out = [one[:count] for one, count in zip(order, counts, strict=True)]
+        return detector, report, score(detector, held_out)
     # One image cannot be held out from itself: its own score is all there is.
-    folds = min(FOLDS, count) if count > 1 else 0
+    folds = min(FOLDS, fewest) if fewest > 1 else 0
     parts = []
     for fold in range(folds):
-        chosen = torch.cat([order[i::folds] for i in range(folds) if i != fold]).sort().values
-        detector, _ = fit(chosen, FOLD_PREFIX.format(fold + 1, folds))
-        parts.append(score_images(detector, batch[order[fold::folds]]))
-    detector, report = fit(torch.arange(count), '')
-    return detector, report, merge(parts or [score_images(detector, batch)])
+        chosen = [one[i::folds] for one in order for i in range(folds) if i != fold]
+        detector, _ = fit(torch.cat(chosen).sort().values, FOLD_PREFIX.format(fold + 1, folds))
+        parts.append(score(detector, [one[fold::folds] for one in order]))
+    detector, report = fit(torch.arange(len(batch)), '')
+    parts = parts or [score(detector, order)]
+    return detector, report, [merge(of_class) for of_class in zip(*parts, strict=True)]

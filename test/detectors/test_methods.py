@@ -69,6 +69,28 @@ OPTIONS = {
         }
         for mapping in ('residual', 'plain', 'none')
     ],
+    'timenet': [
+        {
+            'backbone': 'squeezenet1_1',
+            'strides': [4, 8],
+            'base': 8,
+            'multipliers': [1, 2],
+            'pairs': 3,
+            'copies': 4,
+            'flow_steps': 30,
+            'reflow_steps': 10,
+            'perception_steps': 30,
+            'batch': 2,
+            'learning_rate': 1e-2,
+            'smoothing': 1.0,
+            'pooling': 1,
+            **options,
+        }
+        for options in (
+            {'block': 2, 'latents': 6},
+            {'space': 'pixel', 'reflows': 0},
+        )
+    ],
     'restoration': [
         {
             'stride': 4,
@@ -155,7 +177,7 @@ def test_scores_have_the_size_of_the_images(detector, count):
     output = score(detector, good_images(count))
     assert tuple(output.score_map.shape) == (count, *SIZE)
     assert tuple(output.image_score.shape) == (count,)
-    for scores in output:
+    for scores in output[:2]:
         assert scores.dtype == torch.float32
         assert scores.isfinite().all()
 
@@ -219,7 +241,7 @@ def test_a_saved_state_gives_the_same_scores(case, detector):
 def test_scores_are_finite_for_extreme_images(detector):
     board = (torch.arange(SIZE[0])[:, None] + torch.arange(SIZE[1])) % 2.0
     images = torch.stack([torch.zeros(SIZE), torch.ones(SIZE), board])[:, None]
-    for scores in score(detector, images.expand(-1, 3, -1, -1)):
+    for scores in score(detector, images.expand(-1, 3, -1, -1))[:2]:
         assert scores.isfinite().all()
 
 
@@ -227,7 +249,7 @@ def test_scores_are_finite_for_extreme_images(detector):
 def test_training_on_images_of_one_colour_gives_finite_scores(case, value):
     detector = build(case)
     detector.fit(torch.full((2, 3, *SIZE), value))
-    for scores in score(detector, torch.cat([good_images(1), torch.zeros(1, 3, *SIZE)])):
+    for scores in score(detector, torch.cat([good_images(1), torch.zeros(1, 3, *SIZE)]))[:2]:
         assert scores.isfinite().all()
 
 

@@ -31,7 +31,9 @@ TIMES, CLASSES = torch.full((2,), TIME), torch.tensor([0, 1])
 
 def test_without_perception_it_is_a_step_of_euler(denoiser, images):
     expected = euler(lambda x, t: denoiser(x, t, CLASSES).image, images, TIME)
-    torch.testing.assert_close(one_step(denoiser, None, images, TIMES, CLASSES), expected)
+    restored, times = one_step(denoiser, None, images, TIMES, CLASSES)
+    torch.testing.assert_close(restored, expected)
+    assert times.flatten().tolist() == TIMES.tolist()
 
 
 @torch.no_grad()
@@ -41,8 +43,8 @@ def test_before_it_has_learned_it_perceives_the_time_of_the_noise(denoiser, imag
     torch.testing.assert_close(times, torch.full((2, 1, 8, 8), TIME))
     assert not any(x.any() for x in features)
     torch.testing.assert_close(
-        one_step(denoiser, perception, images, TIMES, CLASSES),
-        one_step(denoiser, None, images, TIMES, CLASSES),
+        one_step(denoiser, perception, images, TIMES, CLASSES)[0],
+        one_step(denoiser, None, images, TIMES, CLASSES)[0],
     )
 
 
@@ -52,7 +54,7 @@ def test_gradients_reach_the_perceiving_network_alone(denoiser, images):
     optimiser = torch.optim.Adam(perception.parameters(), 1e-2)
     for _ in range(2):
         optimiser.zero_grad()
-        one_step(denoiser, perception, images, TIMES, CLASSES).square().mean().backward()
+        one_step(denoiser, perception, images, TIMES, CLASSES)[0].square().mean().backward()
         optimiser.step()
     assert all(p.grad is not None and p.grad.any() for p in perception.adapters.parameters())
     assert all(p.grad is None for p in denoiser.parameters())
@@ -65,7 +67,7 @@ def test_it_learns_to_restore_what_the_denoiser_cannot(denoiser, images):
     optimiser = torch.optim.Adam(perception.parameters(), 1e-2)
     losses = []
     for _ in range(60):
-        loss = (one_step(denoiser, perception, images, TIMES, CLASSES) - wanted).square().mean()
+        loss = (one_step(denoiser, perception, images, TIMES, CLASSES)[0] - wanted).square().mean()
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()
@@ -77,7 +79,7 @@ def test_it_learns_to_restore_what_the_denoiser_cannot(denoiser, images):
 def test_a_smaller_network_serves_a_larger_denoiser(denoiser, images):
     small = UNetSize(base=4, multipliers=(1, 1), attention=0, blocks=1)
     perception = TimestepPerception(1, small, 2, SIZE, TIME)
-    assert one_step(denoiser, perception, images, TIMES, CLASSES).shape == images.shape
+    assert one_step(denoiser, perception, images, TIMES, CLASSES)[0].shape == images.shape
 
 
 def test_other_numbers_of_levels_are_refused():

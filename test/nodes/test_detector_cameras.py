@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several cameras of one detector node: models, formats, problems and parameters of each."""
 
+import dataclasses
 import threading
 
 import cv2
@@ -187,15 +188,43 @@ def test_a_publisher_of_another_quality_of_service_is_received_too(make_node, ma
     wait_for(answered, what='a verdict on an image of the second publisher')
 
 
+def test_the_class_of_parts_changes_while_they_are_inspected(
+    make_node, make_probe, wait_for, class_model_file
+):
+    node = make_node('front', front__model=str(class_model_file))
+    probe = make_probe('front')
+    (part, blank) = Engine.load(class_model_file, 'cpu').manifest.classes
+
+    def value(key):
+        return next(one.value for one in status_of(probe, 'front').values if one.key == key)
+
+    probe.verdict_for(message_of())
+    wait_for(lambda: value('class') == part.name, what='the class that is estimated')
+    assert set_parameter(node, 'front.part_class', blank.name).successful
+    seen = len(probe.received['diagnostics'])
+    probe.verdict_for(message_of(seconds=2))
+    wait_for(lambda: len(probe.received['diagnostics']) > seen + 1)
+    assert value('class') == blank.name
+    answer = set_parameter(node, 'front.part_class', 'nut')
+    assert not answer.successful
+    assert "the model knows no class 'nut': it knows part, blank" in answer.reason
+    # What is not taken changes nothing.
+    assert node.parameters is not None
+    assert probe.verdict_for(message_of(seconds=3)).results
+
+
 def test_load_model_swaps_the_model_of_a_camera(
     make_node, make_probe, load_model, training, tmp_path
 ):
     node = make_node('front', 'side')
     front, side = make_probe('front'), make_probe('side')
     assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
-    limits = training.manifest.thresholds.override(defect=1e6, uncertain=1e6)
+    (part_class,) = training.manifest.classes
+    limits = part_class.thresholds.override(defect=1e6, uncertain=1e6)
     tolerant = tmp_path / 'tolerant.safetensors'
-    manifest = type(training.manifest)(**{**vars(training.manifest), 'thresholds': limits})
+    manifest = dataclasses.replace(
+        training.manifest, classes=(dataclasses.replace(part_class, thresholds=limits),)
+    )
     save_artifact(tolerant, training.detector, manifest)
     assert set_parameter(node, 'front.model', str(tolerant)).successful
     answer = load_model(front)

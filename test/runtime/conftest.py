@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import pytest
 
@@ -26,7 +26,7 @@ class Brightness(Detector):
         score_map = images.mean(1)
         return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
 
-    def fit(self, images, seed=0, progress=None):
+    def fit(self, images, seed=0, progress=None, checkpoints=None):
         return FitReport()
 
 
@@ -40,7 +40,7 @@ def make_engine():
             config={'channels': channels},
             input_size=input_size,
             image_size=input_size,
-            thresholds=Thresholds(defect=0.8, uncertain=0.6, region=0.8, pixel=0.5),
+            classes=(PartClass('', Thresholds(defect=0.8, uncertain=0.6, region=0.8, pixel=0.5)),),
         )
         return Engine.of(detector or Brightness(BrightnessConfig(channels)), manifest, 'cpu')
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model file gives back the same detector, or one line that says why not."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 import torch
+
+# Thresholds that are no numbers.
+WORDS = dict.fromkeys(('defect', 'uncertain', 'region', 'pixel'), 'x')
 
 
 def refusal(path):
@@ -69,10 +73,20 @@ def test_manifest_says_where_the_model_comes_from(training):
     assert set(manifest.libraries) == {'torch', 'torchvision'}
 
 
-def test_a_file_of_version_1_has_no_tile(model_file, tmp_path):
-    path = tampered(model_file, tmp_path / 'old.safetensors', drop=['tile'], format_version=1)
+@pytest.mark.parametrize(('version', 'lacking'), [(1, ['tile', 'classes']), (2, ['classes'])])
+def test_files_of_earlier_versions_are_read(training, model_file, tmp_path, version, lacking):
+    (part_class,) = training.manifest.classes
+    path = tampered(
+        model_file,
+        tmp_path / 'old.safetensors',
+        drop=lacking,
+        format_version=version,
+        thresholds=dataclasses.asdict(part_class.thresholds),
+        calibration=part_class.calibration,
+    )
     detector, manifest = load_artifact(path)
     assert manifest.tile is None
+    assert manifest.classes == training.manifest.classes
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     new, _ = load_artifact(model_file)
     with torch.inference_mode():
@@ -116,7 +130,9 @@ def test_other_files(tmp_path):
         ({'input_size': [1e9, 1e9]}, 'input_size'),
         ({'input_size': [float('inf'), 64]}, 'cannot be used'),
         ({'input_size': [96, 64]}, 'cannot be used'),
-        ({'thresholds': []}, 'thresholds'),
+        ({'classes': []}, 'no classes'),
+        ({'classes': 7}, 'has classes 7'),
+        ({'classes': [{'name': ''}]}, 'has classes'),
         ({'method': 'telepathy'}, "unknown method 'telepathy'"),
         ({'method': ['restoration']}, 'cannot be used'),
         ({'config': {'channels': 3, 'colour': 'red'}}, 'no option colour'),
@@ -125,9 +141,9 @@ def test_other_files(tmp_path):
         ({'config': 7}, 'cannot be used'),
         ({'config': {'channels': 3, 'stride': 8}}, 'weights do not fit'),
         ({'input_size': [64]}, 'input_size'),
-        ({'thresholds': {'defect': 1.0}}, 'thresholds'),
-        ({'thresholds': dict.fromkeys(('defect', 'uncertain', 'region', 'pixel'), 'x')}, 'thresh'),
-        ({'drop': ['calibration']}, 'lacks calibration'),
+        ({'classes': [{'name': '', 'thresholds': {'defect': 1.0}}]}, 'has classes'),
+        ({'classes': [{'name': '', 'thresholds': WORDS}]}, 'has classes'),
+        ({'drop': ['classes']}, 'lacks classes'),
         ({'drop': ['tile']}, 'lacks tile'),
         ({'tile': 63}, 'tile is 63 px'),
         ({'tile': 128}, 'tile is 128 px'),

@@ -12,7 +12,7 @@ from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.benchmark import time_inspection
-from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.export import export, SUFFIXES
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
@@ -43,7 +43,10 @@ WAYS = {
         'decoder_steps': 1,
         'align': 'always',
     },
+    'timenet': OPTIONS['timenet'][0],
 }
+# Of the four training images, where a method tells classes apart.
+CLASSES = {'timenet': ('one', 'one', 'other', 'other')}
 SIZE = 48
 # Of the score maps, in units of the largest score where that exceeds 1.
 TOLERANCE = 1e-3
@@ -65,14 +68,21 @@ def files(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('models')
     method = request.param.split()[0]
     options = {**WAYS[request.param]}
-    for steps in ('steps', 'flow_steps', 'mapping_steps'):
-        if steps in options:
-            options[steps] = 2
+    for name in options:
+        if name.endswith('steps'):
+            options[name] = 2
     images = [generate_part(seed, SIZE)[0] for seed in range(4)]
     with pytest.MonkeyPatch.context() as patch:
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
-        training = train(method, images, options, shorter_side=SIZE, device='cpu')
+        training = train(
+            method,
+            images,
+            options,
+            shorter_side=SIZE,
+            device='cpu',
+            classes=CLASSES.get(method, ()),
+        )
     source = folder / 'model.safetensors'
     save_artifact(source, training.detector, training.manifest)
     for backend, suffix in SUFFIXES.items():
@@ -92,13 +102,15 @@ def random_images():
     ]
 
 
-def require_same(reference, engine, images):
-    expected, found = reference.inspect(images), engine.inspect(images)
+def require_same(reference, engine, images, part_class=''):
+    criteria = [Criteria(reference.manifest.thresholds, part_class=part_class)] * len(images)
+    expected, found = (one.inspect(images, criteria) for one in (reference, engine))
     for one, other in zip(expected, found, strict=True):
         scale = max(1.0, float(one.scores.max()))
         np.testing.assert_allclose(other.scores, one.scores, atol=TOLERANCE * scale, rtol=0)
         assert other.image_score == pytest.approx(one.image_score, abs=TOLERANCE * scale)
         assert (one.mask != other.mask).mean() <= 1e-3
+        assert one.part_class == other.part_class
 
 
 def test_a_loaded_model_finds_what_the_detector_did_before_it_was_saved(files):
@@ -112,6 +124,8 @@ def test_exported_models_find_the_same(files, suffix):
     assert engine.manifest == reference.manifest
     images = random_images()
     require_same(reference, engine, images)
+    for part_class in reference.manifest.classes:
+        require_same(reference, engine, images[:2], part_class.name)
     # One image, and other batches than the one before.
     require_same(reference, engine, images[:1])
     require_same(reference, engine, images[1:4])
@@ -123,18 +137,21 @@ def test_graphs_take_camera_images_as_they_are(files, suffix):
     reference = Engine.load(files, 'cpu')
     image = generate_part(3, 75, 'burr')[0]
     expected = reference.inspect([image])[0]
+    several = len(reference.manifest.classes) > 1
+    classes = {'classes': np.array([-1])} if several else {}
     if suffix == '.onnx':
         import onnxruntime
 
         session = onnxruntime.InferenceSession(files.with_suffix(suffix))
-        score_map, image_score = session.run(['score_map', 'image_score'], {'images': image[None]})
+        inputs = {'images': image[None]} | classes
+        score_map, image_score = session.run(['score_map', 'image_score'], inputs)
     else:
         import openvino
 
         model = openvino.Core().compile_model(
             files.with_suffix(suffix), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
         )
-        score_map, image_score = model(image[None]).values()
+        score_map, image_score, *_ = model({'images': image[None]} | classes).values()
     # What resizes rounds here and there to another grey level.
     scale = max(1.0, float(expected.scores.max()))
     assert np.abs(score_map[0] - expected.scores).mean() <= 0.01 * scale

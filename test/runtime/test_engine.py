@@ -88,7 +88,7 @@ def test_timings_are_milliseconds_by_stage(engine):
 
 def test_thresholds_can_be_changed_at_run_time(engine):
     assert engine.inspect([part(value=100)])[0].verdict == Verdict.OK
-    strict = Criteria(Thresholds(defect=0.2, uncertain=0.1, region=0.2, pixel=0.1))
+    strict = Criteria((Thresholds(defect=0.2, uncertain=0.1, region=0.2, pixel=0.1),))
     assert engine.inspect([part(value=100)], [strict])[0].verdict == Verdict.DEFECT
 
 
@@ -101,12 +101,13 @@ def test_each_image_of_a_batch_has_its_own_criteria(engine):
     assert results[0].mask[:16].any()
     assert not results[1].mask.any()
     assert not results[1].regions
-    assert results[1].image_score < limits.uncertain < results[0].image_score
+    assert results[1].image_score < limits[0].uncertain < results[0].image_score
 
 
 def test_broken_network_never_passes_a_part(make_engine):
     class Broken(nn.Module):
         config = type('Config', (), {'channels': 3})
+        class_count = 1
 
         def forward(self, images):
             score_map = images.mean(1) * float('nan')

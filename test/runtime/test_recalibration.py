@@ -21,9 +21,11 @@ def calibrated(make_engine):
     """An engine whose scores are brightness; ten good parts scored about 0.3."""
     engine = make_engine(channels=3)
     scores = 0.3 + 0.01 * np.linspace(-1, 1, 10)
+    (part_class,) = engine.manifest.classes
+    calibration = stored(CalibrationScores(scores, scores, 0.3), 0.01)
     engine.manifest = dataclasses.replace(
         engine.manifest,
-        calibration=stored(CalibrationScores(scores, scores, 0.3), 0.01),
+        classes=(dataclasses.replace(part_class, calibration=calibration),),
         training={'images': 1, 'digests': []},
     )
     return engine
@@ -33,13 +35,13 @@ def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated)
     rejected, later = grey(210), grey(100)
     assert calibrated.inspect([rejected])[0].verdict == Verdict.DEFECT
     renewed = recalibrate(calibrated.backend.detector, calibrated.manifest, [rejected], accept=True)
-    assert renewed.thresholds.uncertain >= MARGIN * 210 / 255
+    assert renewed.thresholds[0].uncertain >= MARGIN * 210 / 255
     again = recalibrate(calibrated.backend.detector, renewed, [later])
     for manifest in (renewed, again):
         inspection = calibrated.inspect([rejected], [Criteria(manifest.thresholds)])[0]
         assert inspection.verdict == Verdict.OK
         assert not inspection.mask.any()
-    assert again.calibration['images'] == 12
+    assert again.classes[0].calibration['images'] == 12
 
 
 def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
@@ -50,27 +52,27 @@ def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
 
 
 def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
-    before = dataclasses.replace(
-        calibrated.manifest,
-        calibration=stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01),
-    )
+    (part_class,) = calibrated.manifest.classes
+    scores = CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3)
+    few = dataclasses.replace(part_class, calibration=stored(scores, 0.01))
+    before = dataclasses.replace(calibrated.manifest, classes=(few,))
     first = recalibrate(calibrated.backend.detector, before, [grey(60)])
     more = [grey(value) for value in range(61, 91)]
     second = recalibrate(calibrated.backend.detector, first, more)
-    assert second.calibration['images'] == 34
-    assert second.thresholds.defect < first.thresholds.defect
+    assert second.classes[0].calibration['images'] == 34
+    assert second.thresholds[0].defect < first.thresholds[0].defect
 
 
 def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
     first = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(90), grey(90)])
-    assert first.calibration['images'] == 11
+    assert first.classes[0].calibration['images'] == 11
     assert recalibrate(calibrated.backend.detector, first, [grey(90)]) == first
 
 
 def test_a_part_that_was_added_can_be_accepted_later(calibrated):
     first = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(210)])
     second = recalibrate(calibrated.backend.detector, first, [grey(210)], accept=True)
-    assert second.calibration['images'] == first.calibration['images']
+    assert second.classes[0].calibration['images'] == first.classes[0].calibration['images']
     criteria = [Criteria(second.thresholds)]
     assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.OK
 
@@ -78,14 +80,16 @@ def test_a_part_that_was_added_can_be_accepted_later(calibrated):
 def test_a_real_model_knows_the_images_it_was_trained_on(training, good_images):
     renewed = recalibrate(training.detector, training.manifest, good_images)
     assert renewed.thresholds == training.manifest.thresholds
-    assert renewed.calibration['images'] == len(good_images)
+    assert renewed.classes[0].calibration['images'] == len(good_images)
 
 
 def test_mask_rule_and_area_are_kept(calibrated):
-    limits = dataclasses.replace(calibrated.manifest.thresholds, rule='half', min_area=7)
-    manifest = dataclasses.replace(calibrated.manifest, thresholds=limits)
+    (part_class,) = calibrated.manifest.classes
+    limits = dataclasses.replace(part_class.thresholds, rule='half', min_area=7)
+    changed = dataclasses.replace(part_class, thresholds=limits)
+    manifest = dataclasses.replace(calibrated.manifest, classes=(changed,))
     renewed = recalibrate(calibrated.backend.detector, manifest, [grey(90)])
-    assert (renewed.thresholds.rule, renewed.thresholds.min_area) == ('half', 7)
+    assert (renewed.thresholds[0].rule, renewed.thresholds[0].min_area) == ('half', 7)
 
 
 def test_a_model_that_does_not_hold_its_scores_is_refused(engine):

@@ -51,7 +51,7 @@ class Fake(Detector):
     def explain(self, images):
         return [{'half': images / 2}]
 
-    def fit(self, images, seed=0, progress=None):
+    def fit(self, images, seed=0, progress=None, checkpoints=None):
         self.seen = images
         return FitReport()
 
@@ -296,7 +296,7 @@ def test_too_many_tiles_are_chosen_from_and_that_is_told(monkeypatch):
 @pytest.mark.parametrize(('count', 'scores'), [(10, 10), (120, 40)])
 def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
     training = train(unseen, flat_images(count), tile=TILE, device='cpu')
-    assert training.manifest.calibration['image_scores'] == [2.0] * scores
+    assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * scores
     assert training.manifest.tile == TILE
     assert training.manifest.seen_size == (TILE, TILE)
     assert isinstance(training.detector, Unseen)
@@ -330,7 +330,7 @@ def test_an_engine_and_a_calibration_see_the_same(unseen):
     assert [one.image_score for one in engine.inspect([images[0], other])] == [1.0, 2.0]
     assert engine.inspect([other])[0].scores.shape == (96, 128)
     renewed = recalibrate(training.detector, training.manifest, [other])
-    assert renewed.calibration['images'] == 5
+    assert renewed.classes[0].calibration['images'] == 5
     batch = texture(3, 1, 96, 128)
     scores = score_images(tiled(training.detector, TILE), batch)
     assert scores.peaks.tolist() == scores.image_scores.tolist() == [2.0] * 3

@@ -5,7 +5,13 @@
 from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors import registry
-from flow_anomaly_ros.detectors.base import Cancelled, Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.detectors.base import (
+    Cancelled,
+    Detector,
+    DetectorOutput,
+    FitReport,
+    MulticlassDetector,
+)
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
@@ -31,23 +37,45 @@ class Memory(Detector):
         scores = 1 + (distances.amin(1) > 1e-6).float()
         return DetectorOutput(scores[:, None, None].expand(-1, *images.shape[-2:]), scores)
 
-    def fit(self, images, seed=0, progress=None):
+    def fit(self, images, seed=0, progress=None, checkpoints=None):
         type(self).fits += 1
         self.seen = images
         progress('remember', 1, 1, None)
         return FitReport()
 
 
+@dataclass(frozen=True)
+class ClassMemoryConfig(MemoryConfig):
+    classes: tuple[str, ...] = ()
+
+
+class ClassMemory(Memory, MulticlassDetector):
+    """Scores as much more as the class is further down the list."""
+
+    method = 'class_memory'
+    config_class = ClassMemoryConfig
+
+    def forward(self, images, classes=None):
+        output = super().forward(images)
+        known = torch.zeros(len(images), dtype=torch.long) if classes is None else classes
+        return DetectorOutput(output.score_map, output.image_score + 10 * known, known)
+
+    def fit(self, images, seed=0, progress=None, checkpoints=None, classes=None):
+        self.classes = classes
+        return super().fit(images, seed, progress)
+
+
 @pytest.fixture
 def memory(monkeypatch):
     """A method that knows its training images."""
     monkeypatch.setitem(registry.METHODS, 'memory', Memory)
+    monkeypatch.setitem(registry.METHODS, 'class_memory', ClassMemory)
     monkeypatch.setattr(Memory, 'fits', 0)
     return 'memory'
 
 
 def flat_images(count):
-    return [np.full((32, 32), value, np.uint8) for value in range(count)]
+    return [np.full((32, 32), value, np.uint16) for value in range(count)]
 
 
 def short(options):
@@ -71,23 +99,62 @@ def test_same_seed_same_detector(good_images, tiny_options):
 @pytest.mark.parametrize('count', [2, 3, 10, 40])
 def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
     training = train(memory, flat_images(count), device='cpu')
-    assert training.manifest.calibration['image_scores'] == [2.0] * count
+    assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * count
     assert len(training.detector.seen) == count
     assert Memory.fits == min(3, count) + 1
 
 
 def test_of_many_images_a_share_is_held_out_for_good(memory):
     training = train(memory, flat_images(250), device='cpu')
-    assert training.manifest.calibration['image_scores'] == [2.0] * 50
+    assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * 50
     assert len(training.detector.seen) == 200
     assert Memory.fits == 1
 
 
 def test_one_image_will_do(memory, good_images, tiny_options):
-    assert train(memory, flat_images(1), device='cpu').manifest.thresholds.defect > 1
+    assert train(memory, flat_images(1), device='cpu').manifest.thresholds[0].defect > 1
     trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
     engine = Engine.of(trained.detector, trained.manifest, 'cpu')
     assert engine.inspect(good_images[:1])[0].verdict == 'ok'
+
+
+@pytest.mark.parametrize(('counts', 'held_out'), [((4, 7), (4, 7)), ((110, 150), (40, 40))])
+@pytest.mark.usefixtures('memory')
+def test_each_class_has_thresholds_of_parts_of_its_own(counts, held_out):
+    images = flat_images(sum(counts))
+    classes = ['nut'] * counts[0] + ['bolt'] * counts[1]
+    training = train('class_memory', images, device='cpu', classes=classes)
+    first, second = training.manifest.classes
+    assert (first.name, second.name) == ('nut', 'bolt')
+    # Each was scored as what it is, by a detector that had not seen it.
+    assert first.calibration_scores == (2.0,) * held_out[0]
+    assert second.calibration_scores == (12.0,) * held_out[1]
+    assert first.thresholds.defect < 12 < second.thresholds.defect
+    assert training.manifest.config['classes'] == ('nut', 'bolt')
+    assert training.detector.classes.bincount().min() > 0
+
+
+@pytest.mark.usefixtures('memory')
+def test_classes_of_other_sizes_and_colours_go_into_one_model():
+    images = [np.zeros((40, 40), np.uint8)] * 2 + [np.zeros((64, 128, 3), np.uint8)] * 2
+    classes = ['nut', 'nut', 'bolt', 'bolt']
+    training = train('class_memory', images, device='cpu', classes=classes, shorter_side=64)
+    assert training.manifest.config['channels'] == 3
+    assert training.manifest.input_size == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ('method', 'classes', 'tile', 'words'),
+    [
+        ('memory', ['nut', 'nut', 'bolt', 'bolt'], None, 'memory learns one kind of part'),
+        ('class_memory', ['nut', 'nut', 'nut', 'bolt'], None, 'class bolt has one image'),
+        ('class_memory', ['nut', 'nut', 'bolt', 'bolt'], 64, 'need a model for each class'),
+    ],
+)
+@pytest.mark.usefixtures('memory')
+def test_classes_that_cannot_be_learned_are_refused(method, classes, tile, words):
+    with pytest.raises(ValueError, match=words):
+        train(method, flat_images(4), device='cpu', classes=classes, tile=tile)
 
 
 def test_channels_come_from_the_images(good_images, tiny_options):
@@ -109,7 +176,7 @@ def test_grey_images_of_16_bit_are_seen_like_those_of_8(good_images, tiny_option
         stained[20:36, 20:36] = np.iinfo(stained.dtype).max
         good, bad = engine.inspect([images[0]])[0], engine.inspect([stained])[0]
         assert bad.image_score > 5 * good.image_score
-        verdicts.append((trained.manifest.thresholds.defect, bad.image_score))
+        verdicts.append((trained.manifest.thresholds[0].defect, bad.image_score))
     assert verdicts[0] == pytest.approx(verdicts[1], rel=1e-3)
 
 

@@ -14,6 +14,7 @@ from flow_anomaly_ros.detectors.base import (
     Progress,
 )
 from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from flow_anomaly_ros.layers.attention import BlockAttention
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
@@ -179,11 +180,17 @@ class CainnFlowDetector(Detector):
             for index, level in enumerate(self.backbone.levels)
         ]
 
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.cainnflow.training import fit
 
-        return fit(self, images, seed, progress)
+        return fit(self, images, seed, progress, checkpoints)
 
 
 def _picture(maps: Tensor) -> Tensor:

@@ -6,7 +6,13 @@ import typing
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.optimisation import begin, negative_log_likelihood, optimise
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.detectors.optimisation import (
+    begin,
+    negative_log_likelihood,
+    optimise,
+    shifted_copies,
+)
 import torch
 from torch import nn, Tensor
 
@@ -14,10 +20,17 @@ if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
 
 
-def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Progress) -> FitReport:
+def fit(
+    detector: 'CainnFlowDetector',
+    images: Tensor,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> FitReport:
     """Whiten the features of all samples, then train the flows of all levels on them."""
-    samples, generator, report = begin(detector, images, seed)
+    run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     features = _extract(detector, samples, progress)
 
     def loss_of(chosen: Tensor) -> Tensor:
@@ -25,6 +38,7 @@ def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Prog
         return negative_log_likelihood(*detector.flow([x[own] for x in features]))
 
     optimise(
+        run,
         'flow',
         typing.cast(nn.Module, detector.flows),
         loss_of,
@@ -32,14 +46,11 @@ def fit(detector: 'CainnFlowDetector', images: Tensor, seed: int, progress: Prog
         batch=config.batch,
         steps=config.steps,
         learning_rate=config.learning_rate,
-        generator=generator,
-        report=report,
-        progress=progress,
     )
     detector.eval()
     with torch.no_grad():
         _fit_floors(detector, features)
-    return report
+    return run.report
 
 
 def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:

@@ -12,6 +12,7 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig, LEVELS
 from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
@@ -82,8 +83,14 @@ class FeatureFusionDetector(Detector):
             shown['score'] = self.scores(features)
         return [{caption: brightest_at_most(x[:, None]) for caption, x in shown.items()}]
 
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.feature_fusion.training import fit
 
-        return fit(self, images, seed, progress)
+        return fit(self, images, seed, progress, checkpoints)

@@ -7,13 +7,14 @@ import typing
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.data.pseudo_anomalies import with_anomaly
 from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.detectors.feature_fusion.losses import (
     consistency_loss,
     feature_loss,
     hypersphere_distance,
     score_loss,
 )
-from flow_anomaly_ros.detectors.optimisation import begin, optimise
+from flow_anomaly_ros.detectors.optimisation import begin, optimise, shifted_copies
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
@@ -26,17 +27,23 @@ ABNORMAL_SHARE = 0.25
 
 
 def fit(
-    detector: 'FeatureFusionDetector', images: Tensor, seed: int, progress: Progress
+    detector: 'FeatureFusionDetector',
+    images: Tensor,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
 ) -> FitReport:
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
-    samples, generator, report = begin(detector, images, seed)
+    run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:
-        batch, mask = spoil(samples[chosen], config.anomaly_ratio, generator)
+        batch, mask = spoil(samples[chosen], config.anomaly_ratio, run.generator)
         return loss(detector, batch, mask)
 
     optimise(
+        run,
         'training',
         detector,
         loss_of,
@@ -44,12 +51,9 @@ def fit(
         batch=config.batch,
         steps=config.steps,
         learning_rate=config.learning_rate,
-        generator=generator,
-        report=report,
-        progress=progress,
     )
     detector.eval()
-    return report
+    return run.report
 
 
 def spoil(images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
 from flow_anomaly_ros.detectors.nf_bmr.mapping import Mapping, plain_mapping, residual_mapping
 from flow_anomaly_ros.detectors.pictures import brightest_at_most
@@ -146,8 +147,14 @@ class NfBmrDetector(Detector):
         """One row: what is abnormal in each domain, brightest where it is most so."""
         return [{name: brightest_at_most(x) for name, x in self.distances(images).items()}]
 
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.nf_bmr.training import fit
 
-        return fit(self, images, seed, progress)
+        return fit(self, images, seed, progress, checkpoints)

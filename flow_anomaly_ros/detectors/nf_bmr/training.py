@@ -7,7 +7,13 @@ import typing
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.optimisation import begin, negative_log_likelihood, optimise
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.detectors.optimisation import (
+    begin,
+    negative_log_likelihood,
+    optimise,
+    shifted_copies,
+)
 from flow_anomaly_ros.layers.likelihood import negative_log_density
 import torch
 from torch import Tensor
@@ -16,18 +22,23 @@ if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 
 
-def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress) -> FitReport:
+def fit(
+    detector: 'NfBmrDetector',
+    images: Tensor,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> FitReport:
     """Make the source domain, then train what makes the target domain, then what maps them."""
-    samples, generator, report = begin(detector, images, seed)
+    run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(
         optimise,
+        run,
         samples=len(samples),
         batch=config.batch,
-        generator=generator,
-        report=report,
-        progress=progress,
     )
 
     def flow_loss(chosen: Tensor) -> Tensor:
@@ -59,7 +70,7 @@ def fit(detector: 'NfBmrDetector', images: Tensor, seed: int, progress: Progress
         )
     detector.eval()
     _fit_scores(detector, source)
-    return report
+    return run.report
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
@@ -401,11 +402,17 @@ class RestorationDetector(Detector):
             )
         ]
 
-    def fit(self, images: Tensor, seed: int = 0, progress: Progress = no_progress) -> FitReport:
+    def fit(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.restoration.training import fit
 
-        return fit(self, images, seed, progress)
+        return fit(self, images, seed, progress, checkpoints)
 
 
 def min_max(maps: Tensor) -> Tensor:

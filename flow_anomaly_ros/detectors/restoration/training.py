@@ -8,7 +8,8 @@ import typing
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.optimisation import optimise, shifted_copies
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.detectors.optimisation import begin, optimise, Run, shifted_copies
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.layers import prior
 from flow_anomaly_ros.layers.resample import size_of
@@ -24,13 +25,14 @@ HELD_OUT = 12
 
 
 def fit(
-    detector: 'RestorationDetector', images: Tensor, seed: int, progress: Progress
+    detector: 'RestorationDetector',
+    images: Tensor,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
 ) -> FitReport:
     """Prepare samples, then train and add scales until restored images are like the scaled ones."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    report = FitReport()
-    detector.train()
+    run = begin(detector, seed, progress, checkpoints)
     config = detector.config
     if config.align != 'never':
         progress('registration', 1, 1, None)
@@ -38,19 +40,21 @@ def fit(
         distributed.agree(detector.registration)
         images = _registered(detector, images)
         if detector.registration.is_active:
-            report.notes.append('parts lie turned or shifted: they are brought to one pose first')
-    samples = shifted_copies(images, config.copies, config.max_shift, generator)
+            run.report.notes.append(
+                'parts lie turned or shifted: they are brought to one pose first'
+            )
+    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
-        training = _Training(detector, samples, generator, report, progress, suffix)
-        training.run()
-        added = scales_to_add(detector, images, report.notes)
+        training = _Training(detector, samples, run, suffix)
+        training.train()
+        added = scales_to_add(detector, images, run.report.notes)
         if not added:
             break
         detector.add_scales(added)
     training.fit_targets(len(images))
     detector.eval()
-    return report
+    return run.report
 
 
 def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
@@ -68,31 +72,23 @@ class _Training:
     """
 
     def __init__(
-        self,
-        detector: 'RestorationDetector',
-        samples: Tensor,
-        generator: torch.Generator,
-        report: FitReport,
-        progress: Progress,
-        suffix: str,
+        self, detector: 'RestorationDetector', samples: Tensor, run: Run, suffix: str
     ) -> None:
         self.detector = detector
         self.samples = samples
-        self.generator = generator
-        self.report = report
-        self.progress = progress
+        self.run = run
         # Of the stages' names: there may be several rounds of them.
         self.suffix = suffix
         self.features = self._extract()
         self.priors = detector.config.of_each_scale('targets')
         # The target distributions as matrices.
         self.matrices = [
-            prior.sample(name, tuple(x.shape[1:]), generator).to(x)
+            prior.sample(name, tuple(x.shape[1:]), run.generator).to(x)
             for name, x in zip(self.priors, self.features, strict=True)
         ]
         self.is_similar = False
 
-    def run(self) -> None:
+    def train(self) -> None:
         """Train the flow, then what restores."""
         detector, config = self.detector, self.detector.config
         loss = self._likelihood if config.constraint == 'likelihood' else self._similarity
@@ -180,7 +176,7 @@ class _Training:
 
     def _told(self, stage: str) -> Callable[[int, int], None]:
         """Tell the steps of a stage that has no loss."""
-        return lambda step, steps: self.progress(stage + self.suffix, step, steps, None)
+        return lambda step, steps: self.run.progress(stage + self.suffix, step, steps, None)
 
     def _optimise(
         self,
@@ -191,6 +187,7 @@ class _Training:
         rate: float,
     ) -> None:
         optimise(
+            self.run,
             stage + self.suffix,
             module,
             loss_of,
@@ -198,9 +195,6 @@ class _Training:
             batch=self.detector.config.batch,
             steps=steps,
             learning_rate=rate,
-            generator=self.generator,
-            report=self.report,
-            progress=self.progress,
             is_done=lambda: self.is_similar and module is self.detector.flow,
         )
 

@@ -18,10 +18,12 @@ class Scores(NamedTuple):
     Attributes:
         score_maps: BxHxW float32 at the size of the detector's input.
         image_scores: B float32.
+        classes: B indices of the classes that the images were taken for.
     """
 
     score_maps: np.ndarray
     image_scores: np.ndarray
+    classes: np.ndarray
 
 
 class Backend(ABC):
@@ -45,11 +47,22 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def detect(self, batch: Any) -> Scores:
-        """Score a batch of `prepare`."""
+    def detect(self, batch: Any, classes: Sequence[int | None]) -> Scores:
+        """Score a batch of `prepare`.
 
-    def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
+        Args:
+            batch: What that made.
+            classes: Index of the class that each image shows; None: it is estimated.
+        """
+
+    def explain(
+        self, image: np.ndarray, part_class: int | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """Pictures of what the detector compared, rows of captions and RGB or grey uint8 arrays.
+
+        Args:
+            image: As of `prepare`.
+            part_class: As one of `detect`.
 
         Raises:
             ValueError: An array that is no image, or a backend that has no such pictures.
@@ -60,3 +73,8 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free the device's memory; the backend is of no use afterwards."""
+
+
+def class_indices(classes: Sequence[int | None]) -> np.ndarray:
+    """Indices as detectors take them, B int64: -1 for a class that is to be estimated."""
+    return np.array([-1 if one is None else one for one in classes], np.int64)

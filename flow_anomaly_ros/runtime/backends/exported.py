@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from flow_anomaly_ros.runtime.artifact import ArtifactError
-from flow_anomaly_ros.runtime.backends.base import Backend
+from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import to_rgb
 import numpy as np
@@ -26,6 +26,17 @@ class ExportedBackend(Backend):
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """BxHxWx3 uint8; see `Backend.prepare`."""
         return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
+
+    def inputs(self, batch: np.ndarray, classes: Sequence[int | None]) -> dict[str, np.ndarray]:
+        """Inputs of the graph by name; classes only where it tells several apart."""
+        if len(self.manifest.classes) == 1:
+            return {'images': batch}
+        return {'images': batch, 'classes': class_indices(classes)}
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> Scores:
+        """Scores from the outputs of the graph, in their order."""
+        score_maps, image_scores, *classes = outputs
+        return Scores(score_maps, image_scores, *(classes or [np.zeros(len(score_maps), np.int64)]))
 
 
 def library(name: str, path: Path) -> ModuleType:

@@ -52,9 +52,9 @@ class OnnxBackend(ExportedBackend):
             raise unusable(path, error) from error
         self.name = f'ONNX Runtime on {kind}'
 
-    def detect(self, batch: np.ndarray) -> Scores:
+    def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
-        return Scores(*self._session.run(['score_map', 'image_score'], {'images': batch}))
+        return self.scores(self._session.run(None, self.inputs(batch, classes)))
 
     def close(self) -> None:
         """Free the device's memory."""

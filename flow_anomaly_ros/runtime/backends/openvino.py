@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenVINO, for models that `flow-anomaly export --backend openvino` wrote."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
@@ -54,10 +55,9 @@ class OpenVinoBackend(ExportedBackend):
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
 
-    def detect(self, batch: np.ndarray) -> Scores:
+    def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
-        outputs = self._model(batch)
-        return Scores(outputs['score_map'], outputs['image_score'])
+        return self.scores([*self._model(self.inputs(batch, classes)).values()])
 
     def close(self) -> None:
         """Free the device's memory."""

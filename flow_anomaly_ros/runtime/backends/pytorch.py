@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.inference import fold, lay_out, pack
-from flow_anomaly_ros.runtime.backends.base import Backend, Scores
+from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 import numpy as np
@@ -44,7 +44,7 @@ class PyTorchBackend(Backend):
         self._size = size
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
-        self._forward: Callable[[Tensor], DetectorOutput] = self.detector
+        self._forward: Callable[..., DetectorOutput] = self.detector
         if compiled:
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'
             self._forward = torch.compile(self.detector, mode=mode, dynamic=False)
@@ -64,17 +64,30 @@ class PyTorchBackend(Backend):
         return torch.cat([to_tensor(one, channels, self._size, self.device) for one in images])
 
     @torch.inference_mode()
-    def detect(self, batch: Tensor) -> Scores:
+    def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
         is_reduced = self._dtype != torch.float32
         with torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
-            score_map, image_score = self._forward(batch)
-        return Scores(score_map.float().cpu().numpy(), image_score.float().cpu().numpy())
+            output = self._forward(batch, *self._given(classes))
+        known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
+        return Scores(
+            output.score_map.float().cpu().numpy(),
+            output.image_score.float().cpu().numpy(),
+            np.asarray(known),
+        )
+
+    def _given(self, classes: Sequence[int | None]) -> list[Tensor]:
+        """Classes as a further argument of a detector that tells several apart."""
+        if self.detector.class_count == 1:
+            return []
+        return [torch.from_numpy(class_indices(classes)).to(self.device)]
 
     @torch.inference_mode()
-    def explain(self, image: np.ndarray) -> list[dict[str, np.ndarray]]:
+    def explain(
+        self, image: np.ndarray, part_class: int | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """Pictures of what the detector compared; see `Backend.explain`."""
-        rows = self.detector.explain(self.prepare([image]))
+        rows = self.detector.explain(self.prepare([image]), *self._given([part_class]))
         return [{caption: _to_picture(x[0]) for caption, x in row.items()} for row in rows]
 
     def close(self) -> None:

@@ -1,0 +1,258 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Training of TimeNet: the flow, its reflows, then what perceives the time; algorithms 1 and 2."""
+
+from collections.abc import Callable
+import functools
+from pathlib import Path
+import typing
+
+from flow_anomaly_ros import distributed
+from flow_anomaly_ros.data import textures
+from flow_anomaly_ros.data.pseudo_anomalies import blended
+from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.detectors.optimisation import begin, optimise, Run, shifted_copies
+from flow_anomaly_ros.layers.autoencoder import Autoencoder
+from flow_anomaly_ros.layers.difference import perceptual_loss
+from flow_anomaly_ros.layers.perception import one_step
+from flow_anomaly_ros.layers.rectified_flow import between, curvature, rk45, velocity_loss
+from flow_anomaly_ros.layers.resample import size_of
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+if typing.TYPE_CHECKING:
+    from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
+
+# Images that the autoencoder is fitted to, at most.
+MOST_ENCODED = 200
+# Ways from noise to images that the straightness is measured on, and the seed of their noise.
+MEASURED_WAYS = 8
+MEASURED_SEED = 0
+
+
+class _Pairs(typing.NamedTuple):
+    """Noise, the images at the end of the ways from there, and their classes."""
+
+    noise: Tensor
+    ends: Tensor
+    classes: Tensor
+
+    def chosen(self, indices: Tensor) -> '_Pairs':
+        """Some of them."""
+        return _Pairs(*(x[indices] for x in self))
+
+
+def fit(
+    detector: 'TimeNetDetector',
+    images: Tensor,
+    classes: Tensor,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> FitReport:
+    """Train what makes latents, the flow between noise and them, and what perceives the time."""
+    run = begin(detector, seed, progress, checkpoints)
+    config = detector.config
+    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
+    training = _Training(detector, samples, of_samples, run)
+    training.autoencoder()
+    training.flow()
+    training.perception()
+    detector.eval()
+    training.class_means()
+    return run.report
+
+
+class _Training:
+    """The stages of a training, in their order."""
+
+    def __init__(
+        self, detector: 'TimeNetDetector', samples: Tensor, classes: Tensor, run: Run
+    ) -> None:
+        self.detector = detector
+        self.samples = samples
+        self.classes = classes
+        self.run = run
+
+    def autoencoder(self) -> None:
+        """Fit the autoencoder, if there is one."""
+        space = self.detector.space
+        if isinstance(space, Autoencoder):
+            self.run.progress('autoencoder', 1, 1, None)
+            space.fit(self.samples[:: -(-len(self.samples) // MOST_ENCODED)])
+            distributed.agree(space)
+
+    def flow(self) -> None:
+        """Train the flow, equation 4, then straighten its ways, algorithm 1."""
+        config = self.detector.config
+        latents = self._latents()
+
+        def drawn(chosen: Tensor) -> _Pairs:
+            return _Pairs(self._noise(latents, chosen), latents[chosen], self.classes[chosen])
+
+        self._fit_velocity('flow', len(latents), drawn, config.flow_steps)
+        for number in range(1, config.reflows + 1):
+            before = self._curvature(latents)
+            pairs = self._pairs(f'pairs {number}', latents)
+            stage = f'reflow {number}'
+            self._fit_velocity(stage, len(pairs.ends), pairs.chosen, config.reflow_steps)
+            self.run.report.notes.append(
+                f'reflow {number}: curvature of the ways from noise to images {before:.3g} before, '
+                f'{self._curvature(latents):.3g} after (0 is straight)'
+            )
+
+    def perception(self) -> None:
+        """Train what perceives the time on pseudo anomalies, algorithm 2; the rest is frozen."""
+        detector, config = self.detector, self.detector.config
+        perception = detector.perception
+        if perception is None:
+            return
+        frozen = detector.denoiser
+        frozen.requires_grad_(requires_grad=False)
+
+        def loss_of(chosen: Tensor) -> Tensor:
+            own = distributed.own(torch.arange(len(chosen)))
+            good, classes = self.samples[chosen][own], self.classes[chosen][own]
+            with torch.no_grad():
+                wanted, wanted_levels = detector.encode(good), detector.backbone.extract(good)
+                spoiled = detector.encode(self._spoiled(chosen)[own])
+            noise = self._noise(spoiled, chosen)[own]
+            times = spoiled.new_full(spoiled.shape[:1], config.time)
+            noised = between(noise, spoiled, times)
+            restored, _ = one_step(detector.denoiser, perception, noised, times, classes)
+            levels = detector.backbone.extract(detector.decode(restored, size_of(good)))
+            return functional.mse_loss(restored, wanted) + perceptual_loss(levels, wanted_levels)
+
+        self._optimise('perception', perception, loss_of, config.perception_steps)
+        frozen.requires_grad_(requires_grad=True)
+
+    @torch.no_grad()
+    def class_means(self) -> None:
+        """Learn how classes are told from one another."""
+        detector = self.detector
+        (described,) = distributed.in_shares(
+            lambda part: [
+                detector.class_means.describe(detector.backbone.extract(self.samples[part]))
+            ],
+            len(self.samples),
+            detector.config.batch,
+            lambda step, steps: self.run.progress('classes', step, steps, None),
+        )
+        detector.class_means.fit(described, self.classes)
+
+    def _fit_velocity(
+        self, stage: str, samples: int, pairs_of: Callable[[Tensor], _Pairs], steps: int
+    ) -> None:
+        detector = self.detector
+
+        def loss_of(chosen: Tensor) -> Tensor:
+            times = torch.rand(len(chosen), generator=self.run.generator)
+            own = distributed.own(torch.arange(len(chosen)))
+            noise, ends, classes = pairs_of(chosen).chosen(own)
+            return velocity_loss(detector.velocity(classes), noise, ends, times.to(ends)[own])
+
+        self._optimise(stage, detector.denoiser, loss_of, steps, samples)
+
+    @torch.no_grad()
+    def _pairs(self, stage: str, latents: Tensor) -> _Pairs:
+        """Follow the flow from noise to images, in batches that the processes share."""
+        detector, run = self.detector, self.run
+        config = detector.config
+        batches = -(-config.pairs // config.batch)
+        state = run.checkpoints.load(stage)
+        noise: list[Tensor] = []
+        ends: list[Tensor] = []
+        classes: list[Tensor] = []
+        if state:
+            for one, kept in zip((noise, ends, classes), state['pairs'], strict=True):
+                one.extend(x.to(latents.device) for x in kept)
+            run.generator.set_state(state['generator'])
+            run.progress(stage, len(ends), batches, None)
+        while len(ends) < batches:
+            count = min(distributed.world_size(), batches - len(ends))
+            for _ in range(count):
+                chosen = torch.randint(0, len(latents), (config.batch,), generator=run.generator)
+                noise.append(self._noise(latents, chosen))
+                classes.append(self.classes[chosen])
+            first = len(ends)
+
+            def follow(part: slice, first: int = first) -> list[Tensor]:
+                index = first + part.start
+                return [
+                    rk45(
+                        detector.velocity(classes[index]),
+                        noise[index],
+                        tolerance=config.tolerance,
+                    )[None]
+                ]
+
+            (found,) = distributed.in_shares(follow, count, 1)
+            ends.extend(found)
+            for step in range(first + 1, len(ends) + 1):
+                run.progress(stage, step, batches, None)
+            run.checkpoints.save(
+                stage,
+                lambda: {'pairs': [noise, ends, classes], 'generator': run.generator.get_state()},
+                is_over=len(ends) == batches,
+            )
+        return _Pairs(*(torch.cat(x)[: config.pairs] for x in (noise, ends, classes)))
+
+    def _curvature(self, latents: Tensor) -> float:
+        generator = torch.Generator().manual_seed(MEASURED_SEED)
+        shape = (MEASURED_WAYS, *latents.shape[1:])
+        noise = torch.randn(shape, generator=generator).to(latents)
+        classes = torch.arange(MEASURED_WAYS, device=latents.device) % self.detector.class_count
+        return curvature(self.detector.velocity(classes), noise)
+
+    @torch.no_grad()
+    def _latents(self) -> Tensor:
+        (latents,) = distributed.in_shares(
+            lambda part: [self.detector.encode(self.samples[part])],
+            len(self.samples),
+            self.detector.config.batch,
+        )
+        return latents
+
+    def _noise(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        """Noise for all chosen samples, the same in every process."""
+        shape = (len(chosen), *latents.shape[1:])
+        return torch.randn(shape, generator=self.run.generator).to(latents)
+
+    def _spoiled(self, chosen: Tensor) -> Tensor:
+        """The chosen samples, some of them with pseudo anomalies, the same in every process."""
+        config, generator = self.detector.config, self.run.generator
+        chances = torch.rand(len(chosen), generator=generator)
+        return torch.stack(
+            [
+                blended(image, self._texture, generator) if chance < config.anomaly_ratio else image
+                for image, chance in zip(self.samples[chosen], chances, strict=True)
+            ]
+        )
+
+    @functools.cached_property
+    def _texture(self) -> textures.Textures:
+        folder = self.detector.config.textures
+        return textures.of_folder(Path(folder).expanduser()) if folder else textures.generated
+
+    def _optimise(
+        self,
+        stage: str,
+        module: nn.Module,
+        loss_of: Callable[[Tensor], Tensor],
+        steps: int,
+        samples: int | None = None,
+    ) -> None:
+        config = self.detector.config
+        optimise(
+            self.run,
+            stage,
+            module,
+            loss_of,
+            samples=samples or len(self.samples),
+            batch=config.batch,
+            steps=steps,
+            learning_rate=config.learning_rate,
+        )

@@ -1,0 +1,94 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a training in a folder, a file for each of its stages."""
+
+from collections.abc import Callable
+import hashlib
+from pathlib import Path
+import time
+from typing import Any
+
+from flow_anomaly_ros import distributed
+from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+import torch
+
+# Seconds between two states of a stage that are kept.
+PERIOD = 60.0
+SUFFIX = '.checkpoint'
+
+
+def clear(folder: Path) -> None:
+    """Delete the checkpoints in a folder, and the folder if there was nothing else in it."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob(f'*{SUFFIX}'):
+        path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+class FolderCheckpoints(Checkpoints):
+    """Keeps the newest state of every stage in a folder.
+
+    Under torchrun the first process writes and all of them read.
+
+    Args:
+        folder: Where the files are; made with the first of them.
+        training: What makes this training differ from others, as text: checkpoints of another one
+            are refused.
+        prefix: Begins the names of the stages.
+    """
+
+    def __init__(self, folder: Path, training: str, prefix: str = '') -> None:
+        self._folder = folder
+        self._training = hashlib.sha256(training.encode()).hexdigest()
+        self._prefix = prefix
+        self._kept = time.monotonic()
+
+    def load(self, stage: str) -> dict[str, Any] | None:
+        """Return the newest state of a stage; see `Checkpoints.load`.
+
+        Raises:
+            ValueError: The file is of another training or damaged, or the processes do not see the
+                same; one line.
+        """
+        path = self._path(stage)
+        content = None
+        if path.is_file():
+            try:
+                content = torch.load(path, map_location='cpu', weights_only=True)
+                training = content['training']
+            except Exception as error:
+                why = ' '.join(str(error).split())[:200] or type(error).__name__
+                msg = f'{path} is no checkpoint or is damaged ({why}): delete it'
+                raise ValueError(msg) from error
+            if training != self._training:
+                msg = (
+                    f'{path} is of another training, with other images, options or libraries: '
+                    'give another folder for checkpoints, or delete this one'
+                )
+                raise ValueError(msg)
+        distributed.require_same(str(content and content['number']), f'checkpoints of {stage}')
+        return content and content['state']
+
+    def save(self, stage: str, state: Callable[[], dict[str, Any]], is_over: bool) -> None:
+        """Write the state of a stage if a minute has passed; see `Checkpoints.save`."""
+        now = time.monotonic()
+        if distributed.rank() or not (is_over or now >= self._kept + PERIOD):
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = {'training': self._training, 'number': now, 'state': state()}
+        with written_whole(self._path(stage)) as temporary:
+            torch.save(content, temporary)
+        self._kept = now
+
+    def of(self, prefix: str) -> 'FolderCheckpoints':
+        """Return those of stages whose names have something in front."""
+        other = FolderCheckpoints(self._folder, '', prefix)
+        other._training = self._training
+        return other
+
+    def _path(self, stage: str) -> Path:
+        name = f'{self._prefix}{stage}'.replace(' ', '_').replace('/', '_of_')
+        return self._folder / f'{name}{SUFFIX}'
