@@ -170,7 +170,11 @@ class MulticlassDetector(Detector):
             seed: Likewise.
             progress: Likewise.
             checkpoints: Likewise.
-            classes: N indices of their classes, each of which occurs; None: all are of the first.
+            classes: N indices of their classes; None: all are of the first.
+
+        Raises:
+            Cancelled: As of `Detector.fit`.
+            ValueError: A class has no image.
         """
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:

@@ -45,6 +45,11 @@ TELLING_IMAGES = 4
 FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
 LEAST_HELD_OUT = 40
+# Options that are not the user's, and who decides them.
+DECIDED = {
+    'channels': 'the images decide, 1 if they are grey and 3 if in colour',
+    'classes': 'the folders of images decide, each is a class',
+}
 # Weights of the processes of a training are as equal as rounding lets them be.
 LARGEST_DIFFERENCE = 1e-2
 
@@ -106,9 +111,10 @@ def train(
     require_rate(false_positive_rate)
     started = time.perf_counter()
     options = options or {}
-    if 'channels' in options:
-        msg = 'channels cannot be set: the images decide, 1 if they are grey and 3 if in colour'
-        raise ValueError(msg)
+    for name, who in DECIDED.items():
+        if name in options:
+            msg = f'{name} cannot be set: {who}'
+            raise ValueError(msg)
     channels = 1 if all(image.ndim == 2 for image in images) else 3
     names = [*dict.fromkeys(classes)] or ['']
     of_images = [names.index(name) for name in classes] or [0] * len(images)

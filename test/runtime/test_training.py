@@ -250,6 +250,9 @@ def test_input_size_keeps_the_aspect_and_never_enlarges_much(image_size, shorter
     assert input_size_of(image_size, shorter) == expected
 
 
-def test_channels_cannot_be_set(good_images):
-    with pytest.raises(ValueError, match='channels cannot be set'):
-        train('restoration', good_images, {'channels': 1}, device='cpu')
+@pytest.mark.parametrize(
+    ('method', 'options'), [('restoration', {'channels': 1}), ('timenet', {'classes': ['a', 'b']})]
+)
+def test_what_the_images_decide_cannot_be_set(good_images, method, options):
+    with pytest.raises(ValueError, match=f'{next(iter(options))} cannot be set'):
+        train(method, good_images, options, device='cpu')

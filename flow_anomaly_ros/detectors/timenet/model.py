@@ -204,4 +204,8 @@ class TimeNetDetector(MulticlassDetector):
 
         if classes is None:
             classes = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        counts = classes.bincount(minlength=self.class_count).tolist()
+        if 0 in counts:
+            msg = f'there is no image of class {self.config.classes[counts.index(0)]}'
+            raise ValueError(msg)
         return fit(self, images, classes, seed, progress, checkpoints)

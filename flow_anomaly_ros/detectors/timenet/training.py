@@ -156,49 +156,41 @@ class _Training:
 
         self._optimise(stage, detector.denoiser, loss_of, steps, samples)
 
-    @torch.no_grad()
     def _pairs(self, stage: str, latents: Tensor) -> _Pairs:
         """Follow the flow from noise to images, in batches that the processes share."""
-        detector, run = self.detector, self.run
-        config = detector.config
+        run, config = self.run, self.detector.config
         batches = -(-config.pairs // config.batch)
+        made: list[_Pairs] = []
         state = run.checkpoints.load(stage)
-        noise: list[Tensor] = []
-        ends: list[Tensor] = []
-        classes: list[Tensor] = []
         if state:
-            for one, kept in zip((noise, ends, classes), state['pairs'], strict=True):
-                one.extend(x.to(latents.device) for x in kept)
+            made = [_Pairs(*(x.to(latents.device) for x in one)) for one in state['pairs']]
             run.generator.set_state(state['generator'])
-            run.progress(stage, len(ends), batches, None)
-        while len(ends) < batches:
-            count = min(distributed.world_size(), batches - len(ends))
-            for _ in range(count):
+            run.progress(stage, len(made), batches, None)
+        while len(made) < batches:
+            begun = []
+            for _ in range(min(distributed.world_size(), batches - len(made))):
                 chosen = torch.randint(0, len(latents), (config.batch,), generator=run.generator)
-                noise.append(self._noise(latents, chosen))
-                classes.append(self.classes[chosen])
-            first = len(ends)
-
-            def follow(part: slice, first: int = first) -> list[Tensor]:
-                index = first + part.start
-                return [
-                    rk45(
-                        detector.velocity(classes[index]),
-                        noise[index],
-                        tolerance=config.tolerance,
-                    )[None]
-                ]
-
-            (found,) = distributed.in_shares(follow, count, 1)
-            ends.extend(found)
-            for step in range(first + 1, len(ends) + 1):
-                run.progress(stage, step, batches, None)
+                begun.append((self._noise(latents, chosen), self.classes[chosen]))
+            follow = functools.partial(self._follow, begun)
+            (ends,) = distributed.in_shares(follow, len(begun), 1)
+            for (noise, classes), end in zip(begun, ends, strict=True):
+                made.append(_Pairs(noise, end, classes))
+                run.progress(stage, len(made), batches, None)
             run.checkpoints.save(
                 stage,
-                lambda: {'pairs': [noise, ends, classes], 'generator': run.generator.get_state()},
-                is_over=len(ends) == batches,
+                lambda: {
+                    'pairs': [tuple(one) for one in made],
+                    'generator': run.generator.get_state(),
+                },
+                is_over=len(made) == batches,
             )
-        return _Pairs(*(torch.cat(x)[: config.pairs] for x in (noise, ends, classes)))
+        return _Pairs(*(torch.cat(x)[: config.pairs] for x in zip(*made, strict=True)))
+
+    def _follow(self, begun: list[tuple[Tensor, Tensor]], part: slice) -> list[Tensor]:
+        """Where one batch of noise of its classes ends."""
+        noise, classes = begun[part.start]
+        tolerance = self.detector.config.tolerance
+        return [rk45(self.detector.velocity(classes), noise, tolerance=tolerance)[None]]
 
     def _curvature(self, latents: Tensor) -> float:
         generator = torch.Generator().manual_seed(MEASURED_SEED)

@@ -154,6 +154,12 @@ def test_images_of_all_sizes_are_restored_whole(detector, size):
     assert tuple(detector(images).score_map.shape) == (1, *size)
 
 
+def test_every_class_needs_an_image():
+    images, _ = parts()
+    with pytest.raises(ValueError, match='no image of class light'):
+        build().fit(images)
+
+
 def test_textures_of_a_folder_are_used(tmp_path):
     images, classes = parts()
     with pytest.raises(ValueError, match='no folder of textures'):
