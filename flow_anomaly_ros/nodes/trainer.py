@@ -106,6 +106,12 @@ PARAMETERS = (
         limits=(0.0001, 0.49),
     ),
     Parameter('seed', 0, 'The same seed gives the same model.', limits=(0, 2**31 - 1)),
+    Parameter(
+        'checkpoints',
+        '',
+        'Folder for the state of a training: ~/train goes on from there if it was interrupted; '
+        'empty begins anew.',
+    ),
     Parameter('device', 'auto', 'auto, cpu or cuda[:N].'),
     Parameter(
         'threads',
@@ -249,7 +255,7 @@ class TrainerNode(Node):
         values = self.parameters
         arguments = ['train', '--json-progress', '--data', str(self._good_parts.folder)]
         arguments += ['--output', str(self._model), '--device', values['device']]
-        for name in ('method', 'backbone', 'weights', 'tile'):
+        for name in ('method', 'backbone', 'weights', 'tile', 'checkpoints'):
             if values[name]:
                 arguments += [f'--{name}', str(values[name])]
         for name in ('image_size', 'false_positive_rate', 'seed', 'threads'):

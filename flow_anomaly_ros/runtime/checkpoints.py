@@ -3,6 +3,8 @@
 """Checkpoints of a training in a folder, a file for each of its stages."""
 
 from collections.abc import Callable
+import copy
+from dataclasses import dataclass
 import hashlib
 from pathlib import Path
 import time
@@ -28,6 +30,15 @@ def clear(folder: Path) -> None:
         folder.rmdir()
 
 
+@dataclass
+class _Times:
+    """Seconds: of the clock at the beginning and when a state was last kept, and before."""
+
+    begun: float
+    kept: float
+    before: float = 0.0
+
+
 class FolderCheckpoints(Checkpoints):
     """Keeps the newest state of every stage in a folder.
 
@@ -37,14 +48,19 @@ class FolderCheckpoints(Checkpoints):
         folder: Where the files are; made with the first of them.
         training: What makes this training differ from others, as text: checkpoints of another one
             are refused.
-        prefix: Begins the names of the stages.
     """
 
-    def __init__(self, folder: Path, training: str, prefix: str = '') -> None:
+    def __init__(self, folder: Path, training: str) -> None:
         self._folder = folder
         self._training = hashlib.sha256(training.encode()).hexdigest()
-        self._prefix = prefix
-        self._kept = time.monotonic()
+        self._prefix = ''
+        now = time.monotonic()
+        self._times = _Times(now, now)
+
+    @property
+    def seconds(self) -> float:
+        """What the training took before it was last interrupted, as far as that was kept."""
+        return self._times.before
 
     def load(self, stage: str) -> dict[str, Any] | None:
         """Return the newest state of a stage; see `Checkpoints.load`.
@@ -70,23 +86,31 @@ class FolderCheckpoints(Checkpoints):
                 )
                 raise ValueError(msg)
         distributed.require_same(str(content and content['number']), f'checkpoints of {stage}')
-        return content and content['state']
+        if content is None:
+            return None
+        self._times.before = max(self._times.before, content['seconds'])
+        return content['state']
 
     def save(self, stage: str, state: Callable[[], dict[str, Any]], is_over: bool) -> None:
         """Write the state of a stage if a minute has passed; see `Checkpoints.save`."""
-        now = time.monotonic()
-        if distributed.rank() or not (is_over or now >= self._kept + PERIOD):
+        now, times = time.monotonic(), self._times
+        if distributed.rank() or not (is_over or now >= times.kept + PERIOD):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        content = {'training': self._training, 'number': now, 'state': state()}
+        content = {
+            'training': self._training,
+            'number': now,
+            'seconds': times.before + now - times.begun,
+            'state': state(),
+        }
         with written_whole(self._path(stage)) as temporary:
             torch.save(content, temporary)
-        self._kept = now
+        times.kept = now
 
     def of(self, prefix: str) -> 'FolderCheckpoints':
         """Return those of stages whose names have something in front."""
-        other = FolderCheckpoints(self._folder, '', prefix)
-        other._training = self._training
+        other = copy.copy(self)
+        other._prefix = prefix
         return other
 
     def _path(self, stage: str) -> Path:

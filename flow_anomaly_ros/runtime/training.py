@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import hashlib
 from pathlib import Path
 import re
 import time
@@ -128,9 +129,21 @@ def train(
         require_tile(tile, size)
     target = select_device(device)
     digests = [image_digest(image) for image in images]
-    given = (config, size, tile, seed, false_positive_rate, digests, of_images, library_versions())
-    kept = FolderCheckpoints(checkpoints, str(given)) if checkpoints else None
-    distributed.require_same(str(given), 'images, options, seed and versions of libraries')
+    given = str(
+        (
+            config,
+            size,
+            tile,
+            seed,
+            false_positive_rate,
+            digests,
+            of_images,
+            _file_digest(weights),
+            library_versions(),
+        )
+    )
+    kept = FolderCheckpoints(checkpoints, given) if checkpoints else None
+    distributed.require_same(given, 'images, options, weights, seed and versions of libraries')
     batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
 
     indices = torch.tensor(of_images)
@@ -179,7 +192,7 @@ def train(
             'images': len(images),
             'digests': digests,
             'seed': seed,
-            'seconds': round(time.perf_counter() - started, 1),
+            'seconds': round(time.perf_counter() - started + (kept.seconds if kept else 0.0), 1),
         },
         libraries=library_versions(),
         tile=tile,
@@ -191,6 +204,14 @@ def fold_of(stage: str) -> tuple[int, int] | None:
     """Return which of how many folds a stage belongs to; None outside of them."""
     found = re.match(FOLD_PREFIX.format(r'(\d+)', r'(\d+)'), stage)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def _file_digest(path: Path | None) -> str:
+    """Tell weights files apart; those that are downloaded are the libraries'."""
+    if path is None or not path.is_file():
+        return ''
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _require_classes(

@@ -131,6 +131,28 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     machine.until('done', timeout=10)
 
 
+def test_a_cancelled_training_goes_on(make_machine, tmp_path):
+    kept = tmp_path / 'checkpoints'
+    machine = make_machine(checkpoints=str(kept))
+    machine.call('capture')
+    machine.show(4)
+    machine.until('captured 4 images')
+    machine.call('train')
+    machine.wait_for(lambda: any(kept.glob('*.checkpoint')), what='a checkpoint')
+    machine.call('cancel')
+    machine.until('cancelled')
+    done = len([*kept.glob('*.checkpoint')])
+    assert done
+    machine.progress.clear()
+    machine.call('train')
+    machine.until('done')
+    steps = [{one.key: one.value for one in step.values} for step in machine.progress]
+    # Stages that were over are told once, with their last step.
+    first = next(step for step in steps if step)
+    assert first['step'] == first['steps']
+    assert not kept.exists()
+
+
 def test_images_are_taken_no_faster_than_asked(make_machine):
     machine = make_machine(images=3, capture_interval=0.5)
     machine.call('capture')

@@ -77,6 +77,20 @@ def test_checkpoints_of_another_training_are_refused(kept, tmp_path):
         FolderCheckpoints(tmp_path / 'checkpoints', 'another').load('flow')
 
 
+def test_the_seconds_of_all_runs_add_up(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(checkpoints.time, 'monotonic', lambda: now)
+    for before, taken in ((0, 70), (70, 30)):
+        kept = FolderCheckpoints(tmp_path, 'one')
+        kept.of('calibration 1/3 ').load('flow')
+        assert kept.seconds == before
+        now += taken
+        kept.of('calibration 1/3 ').save('flow', state(1), is_over=True)
+    kept = FolderCheckpoints(tmp_path, 'one')
+    kept.of('calibration 1/3 ').load('flow')
+    assert kept.seconds == 100
+
+
 def test_damaged_checkpoints_are_named(kept, tmp_path):
     kept.save('flow', state(1), is_over=True)
     (path,) = (tmp_path / 'checkpoints').iterdir()
