@@ -156,12 +156,15 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
 
 def _joint_engine(cell: Cell, arguments: argparse.Namespace) -> Engine:
     """One model of all sets, as that of a cell; see `multiclass`."""
-    given = arguments.models or arguments.output, cell.method
-    engine = joint_engine(
-        *given,
+    given = (
+        arguments.models or arguments.output,
+        cell.method,
         arguments.data,
         cell.max_images,
         cell.seed,
+    )
+    engine = joint_engine(
+        *given,
         {'backbone': 'mobilenet_v2'},
         arguments.weights,
         SIZE,
@@ -169,7 +172,7 @@ def _joint_engine(cell: Cell, arguments: argparse.Namespace) -> Engine:
     if not cell.row:
         return engine
     row = ABLATIONS[cell.method][cell.row]
-    return ablated_engine(*given, cell.max_images, cell.seed, row, arguments.weights)
+    return ablated_engine(*given, row, arguments.weights)
 
 
 def _write_pictures(

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.detectors.timenet.training import fit_comparison
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import torch
+
+# Good images of each class that rows of an ablation learn from how good parts differ.
+COMPARED = 30
+CPU = torch.device('cpu')
 
 
 def joint_engine(
@@ -62,6 +68,7 @@ def joint_engine(
 def ablated_engine(
     output: Path,
     method: str,
+    data: Sequence[Path],
     max_images: int | None,
     seed: int,
     row: dict[str, object],
@@ -72,6 +79,7 @@ def ablated_engine(
     Args:
         output: As of `joint_engine`, which has been there before.
         method: Likewise.
+        data: Likewise.
         max_images: Likewise.
         seed: Likewise.
         row: Options that change. Without `reflows` the flow is the one before them.
@@ -87,13 +95,19 @@ def ablated_engine(
         kept = torch.load(path.with_suffix('.checkpoints') / 'flow.checkpoint', weights_only=True)
         flow = kept['state']['module']
         state |= {f'denoiser.{name}': values for name, values in flow.items()}
-    # The backbone is the row's own, and classes are given.
+    # The backbone is the row's own, and what is seen there is compared as the row says.
     wanted = changed.state_dict()
-    own = ('backbone.', 'class_means.')
+    own = ('backbone.', 'class_means.', 'difference.')
     changed.load_state_dict(
         {name: x if name.startswith(own) else state[name] for name, x in wanted.items()}
     )
     changed.eval().requires_grad_(requires_grad=False)
+    images, classes = [], []
+    for index, folder in enumerate(data):
+        for image in load_good_images(read_folder(folder), COMPARED, seed).images:
+            images.append(to_tensor(image, config['channels'], manifest.input_size, CPU))
+            classes.append(index)
+    fit_comparison(changed, torch.cat(images), torch.tensor(classes))
     return Engine.of(changed, manifest, 'cpu')
 
 

@@ -1,47 +1,78 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Distances of levels and pixels are weighed as equation 5 says."""
+"""Distances of levels and pixels are weighed as equation 5 says, by what good parts have."""
 
-from flow_anomaly_ros.layers.difference import balanced, difference, pooled_maximum
+from flow_anomaly_ros.layers.difference import Difference, pooled_maximum
 import pytest
 import torch
 
 
-def test_the_first_distance_reaches_so_many_times_the_second():
-    first = torch.tensor([0.0, 5.0, 10.0, 0.0]).view(1, 1, 2, 2)
-    second = torch.tensor([0.5, 0.0, 0.0, 0.1]).view(1, 1, 2, 2)
-    found = balanced(first, second, 7.0).flatten().tolist()
-    assert found == pytest.approx([0.5, 7 * 0.25, 7 * 0.5, 0.1])
+def seen(count=2, side=8):
+    """Images, restored ones, and two levels of both."""
+    generator = torch.Generator().manual_seed(0)
 
+    def random(*shape):
+        return torch.rand(*shape, generator=generator)
 
-def test_images_of_a_batch_are_balanced_one_by_one():
-    torch.manual_seed(0)
-    first, second = torch.rand(2, 3, 1, 4, 4)
-    together = balanced(first, second, 2.0)
-    alone = torch.cat(
-        [balanced(first[i : i + 1], second[i : i + 1], 2.0) for i in range(len(first))]
+    images, restored = (random(count, 3, side, side) for _ in range(2))
+    levels, restored_levels = (
+        [random(count, 4, side, side), random(count, 6, side, side)] for _ in range(2)
     )
-    torch.testing.assert_close(together, alone)
+    return images, restored, levels, restored_levels
 
 
 def test_what_is_restored_as_it_was_differs_nowhere():
-    images, level = torch.rand(2, 3, 8, 8), torch.rand(2, 4, 4, 4)
-    found = difference(images, images, [(level, level)], [7.0], 7.0, 1.0)
+    images, _, levels, _ = seen()
+    found = Difference([7.0, 7.0], 7.0, 1.0)(images, images, levels, levels)
     assert found.shape == (2, 1, 8, 8)
     assert found.abs().max() < 1e-4
 
 
-def test_it_is_the_published_sum():
-    torch.manual_seed(0)
-    images, restored = torch.rand(2, 1, 3, 8, 8)
-    one, other = torch.rand(2, 1, 4, 8, 8)
+def test_of_one_level_and_pixels_it_is_the_published_sum():
+    images, restored, (one, _), (other, _) = seen(count=1)
+    difference = Difference([2.0], 3.0, 0.0)
+    arguments = (images, restored, [one], [other])
+    difference.fit(difference.maxima(*arguments))
     euclidean = (one - other).square().sum(1).sqrt()
     cosine = 1 - (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
     levels = 2 * cosine.max() / euclidean.max() * euclidean + cosine
     pixels = (images - restored).square().sum(1)
-    expected = 3 * levels.max() / pixels.max() * pixels + levels
-    found = difference(images, restored, [(one, other)], [2.0], 3.0, 0.0)
-    torch.testing.assert_close(found[:, 0], expected)
+    # The largest sum of levels is that of the largest terms.
+    expected = 3 * (2 + 1) * cosine.max() / pixels.max() * pixels + levels
+    torch.testing.assert_close(difference(*arguments)[:, 0], expected)
+
+
+def test_each_distance_of_good_parts_reaches_its_weight():
+    arguments = seen(count=5)
+    maxima = Difference.maxima(*arguments)
+    assert maxima.shape == (5, 2 * 2 + 1)
+    difference = Difference([2.0, 0.5], 3.0, 0.0)
+    difference.fit(maxima)
+    *levels, pixels = maxima.amax(0).split([2, 2, 1])
+    for (euclidean, cosine), scale in zip(levels, difference.level_scales, strict=True):
+        torch.testing.assert_close(scale * euclidean, cosine)
+    reached = sum((1 + w) * one[1] for w, one in zip((2.0, 0.5), levels, strict=True))
+    torch.testing.assert_close(difference.pixel_scale * pixels[0], reached)
+
+
+def test_a_worse_image_scores_higher():
+    images, restored, levels, restored_levels = seen(count=1)
+    difference = Difference([7.0, 7.0], 7.0, 0.0)
+    difference.fit(difference.maxima(images, restored, levels, restored_levels))
+
+    def score(share):
+        """Of an image that is restored but for a share."""
+        other = [torch.lerp(x, y, share) for x, y in zip(levels, restored_levels, strict=True)]
+        return difference(images, torch.lerp(images, restored, share), levels, other).max()
+
+    assert score(0.2) < 0.5 * score(0.6)
+
+
+def test_good_parts_that_are_restored_as_they_were_are_no_error():
+    images, _, levels, _ = seen()
+    difference = Difference([7.0, 7.0], 7.0, 0.0)
+    difference.fit(torch.zeros(2, 5))
+    assert difference(images, images, levels, levels).isfinite().all()
 
 
 def test_where_an_image_differs_the_map_is_highest():
@@ -49,8 +80,8 @@ def test_where_an_image_differs_the_map_is_highest():
     images = torch.rand(1, 3, 32, 32)
     restored = images.clone()
     restored[..., 8:12, 20:24] += 0.5
-    levels = [(images[..., ::4, ::4], restored[..., ::4, ::4])]
-    found = difference(images, restored, levels, [7.0], 7.0, 2.0)[0, 0]
+    levels = [images[..., ::4, ::4]], [restored[..., ::4, ::4]]
+    found = Difference([7.0], 7.0, 2.0)(images, restored, *levels)[0, 0]
     row, column = divmod(int(found.argmax()), 32)
     assert 8 <= row < 12
     assert 20 <= column < 24
@@ -62,4 +93,4 @@ def test_pooling_prefers_large_defects_to_single_pixels():
     maps[1, 0, 10:20, 10:20] = 0.5
     point, area = pooled_maximum(maps, 8).tolist()
     assert point < 0.1 < area
-    assert pooled_maximum(maps, 0).tolist() == [1.0, 0.5]
+    assert pooled_maximum(maps, 0).tolist() == pytest.approx([1.0, 0.5])

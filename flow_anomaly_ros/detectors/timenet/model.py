@@ -17,7 +17,7 @@ from flow_anomaly_ros.detectors.timenet.config import TimeNetConfig
 from flow_anomaly_ros.layers.autoencoder import Autoencoder, PixelSpace
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.class_means import ClassMeans
-from flow_anomaly_ros.layers.difference import difference, pooled_maximum
+from flow_anomaly_ros.layers.difference import Difference, pooled_maximum
 from flow_anomaly_ros.layers.perception import one_step, TimestepPerception
 from flow_anomaly_ros.layers.rectified_flow import between, euler, Velocity
 from flow_anomaly_ros.layers.resample import size_of
@@ -104,6 +104,12 @@ class TimeNetDetector(MulticlassDetector):
             if config.perception
             else None
         )
+        weights = config.level_weights
+        self.difference = Difference(
+            weights if len(weights) > 1 else weights * len(config.strides),
+            config.pixel_weight,
+            config.smoothing,
+        )
         self.class_means = ClassMeans(self.class_count, self.backbone.channels)
         self.register_buffer('noise', torch.randn(channels, NOISE_SIDE, NOISE_SIDE))
 
@@ -154,27 +160,12 @@ class TimeNetDetector(MulticlassDetector):
         height, width = size_of(latents)
         return self.noise.repeat(1, rows, columns)[None, :, :height, :width]
 
-    def compare(
-        self, images: Tensor, restored: Tensor, levels: list[Tensor], restored_levels: list[Tensor]
-    ) -> Tensor:
-        """Score maps, Bx1xHxW, from images, restored ones, and the backbone's levels of both."""
-        config = self.config
-        weights = config.level_weights
-        return difference(
-            images,
-            restored,
-            [*zip(levels, restored_levels, strict=True)],
-            weights if len(weights) > 1 else weights * len(levels),
-            config.pixel_weight,
-            config.smoothing,
-        )
-
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `MulticlassDetector.forward`."""
         levels = self.backbone.extract(images)
         known = self._known(levels, classes)
         restored = self.restore(images, known).images
-        score_map = self.compare(images, restored, levels, self.backbone.extract(restored))
+        score_map = self.difference(images, restored, levels, self.backbone.extract(restored))
         image_score = pooled_maximum(score_map, self.config.pooling)
         return DetectorOutput(score_map[:, 0], image_score, known)
 

@@ -10,7 +10,7 @@ import typing
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.data import textures
 from flow_anomaly_ros.data.pseudo_anomalies import blended
-from flow_anomaly_ros.detectors.base import FitReport, Progress
+from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.detectors.optimisation import begin, optimise, Run, shifted_copies
 from flow_anomaly_ros.layers.autoencoder import Autoencoder
@@ -62,12 +62,38 @@ def fit(
     training.flow()
     training.perception()
     detector.eval()
-    training.class_means()
+    fit_comparison(detector, samples, of_samples, progress)
     return run.report
 
 
+@torch.no_grad()
+def fit_comparison(
+    detector: 'TimeNetDetector', images: Tensor, classes: Tensor, progress: Progress = no_progress
+) -> None:
+    """Learn how classes are told from one another, and how much of good parts is not restored."""
+
+    def compared(part: slice) -> list[Tensor]:
+        good = images[part]
+        levels = detector.backbone.extract(good)
+        restored = detector.restore(good, classes[part]).images
+        restored_levels = detector.backbone.extract(restored)
+        return [
+            detector.class_means.describe(levels),
+            detector.difference.maxima(good, restored, levels, restored_levels),
+        ]
+
+    described, maxima = distributed.in_shares(
+        compared,
+        len(images),
+        detector.config.batch,
+        lambda step, steps: progress('comparison', step, steps, None),
+    )
+    detector.class_means.fit(described, classes)
+    detector.difference.fit(maxima)
+
+
 class _Training:
-    """The stages of a training, in their order."""
+    """The stages of a training that are learned, in their order."""
 
     def __init__(
         self, detector: 'TimeNetDetector', samples: Tensor, classes: Tensor, run: Run
@@ -128,20 +154,6 @@ class _Training:
 
         self._optimise('perception', perception, loss_of, config.perception_steps)
         frozen.requires_grad_(requires_grad=True)
-
-    @torch.no_grad()
-    def class_means(self) -> None:
-        """Learn how classes are told from one another."""
-        detector = self.detector
-        (described,) = distributed.in_shares(
-            lambda part: [
-                detector.class_means.describe(detector.backbone.extract(self.samples[part]))
-            ],
-            len(self.samples),
-            detector.config.batch,
-            lambda step, steps: self.run.progress('classes', step, steps, None),
-        )
-        detector.class_means.fit(described, self.classes)
 
     def _fit_velocity(
         self, stage: str, samples: int, pairs_of: Callable[[Tensor], _Pairs], steps: int
