@@ -74,7 +74,8 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
 
     Inputs and outputs are those of `Graph`: `images`, uint8 of any batch, height and width;
     `score_map` and `image_score`; and `classes`, int64, of detectors that tell several apart, as
-    `classes` and `known_classes`. The manifest, with the thresholds, goes into the metadata.
+    `classes` and `known_classes`. The manifest, with the thresholds, goes into the metadata. Of a
+    model of tiles it is what scores a tile: `Engine` cuts images into tiles and blends the scores.
 
     Args:
         path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
@@ -91,9 +92,6 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
     """
     if path.suffix != SUFFIXES[backend]:
         msg = f'{path} is no name for an {backend} model: let it end with {SUFFIXES[backend]}'
-        raise ValueError(msg)
-    if manifest.tile is not None:
-        msg = f'{path} was not written: models of tiles cannot be exported, they stay with PyTorch'
         raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
         library(name, path)
@@ -163,7 +161,7 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
         pixels: Type of the images: uint8 for those of any size, float32 for those of the
             detector's size.
     """
-    size = manifest.input_size
+    size = manifest.seen_size
     resizes = pixels == torch.uint8
     batch = Dim('batch')
     dimensions = {0: batch}

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images larger than what a detector sees at once, cut into overlapping tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import itertools
 from typing import NamedTuple
 
@@ -106,46 +106,23 @@ def blending_weights(size: int, tile: int) -> Tensor:
 class TiledDetector(Detector):
     """A detector of whole images made from one that sees tiles of them.
 
-    It is trained on tiles. The score map is blended from those of overlapping tiles; what a
-    detector says of the border of a tile is in it only where that is the border of the image. The
-    image score is the largest of a tile, but of each no more than the largest value of the score
-    map where the tile counts: a method may trust some places less, such as the border of the image,
-    but the border of a tile adds nothing.
+    It is trained on tiles.
 
     Args:
         detector: Sees tiles only.
         tile: Side of a tile in px, see `require_tile`.
-        memory: MiB that the tiles that go through the detector at once may take, by the estimate of
-            `BYTES_PER_PIXEL`; one does so in any case.
+        memory: As of `score_tiles`.
     """
 
     def __init__(self, detector: Detector, tile: int, memory: int = MEMORY) -> None:
         super().__init__(detector.config)
         self.detector = detector
         self.tile = tile
-        self.at_once = max(1, memory * 2**20 // (BYTES_PER_PIXEL * tile**2))
+        self.memory = memory
 
     def forward(self, images: Tensor) -> DetectorOutput:
         """Score images; see `Detector.forward`. H and W are at least the side of a tile."""
-        rows, columns = (blending_weights(x, self.tile).to(images.device) for x in size_of(images))
-        score_map = torch.zeros(len(images), *size_of(images), device=images.device)
-        places = self._places(images)
-        tile_scores = []
-        for first in range(0, len(places), self.at_once):
-            some = places[first : first + self.at_once]
-            output = self.detector(_cut(images, some))
-            tile_scores.append(output.image_score)
-            for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
-                weights = rows[row, down, None] * columns[column, right]
-                score_map[image, down, right] += weights * one
-        peaks = torch.stack(
-            [
-                score_map[one.image, rows[one.row] > 0][:, columns[one.column] > 0].amax()
-                for one in places
-            ]
-        )
-        image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
-        return DetectorOutput(score_map, image_score)
+        return score_tiles(self.detector, images, self.tile, self.memory)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """What the detector compared in the tile with the largest score of each image.
@@ -155,7 +132,7 @@ class TiledDetector(Detector):
             own rows.
         """
         rows, columns = (blending_weights(size, self.tile) for size in size_of(images))
-        places = self._places(images)
+        places = _places(images, self.tile)
         chosen = []
         for image, score_map in enumerate(self(images).score_map):
             y, x = divmod(int(score_map.argmax()), score_map.shape[1])
@@ -178,7 +155,7 @@ class TiledDetector(Detector):
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> FitReport:
         """Train on the tiles of good images, at most `MOST_TRAINING_PIXELS`; see `Detector.fit`."""
-        places = self._places(images)
+        places = _places(images, self.tile)
         # Those that are left out are so at random, and so are those that methods see first.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
         chosen = order[: max(1, MOST_TRAINING_PIXELS // self.tile**2)].tolist()
@@ -191,17 +168,58 @@ class TiledDetector(Detector):
             )
         return report
 
-    def _places(self, images: Tensor) -> list[_Place]:
-        downs, rights = (
-            [slice(start, start + self.tile) for start in tile_starts(size, self.tile)]
-            for size in size_of(images)
-        )
-        return [
-            _Place(image, row, column, down, right)
-            for image in range(len(images))
-            for row, down in enumerate(downs)
-            for column, right in enumerate(rights)
+
+def score_tiles(
+    detect: Callable[[Tensor], DetectorOutput], images: Tensor, tile: int, memory: int = MEMORY
+) -> DetectorOutput:
+    """Score images by their tiles.
+
+    The score map is blended from those of overlapping tiles; what a detector says of the border of
+    a tile is in it only where that is the border of the image. The image score is the largest of a
+    tile, but of each no more than the largest value of the score map where the tile counts: a
+    method may trust some places less, such as the border of the image, but the border of a tile
+    adds nothing.
+
+    Args:
+        detect: Scores tiles, BxCx(tile)x(tile).
+        images: BxCxHxW; H and W are at least the side of a tile.
+        tile: Side of a tile in px, see `require_tile`.
+        memory: MiB that the tiles that are scored at once may take, by the estimate of
+            `BYTES_PER_PIXEL`; one does so in any case.
+    """
+    rows, columns = (blending_weights(x, tile).to(images.device) for x in size_of(images))
+    score_map = torch.zeros(len(images), *size_of(images), device=images.device)
+    places = _places(images, tile)
+    at_once = max(1, memory * 2**20 // (BYTES_PER_PIXEL * tile**2))
+    tile_scores = []
+    for first in range(0, len(places), at_once):
+        some = places[first : first + at_once]
+        output = detect(_cut(images, some))
+        tile_scores.append(output.image_score)
+        for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
+            weights = rows[row, down, None] * columns[column, right]
+            score_map[image, down, right] += weights * one
+    peaks = torch.stack(
+        [
+            score_map[one.image, rows[one.row] > 0][:, columns[one.column] > 0].amax()
+            for one in places
         ]
+    )
+    image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
+    return DetectorOutput(score_map, image_score)
+
+
+def _places(images: Tensor, tile: int) -> list[_Place]:
+    downs, rights = (
+        [slice(start, start + tile) for start in tile_starts(size, tile)]
+        for size in size_of(images)
+    )
+    return [
+        _Place(image, row, column, down, right)
+        for image in range(len(images))
+        for row, down in enumerate(downs)
+        for column, right in enumerate(rights)
+    ]
 
 
 def _cut(images: Tensor, places: Sequence[_Place]) -> Tensor:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever runs a model, it finds the same."""
 
-import dataclasses
 import json
 from pathlib import Path
 import runpy
@@ -233,10 +232,25 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_models_of_tiles_stay_with_pytorch(training, tmp_path):
-    manifest = dataclasses.replace(training.manifest, tile=64)
-    with pytest.raises(ValueError, match='models of tiles cannot be exported'):
-        export(tmp_path / 'model.onnx', training.detector, manifest, 'onnx')
+@pytest.fixture(scope='module')
+def tiled_file(tmp_path_factory, tiny_options):
+    """A model of tiles, as its own file and exported."""
+    images = [generate_part(seed, 96)[0] for seed in range(2)]
+    options = tiny_options | {'flow_steps': 2}
+    training = train('restoration', images, options, shorter_side=96, tile=64, device='cpu')
+    source = tmp_path_factory.mktemp('tiles') / 'model.safetensors'
+    save_artifact(source, training.detector, training.manifest)
+    for backend, suffix in SUFFIXES.items():
+        export(source.with_suffix(suffix), *load_artifact(source), backend)
+    return source
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_exported_models_of_tiles_find_the_same(tiled_file, suffix):
+    engines = [Engine.load(tiled_file.with_suffix(end), 'cpu') for end in ('.safetensors', suffix)]
+    images = [generate_part(seed, 96, 'stain')[0] for seed in range(2)]
+    require_same(*engines, [*images, generate_part(3, 150)[0]])
+    require_same(*engines, images[:1])
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES.values())

@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the runtimes of exported models share."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 import importlib
 from pathlib import Path
 from types import ModuleType
 
+from flow_anomaly_ros.detectors.base import DetectorOutput
 from flow_anomaly_ros.runtime.artifact import ArtifactError
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import to_rgb
+from flow_anomaly_ros.runtime.tiling import score_tiles
 import numpy as np
+import torch
+from torch import Tensor
 
 
 class ExportedBackend(Backend):
@@ -23,20 +28,38 @@ class ExportedBackend(Backend):
 
     manifest: Manifest
 
+    @abstractmethod
+    def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Run the graph: inputs by name to outputs in their order."""
+
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """BxHxWx3 uint8; see `Backend.prepare`."""
         return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
 
-    def inputs(self, batch: np.ndarray, classes: Sequence[int | None]) -> dict[str, np.ndarray]:
-        """Inputs of the graph by name; classes only where it tells several apart."""
-        if len(self.manifest.classes) == 1:
-            return {'images': batch}
-        return {'images': batch, 'classes': class_indices(classes)}
+    def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
+        """Score a batch; see `Backend.detect`."""
+        tile = self.manifest.tile
+        if tile is None:
+            return self._scores(batch, classes)
 
-    def scores(self, outputs: Sequence[np.ndarray]) -> Scores:
-        """Scores from the outputs of the graph, in their order."""
-        score_maps, image_scores, *classes = outputs
-        return Scores(score_maps, image_scores, *(classes or [np.zeros(len(score_maps), np.int64)]))
+        def of_tiles(tiles: Tensor) -> DetectorOutput:
+            scores = self._scores(tiles.permute(0, 2, 3, 1).numpy(), [])
+            return DetectorOutput(*map(torch.from_numpy, scores))
+
+        whole = score_tiles(of_tiles, torch.from_numpy(batch).permute(0, 3, 1, 2), tile)
+        return Scores(whole.score_map.numpy(), whole.image_score.numpy(), _one_class(batch))
+
+    def _scores(self, images: np.ndarray, classes: Sequence[int | None]) -> Scores:
+        """Score images, or tiles; classes are an input only where the graph tells several apart."""
+        inputs = {'images': images}
+        if len(self.manifest.classes) > 1:
+            inputs['classes'] = class_indices(classes)
+        score_maps, image_scores, *known = self.run(inputs)
+        return Scores(score_maps, image_scores, *(known or [_one_class(images)]))
+
+
+def _one_class(images: np.ndarray) -> np.ndarray:
+    return np.zeros(len(images), np.int64)
 
 
 def library(name: str, path: Path) -> ModuleType:

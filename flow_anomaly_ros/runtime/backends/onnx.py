@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import Scores
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
@@ -52,9 +51,9 @@ class OnnxBackend(ExportedBackend):
             raise unusable(path, error) from error
         self.name = f'ONNX Runtime on {kind}'
 
-    def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
-        """Score a batch; see `Backend.detect`."""
-        return self.scores(self._session.run(None, self.inputs(batch, classes)))
+    def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Run the graph; see `ExportedBackend.run`."""
+        return self._session.run(None, inputs)
 
     def close(self) -> None:
         """Free the device's memory."""

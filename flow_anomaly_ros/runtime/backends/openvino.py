@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import Scores
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
@@ -49,15 +48,15 @@ class OpenVinoBackend(ExportedBackend):
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
             # All images of a batch come in one size: nothing is left to resize.
-            model.reshape({'images': [-1, *self.manifest.input_size, 3]})
+            model.reshape({'images': [-1, *self.manifest.seen_size, 3]})
             self._model = core.compile_model(model, target, options)
         except Exception as error:
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
 
-    def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
-        """Score a batch; see `Backend.detect`."""
-        return self.scores([*self._model(self.inputs(batch, classes)).values()])
+    def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Run the graph; see `ExportedBackend.run`."""
+        return [*self._model(inputs).values()]
 
     def close(self) -> None:
         """Free the device's memory."""
