@@ -12,6 +12,7 @@ from flow_anomaly_ros.detectors.base import (
     FitReport,
     MulticlassDetector,
 )
+from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
@@ -23,6 +24,7 @@ import torch
 @dataclass(frozen=True)
 class MemoryConfig:
     channels: int = 3
+    option: int = 1
 
 
 class Memory(Detector):
@@ -37,9 +39,11 @@ class Memory(Detector):
         scores = 1 + (distances.amin(1) > 1e-6).float()
         return DetectorOutput(scores[:, None, None].expand(-1, *images.shape[-2:]), scores)
 
-    def fit(self, images, seed=0, progress=None, checkpoints=None):
+    def fit(self, images, seed=0, progress=None, checkpoints=NO_CHECKPOINTS):
         type(self).fits += 1
         self.seen = images
+        checkpoints.load('remember')
+        checkpoints.save('remember', dict, is_over=True)
         progress('remember', 1, 1, None)
         return FitReport()
 
@@ -221,6 +225,24 @@ def test_cancelling_stops_between_two_steps(good_images, tiny_options):
         train('restoration', good_images[:2], tiny_options, device='cpu', progress=cancel)
     assert len(steps) == 3
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_checkpoints_serve_the_very_training_alone(memory, tmp_path):
+    weights = tmp_path / 'weights.safetensors'
+    weights.write_bytes(b'ones')
+    given = {'weights': weights, 'device': 'cpu', 'checkpoints': tmp_path / 'checkpoints'}
+
+    def refused(images, **changed):
+        with pytest.raises(ValueError, match='of another training'):
+            train(memory, images, **{**given, **changed})
+
+    train(memory, flat_images(3), **given)
+    train(memory, flat_images(3), **given)
+    refused(flat_images(4))
+    refused(flat_images(3), seed=1)
+    refused(flat_images(3), options={'option': 2})
+    weights.write_bytes(b'others')
+    refused(flat_images(3))
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, -1.0, float('nan')])
