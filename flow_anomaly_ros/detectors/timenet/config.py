@@ -56,8 +56,8 @@ class TimeNetConfig:
     backbone: str = 'resnet18'
     strides: tuple[int, ...] = (4, 8, 16)
     space: str = 'autoencoder'
-    block: int = 4
-    latents: int = 8
+    block: int = 8
+    latents: int = 32
     base: int = 32
     multipliers: tuple[int, ...] = (1, 2, 4)
     attention: int = 1
@@ -78,7 +78,7 @@ class TimeNetConfig:
     copies: int = 80
     flow_steps: int = 2000
     reflow_steps: int = 500
-    perception_steps: int = 3000
+    perception_steps: int = 6000
     batch: int = 8
     learning_rate: float = 1e-3
 

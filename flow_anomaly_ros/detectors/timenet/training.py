@@ -27,6 +27,8 @@ if typing.TYPE_CHECKING:
 
 # Images that the autoencoder is fitted to, at most.
 MOST_ENCODED = 200
+# How much the mean square error of pixels in [0, 1] counts beside the perceptual loss.
+PIXEL_LOSS = 30.0
 # Ways from noise to images that the straightness is measured on, and the seed of their noise.
 MEASURED_WAYS = 8
 MEASURED_SEED = 0
@@ -143,14 +145,15 @@ class _Training:
             own = distributed.own(torch.arange(len(chosen)))
             good, classes = self.samples[chosen][own], self.classes[chosen][own]
             with torch.no_grad():
-                wanted, wanted_levels = detector.encode(good), detector.backbone.extract(good)
+                wanted_levels = detector.backbone.extract(good)
                 spoiled = detector.encode(self._spoiled(chosen)[own])
             noise = self._noise(spoiled, chosen)[own]
             times = spoiled.new_full(spoiled.shape[:1], config.time)
             noised = between(noise, spoiled, times)
-            restored, _ = one_step(detector.denoiser, perception, noised, times, classes)
-            levels = detector.backbone.extract(detector.decode(restored, size_of(good)))
-            return functional.mse_loss(restored, wanted) + perceptual_loss(levels, wanted_levels)
+            latents, _ = one_step(detector.denoiser, perception, noised, times, classes)
+            restored = detector.decode(latents, size_of(good))
+            error = PIXEL_LOSS * functional.mse_loss(restored, good)
+            return error + perceptual_loss(detector.backbone.extract(restored), wanted_levels)
 
         self._optimise('perception', perception, loss_of, config.perception_steps)
         frozen.requires_grad_(requires_grad=True)
