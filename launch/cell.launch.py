@@ -13,6 +13,7 @@ from pathlib import Path
 import tempfile
 
 from flow_anomaly_ros.cell.rviz import cell_config
+from flow_anomaly_ros.cell.transport import transport_environment
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -26,6 +27,9 @@ YES = ('true', 'false')
 def _config(name: str) -> PathJoinSubstitution:
     return PathJoinSubstitution([FindPackageShare(PACKAGE), 'config', name])
 
+
+# Of the nodes that publish images.
+IMAGES = transport_environment(_config('fastdds.xml'))
 
 ARGUMENTS = (
     ('cameras', 'camera', 'Names of the cameras, with commas between them.', None),
@@ -109,6 +113,7 @@ def _detector(values: dict[str, str], images: dict[str, str]) -> LifecycleNode:
         name='detector',
         namespace=values['namespace'],
         parameters=[values['detector_params'], parameters],
+        additional_env=IMAGES,
         output='screen',
         respawn=True,
     )
@@ -121,6 +126,7 @@ def _source(values: dict[str, str], camera: str) -> Node:
         name=f'{camera}_source',
         namespace=values['namespace'],
         parameters=[{'path': values['source'], 'camera': camera}],
+        additional_env=IMAGES,
         output='screen',
     )
 

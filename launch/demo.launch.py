@@ -6,6 +6,7 @@ ros2 launch flow_anomaly_ros demo.launch.py
 ros2 launch flow_anomaly_ros demo.launch.py data:=DIR backbone:=mobilenet_v2 weights:=FILE
 """
 
+from flow_anomaly_ros.cell.transport import transport_environment
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -18,9 +19,9 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.substitutions import ExecutableInPackage
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 ARGUMENTS = (
     ('data', '', 'Folder in MVTec layout; empty generates images of a machined part.'),
@@ -55,11 +56,14 @@ def _train_then_inspect(context: LaunchContext) -> list:
         ],
         output='screen',
     )
+    share = FindPackageShare('flow_anomaly_ros')
+    images = transport_environment(PathJoinSubstitution([share, 'config', 'fastdds.xml']))
     source = Node(
         package='flow_anomaly_ros',
         executable='image_source',
         name='image_source',
         parameters=[{'path': data, 'rate': 0.0, 'loop': False}],
+        additional_env=images,
         output='screen',
     )
     detector = LifecycleNode(
@@ -74,6 +78,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
                 'autostart': True,
             }
         ],
+        additional_env=images,
         output='screen',
     )
     listener = Node(

@@ -5,6 +5,7 @@
 ros2 launch flow_anomaly_ros detector.launch.py model:=model.safetensors image:=/camera/image_raw
 """
 
+from flow_anomaly_ros.cell.transport import transport_environment
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -12,17 +13,18 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+
+def _config(name: str) -> PathJoinSubstitution:
+    return PathJoinSubstitution([FindPackageShare('flow_anomaly_ros'), 'config', name])
+
+
 ARGUMENTS = (
     ('model', None, 'Model file written by flow-anomaly train.'),
     ('image', 'camera/image', 'Image topic of the camera named camera.'),
     ('namespace', '', 'Namespace of the node and its topics.'),
     ('device', 'auto', 'auto, cpu or cuda[:N].'),
     ('autostart', 'true', 'Configure and activate at start; false leaves that to a manager.'),
-    (
-        'params_file',
-        PathJoinSubstitution([FindPackageShare('flow_anomaly_ros'), 'config', 'detector.yaml']),
-        'Parameter file; the arguments above win.',
-    ),
+    ('params_file', _config('detector.yaml'), 'Parameter file; the arguments above win.'),
 )
 
 
@@ -49,6 +51,7 @@ def generate_launch_description() -> LaunchDescription:
             ('camera/image', LaunchConfiguration('image')),
             ('camera/image/compressed', [LaunchConfiguration('image'), '/compressed']),
         ],
+        additional_env=transport_environment(_config('fastdds.xml')),
         output='screen',
     )
     return LaunchDescription([*arguments, detector])

@@ -3,6 +3,7 @@
 """Training of TimeNet: the flow, its reflows, then what perceives the time; algorithms 1 and 2."""
 
 from collections.abc import Callable
+import copy
 import functools
 from pathlib import Path
 import typing
@@ -140,12 +141,15 @@ class _Training:
             return
         frozen = detector.denoiser
         frozen.requires_grad_(requires_grad=False)
+        # What is saved keeps the network as it is.
+        backbone = copy.deepcopy(detector.backbone).eval()
+        backbone.fold()
 
         def loss_of(chosen: Tensor) -> Tensor:
             own = distributed.own(torch.arange(len(chosen)))
             good, classes = self.samples[chosen][own], self.classes[chosen][own]
             with torch.no_grad():
-                wanted_levels = detector.backbone.extract(good)
+                wanted_levels = backbone.extract(good)
                 spoiled = detector.encode(self._spoiled(chosen)[own])
             noise = self._noise(spoiled, chosen)[own]
             times = spoiled.new_full(spoiled.shape[:1], config.time)
@@ -153,7 +157,7 @@ class _Training:
             latents, _ = one_step(detector.denoiser, perception, noised, times, classes)
             restored = detector.decode(latents, size_of(good))
             error = PIXEL_LOSS * functional.mse_loss(restored, good)
-            return error + perceptual_loss(detector.backbone.extract(restored), wanted_levels)
+            return error + perceptual_loss(backbone.extract(restored), wanted_levels)
 
         self._optimise('perception', perception, loss_of, config.perception_steps)
         frozen.requires_grad_(requires_grad=True)
