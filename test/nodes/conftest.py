@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of nodes share: a probe node, and executors that spin in the background."""
 
+import gc
 import os
 import threading
 import time
@@ -119,6 +120,9 @@ class _Probe:
 def spinner():
     """A running ROS context with a background executor."""
     rclpy = pytest.importorskip('rclpy')
+    # Lifecycle nodes of tests before live on until they are collected. That must not happen while
+    # nodes of this test are made: the participants of both may then wait for each other for ever.
+    gc.collect()
     rclpy.init()
     spinner = _Spinner()
     yield spinner

@@ -236,7 +236,8 @@ def test_an_arm_that_does_not_answer_is_a_fault_and_does_not_stop_the_decisions(
     line.wait_for(lambda: line.values.get('arm failures') == '3')
     faults = [s.message for s in line.statuses if 'for 0.3 s' in s.message]
     assert 'did not answer' in faults[0]
-    assert 'was busy' in faults[1]
+    # Those after it are asked as soon as it is given up, or their own time is over by then.
+    assert all('did not answer' in fault or 'was busy' in fault for fault in faults)
     asleep.destroy_node()
 
 
