@@ -25,10 +25,8 @@ from flow_anomaly_ros.nodes.qos import output_profile, small_profile
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.child import Child
 from flow_anomaly_ros.runtime.training import train
-import numpy as np
 import rclpy
 from rclpy.node import Node
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray
@@ -109,7 +107,8 @@ def _run_cell(
             process.kill()
         demo.stop(detector)
         watcher.destroy_node()
-        rclpy.shutdown()
+        # An interrupt has done it already.
+        rclpy.try_shutdown()
 
 
 def _report(watcher, sent, size, rate, seconds, settled, final) -> None:
@@ -128,8 +127,6 @@ def _report(watcher, sent, size, rate, seconds, settled, final) -> None:
         for stage in stages:
             median, high = (values[f'{stage} {kind} (ms)'] for kind in ('p50', 'p95'))
             print(f'  {stage:<10} p50 {median:>6} ms, p95 {high:>6} ms')
-        median, high = np.percentile(watcher.ages[camera], (50, 95))
-        print(f'  from stamp to verdict: p50 {median:.1f} ms, p95 {high:.1f} ms')
         overhead = float(values['total p50 (ms)']) - float(values['detect p50 (ms)'])
         print(f'  around the model: {overhead:.1f} ms (median in to median out, less detect)')
     change = 100 * (final / settled - 1)
@@ -146,8 +143,6 @@ class _Watcher(Node):
         super().__init__('watcher')
         self.received: Counter[tuple[str, str]] = Counter()
         self.status: dict[str, dict[str, str]] = {}
-        # From the stamp of an image to its verdict, ms.
-        self.ages: dict[str, list[float]] = {camera: [] for camera in cameras}
         for camera in cameras:
             for topic, kind in RESULTS.items():
                 self.create_subscription(
@@ -158,17 +153,7 @@ class _Watcher(Node):
                     # Only their number is of interest here.
                     raw=True,
                 )
-            self.create_subscription(
-                Classification,
-                f'{camera}/verdict',
-                lambda verdict, camera=camera: self._take_verdict(camera, verdict),
-                small_profile(),
-            )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_status, 10)
-
-    def _take_verdict(self, camera: str, verdict: Classification) -> None:
-        age = self.get_clock().now() - Time.from_msg(verdict.header.stamp)
-        self.ages[camera].append(age.nanoseconds / 1e6)
 
     def _take_status(self, message: DiagnosticArray) -> None:
         for status in message.status:
