@@ -83,7 +83,7 @@ def _receive(arguments: argparse.Namespace) -> int:
             rclpy.spin_once(node, timeout_sec=0.05)
 
     try:
-        while not len(milliseconds):
+        while not milliseconds:
             rclpy.spin_once(node, timeout_sec=0.05)
         spin(SETTLED)
         milliseconds.clear()

@@ -7,6 +7,7 @@ import importlib
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 import warnings
 
 from flow_anomaly_ros.layers.inference import channels_last
@@ -117,6 +118,11 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> 'Backbone':
         """Stay in evaluation mode: a frozen network keeps its batch statistics."""
         return super().train(mode=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Stay in evaluation mode as a copy too: that of a traced network is in training mode."""
+        super().__setstate__(state)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Bx3xHxW (or Bx1xHxW grey) images in [0, 1] to BxCxceil(H/stride)xceil(W/stride)."""

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backbones take weights from files, stay frozen, and say in one line what they cannot use."""
 
+import copy
 from pathlib import Path
 import sys
 from urllib.error import URLError
@@ -146,6 +147,14 @@ def test_a_frozen_network_keeps_its_statistics_in_training(resnet, images):
     assert not any(parameter.requires_grad for parameter in resnet.parameters())
     after = resnet.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_a_copy_is_frozen_as_well(resnet, images):
+    twin = copy.deepcopy(resnet)
+    assert not any(module.training for module in twin.modules())
+    assert torch.equal(twin(images), resnet(images))
+    twin.fold()
+    torch.testing.assert_close(twin(images), resnet(images), rtol=1e-4, atol=1e-4)
 
 
 def test_networks_of_timm_are_taken_apart_too(images, tmp_path):

@@ -68,10 +68,10 @@ class Machine:
         return self.wait_for(lambda: future.done() and future.result(), what='an answer')
 
     def until(self, text, timeout=60.0):
-        """Wait for progress that says something."""
+        """Wait for progress that begins with something: paths in it hold any word."""
 
         def told():
-            return [one for one in self.progress if text in one.message]
+            return [one for one in self.progress if one.message.startswith(text)]
 
         return self.wait_for(told, timeout, what=f'{text!r} of {self.progress[-1:]}')[0]
 
@@ -190,7 +190,7 @@ def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
     machine.show(1)
     grey = to_message(np.zeros((32, 32), np.uint8), 'mono8', Header(stamp=Time(sec=1000)))
     machine.probe.images.publish(grey)
-    assert '32x32 px grey' in machine.until('not taken').message
+    assert '32x32 px grey' in machine.until('capturing 1 of 4; not taken').message
     machine.show(4, first=2000)
     machine.until('captured 4')
 
@@ -266,7 +266,7 @@ def test_a_detector_that_is_not_there_is_told_and_the_model_stays(make_machine, 
     monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.PATIENCE', 0.5)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
-    told = machine.until('/elsewhere/detector is not there')
+    told = machine.until('detector /elsewhere/detector is not there')
     assert told.level == DiagnosticStatus.ERROR
     assert machine.model.is_file()
 

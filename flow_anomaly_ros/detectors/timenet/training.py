@@ -142,7 +142,7 @@ class _Training:
         frozen = detector.denoiser
         frozen.requires_grad_(requires_grad=False)
         # What is saved keeps the network as it is.
-        backbone = copy.deepcopy(detector.backbone).eval()
+        backbone = copy.deepcopy(detector.backbone)
         backbone.fold()
 
         def loss_of(chosen: Tensor) -> Tensor:
