@@ -15,6 +15,8 @@ _LEVELS = {'f1-f4': (2, 4, 8, 16), 'f2-f5': (4, 8, 16, 32), 'f2-f3': (4, 8), 'f3
 _TIMES = (0.6, 0.7, 0.8, 0.9, 0.95)
 
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+    # Not the patent's: what whole numbers cost.
+    'restoration': {'float32': {}, 'int8': {'int8': True}},
     # Table 2.
     'cainnflow': {form: {'form': form} for form in ('CAC', 'CC', 'CA', 'AC')},
     # Table 5.

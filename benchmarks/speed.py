@@ -27,9 +27,11 @@ from stopwatch import serve, time_in_turn, Worker
 import torch
 
 PEERS = ('fastflow', 'patchcore', 'padim', 'efficientad')
+INT8 = '_int8'
 # Training steps say nothing about speed.
 FEW_STEPS: dict[str, dict[str, object]] = {
     'restoration': {},
+    f'restoration{INT8}': {'int8': True},
     'cainnflow': {'steps': 2},
     'nf_bmr': {'flow_steps': 2, 'mapping_steps': 2},
     'feature_fusion': {'steps': 2},
@@ -115,7 +117,7 @@ def _prepare(arguments: argparse.Namespace, models: Path) -> None:
         if not path.is_file():
             options = {'backbone': arguments.backbone, **FEW_STEPS[method]}
             training = train(
-                method,
+                method.removesuffix(INT8),
                 images,
                 options,
                 arguments.weights,

@@ -11,6 +11,7 @@ from typing import Any
 import warnings
 
 from flow_anomaly_ros.layers.inference import channels_last
+from flow_anomaly_ros.layers.quantisation import quantise
 from flow_anomaly_ros.layers.resample import average_at, size_of
 from flow_anomaly_ros.layers.transformer import default_level, is_transformer, TokenMaps
 from safetensors.torch import load_file
@@ -54,13 +55,15 @@ class Backbone(nn.Module):
             leaves it as it is.
         coarse_weight: Factor of the levels that are coarser than the map.
         default_strides: Strides in px of the levels that are used when none are named.
+        int8: Whether it computes with 8-bit whole numbers: see `layers/quantisation.py`. Where they
+            lie is learned from images of good parts, by those it sees while `watching`.
 
     Attributes:
         level_channels: Channels of each level.
         channels: Their sum.
 
     Raises:
-        BackboneError: Unknown name or level.
+        BackboneError: Unknown name or level, or a network that has no int8.
     """
 
     mean: Tensor
@@ -74,21 +77,12 @@ class Backbone(nn.Module):
         aggregation: int = 1,
         coarse_weight: float = 1.0,
         default_strides: tuple[int, ...] = DEFAULT_STRIDES,
+        int8: bool = False,
     ) -> None:
         super().__init__()
         network = _build(name)
         self.levels = tuple(levels) or _last_levels(network, name, default_strides)
-        try:
-            with warnings.catch_warnings():
-                # torchvision warns about nodes that only exist in training mode; none is used.
-                warnings.simplefilter('ignore', UserWarning)
-                self.extractor = _take_apart(network, name, self.levels)
-        except TraceError as error:
-            msg = f'backbone {name} cannot be taken apart ({_first_line(error)}): choose another'
-            raise BackboneError(msg) from error
-        except ValueError as error:
-            msg = f'backbone {name} has no level {", ".join(self.levels)}: {_first_line(error)}'
-            raise BackboneError(msg) from error
+        extractor = _take_apart(network, name, self.levels)
         self.name = name
         self.stride = stride
         self.aggregation = aggregation
@@ -98,6 +92,8 @@ class Backbone(nn.Module):
         for statistic, usual in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             value = torch.tensor(about.get(statistic, usual))
             self.register_buffer(statistic, value[:, None, None])
+        self.int8 = int8
+        self.extractor = _quantised(extractor, name) if int8 else extractor
         self.extractor.requires_grad_(requires_grad=False)
         self.eval()
         self.level_channels = self._channels_of_levels()
@@ -138,10 +134,9 @@ class Backbone(nn.Module):
 
     def fold(self) -> None:
         """Fold batch normalisations into convolutions; see `inference.fold`."""
-        if isinstance(self.extractor, GraphModule):
-            # Traced again: batch normalisations are within modules that were not taken apart.
-            with contextlib.suppress(TraceError):
-                self.extractor = fuse(self.extractor, inplace=True).eval()
+        # Those of convolutions in int8 are folded already.
+        if not self.int8:
+            self.extractor = _folded(self.extractor)
 
     def _gridded(self, level: Tensor, size: tuple[int, int]) -> Tensor:
         """Average a level over its neighbourhood and bring it to the common grid."""
@@ -170,9 +165,10 @@ class Backbone(nn.Module):
             weights = _weights_file(Path(weights), self.name)
             state = _read_state(weights)
         # Weights have the network's own names.
-        network = self.extractor
-        if isinstance(network, TokenMaps):
-            network = network.network
+        extractor = self.extractor
+        if self.int8:
+            extractor = _take_apart(_build(self.name), self.name, self.levels)
+        network = extractor.network if isinstance(extractor, TokenMaps) else extractor
         wanted = network.state_dict()
         missing = [
             key for key in wanted if key not in state and not key.endswith('num_batches_tracked')
@@ -191,6 +187,9 @@ class Backbone(nn.Module):
                 )
                 raise BackboneError(msg)
         network.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
+        if self.int8:
+            quantised = _quantised(extractor.to(self.mean.device), self.name)
+            self.extractor = quantised.requires_grad_(requires_grad=False)
 
 
 def _build(name: str) -> nn.Module:
@@ -210,11 +209,39 @@ def _build(name: str) -> nn.Module:
 
 
 def _take_apart(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Module:
-    if is_transformer(network):
-        return TokenMaps(network, levels)
-    # timm's own function knows which of its modules cannot be traced.
-    library = _timm(name).models if name.startswith(TIMM) else feature_extraction
-    return library.create_feature_extractor(network, {level: level for level in levels})
+    try:
+        if is_transformer(network):
+            return TokenMaps(network, levels)
+        # timm's own function knows which of its modules cannot be traced.
+        library = _timm(name).models if name.startswith(TIMM) else feature_extraction
+        with warnings.catch_warnings():
+            # torchvision warns about nodes that only exist in training mode; none is used.
+            warnings.simplefilter('ignore', UserWarning)
+            return library.create_feature_extractor(network, {level: level for level in levels})
+    except TraceError as error:
+        msg = f'backbone {name} cannot be taken apart ({_first_line(error)}): choose another'
+        raise BackboneError(msg) from error
+    except ValueError as error:
+        msg = f'backbone {name} has no level {", ".join(levels)}: {_first_line(error)}'
+        raise BackboneError(msg) from error
+
+
+def _folded(extractor: nn.Module) -> nn.Module:
+    """Fold batch normalisations into convolutions, where there are any to be found."""
+    if isinstance(extractor, GraphModule):
+        # Traced again: batch normalisations are within modules that were not taken apart.
+        with contextlib.suppress(TraceError):
+            return fuse(extractor, inplace=True).eval()
+    return extractor
+
+
+def _quantised(extractor: nn.Module, name: str) -> nn.Module:
+    if not isinstance(extractor, GraphModule):
+        msg = f'backbone {name} has no int8: choose a convolutional network such as mobilenet_v2'
+        raise BackboneError(msg)
+    folded = _folded(extractor)
+    quantise(folded)
+    return folded
 
 
 def _timm(name: str) -> ModuleType:

@@ -9,7 +9,6 @@ learning to generate and transfer data with rectified flow", ICLR 2023.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import solve_ivp
 import torch
 from torch import Tensor
 
@@ -75,6 +74,8 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0, tolerance: float 
     Raises:
         RuntimeError: The velocity is not finite, or the steps would become too small.
     """
+    # Half a second of import, which only a reflow is to pay for.
+    from scipy.integrate import solve_ivp
 
     def derivative(now: float, flat: np.ndarray) -> np.ndarray:
         maps = torch.from_numpy(flat).to(start).view(start.shape)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.detectors.base import FitReport
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import numpy as np
 
 PANEL_SIZE = (6.0, 3.2)  # inches
@@ -28,6 +26,10 @@ def save_loss_curve(path: Path, report: FitReport) -> None:
     if not report.losses:
         msg = f'cannot draw {path}: the training reported no losses'
         raise ValueError(msg)
+    # Half a second of import, which only who draws is to pay for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     width, height = PANEL_SIZE
     figure = Figure((width, height * len(report.losses)), dpi=DPI, layout='constrained')
     # Asked of a canvas of its own, no window system and no state of pyplot is involved.

@@ -100,18 +100,22 @@ OPTIONS = {
             'flow_steps': 8,
             'smoothing': 1.0,
         },
-        {
-            'backbone': 'squeezenet1_1',
-            'levels': ['features.4', 'features.7'],
-            'scales': [1.0, 0.5],
-            'components': 8,
-            'hidden': 8,
-            'blocks': 2,
-            'copies': 4,
-            'flow_steps': 5,
-            'decoder_steps': 5,
-            'smoothing': 1.0,
-        },
+        *(
+            {
+                'backbone': 'squeezenet1_1',
+                'levels': ['features.4', 'features.7'],
+                'int8': int8,
+                'scales': [1.0, 0.5],
+                'components': 8,
+                'hidden': 8,
+                'blocks': 2,
+                'copies': 4,
+                'flow_steps': 5,
+                'decoder_steps': 5,
+                'smoothing': 1.0,
+            }
+            for int8 in (False, True)
+        ),
     ],
 }
 CASES = [(method, options) for method in METHODS for options in OPTIONS.get(method, [{}])]

@@ -42,6 +42,8 @@ class RestorationConfig:
         aggregation: Levels of a backbone are averaged over this many positions in both directions,
             odd; 1: they are not.
         coarse_weight: Factor of the levels that are coarser than `stride`.
+        int8: Whether a backbone computes with 8-bit whole numbers, in exported models faster: good
+            parts are learned as such a network sees them.
         components: Principal components of the features that the flow sees; even. 0: all of them
             for pixels, 64 for a backbone.
         fusion: Where scales are fused, any of: `images`, before the features are extracted (claim
@@ -115,6 +117,7 @@ class RestorationConfig:
     stride: int = 8
     aggregation: int = 3
     coarse_weight: float = 0.3
+    int8: bool = False
     components: int = 0
     fusion: tuple[str, ...] = ('coupling',)
     fused_scales: tuple[float, ...] = ()
@@ -225,6 +228,12 @@ class RestorationConfig:
             'backbone',
             list(self.backbone),
             'pixels or networks, not both',
+        )
+        require(
+            PIXELS not in self.backbone or not self.int8,
+            'int8',
+            self.int8,
+            'false for pixels: only networks compute with whole numbers',
         )
         require(
             0 < self.first_threshold <= 1,

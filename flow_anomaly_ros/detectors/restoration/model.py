@@ -87,7 +87,12 @@ class RestorationDetector(Detector):
                 PixelBlocks(config.channels, config.stride)
                 if name == PIXELS
                 else Backbone(
-                    name, config.levels, config.stride, config.aggregation, config.coarse_weight
+                    name,
+                    config.levels,
+                    config.stride,
+                    config.aggregation,
+                    config.coarse_weight,
+                    int8=config.int8,
                 )
                 for name in config.backbone
             ),

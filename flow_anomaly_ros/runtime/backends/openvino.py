@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
@@ -47,17 +48,29 @@ class OpenVinoBackend(ExportedBackend):
         try:
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
-            # All images of a batch come in one size: nothing is left to resize.
-            model.reshape({'images': [-1, *self.manifest.seen_size, 3]})
-            self._model = core.compile_model(model, target, options)
+            # One image by itself, as it mostly comes, takes a tenth less time in a model that does
+            # not know of more.
+            self._model, self._model_of_one = (
+                self._compiled(core, model, count, target, options) for count in (-1, 1)
+            )
         except Exception as error:
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
 
+    def _compiled(
+        self, core: Any, model: Any, count: int, target: str, options: dict[str, object]
+    ) -> Any:
+        # All images of a batch come in one size: nothing is left to resize.
+        shapes = {'images': [count, *self.manifest.seen_size, 3], 'classes': [count]}
+        names = {name for one in model.inputs for name in one.names}
+        model.reshape({name: shape for name, shape in shapes.items() if name in names})
+        return core.compile_model(model, target, options)
+
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""
-        return [*self._model(inputs).values()]
+        model = self._model_of_one if len(inputs['images']) == 1 else self._model
+        return [*model(inputs).values()]
 
     def close(self) -> None:
         """Free the device's memory."""
-        del self._model
+        del self._model, self._model_of_one

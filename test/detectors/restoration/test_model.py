@@ -700,6 +700,7 @@ def test_components_limit_what_the_flow_sees():
         ('added_scales', 0),
         ('added_side', 'both'),
         ('most_scales', 0),
+        ('int8', True),
         ('mark', 'cross'),
         ('aggregation', 2),
         ('aggregation', 0),

@@ -1,0 +1,133 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions on 8-bit whole numbers, which runtimes of exported models compute faster.
+
+Source: Jacob et al., "Quantization and training of neural networks for efficient
+integer-arithmetic-only inference", CVPR 2018.
+"""
+
+from collections.abc import Iterator
+import contextlib
+from typing import Any
+
+from flow_anomaly_ros.layers.inference import channels_last
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+# Inputs are 0 to 255; weights leave half of what 8 bits hold: processors without instructions for
+# it add two products of them in 16 bits.
+MOST_INPUT = 255
+MOST_WEIGHT = 63
+# A scale of nothing but zeros.
+LEAST_SCALE = 1e-8
+
+
+class QuantisedConv2d(nn.Module):
+    """A convolution whose weights and inputs are 8-bit whole numbers, by scales of their own.
+
+    PyTorch computes what comes out with floating-point numbers that hold these; exported graphs say
+    what it is, and runtimes then compute with the whole numbers.
+
+    Args:
+        convolution: What to do. Weights have a scale for every channel that comes out; what goes in
+            has one, and a zero, from the least and the most that `watching` has seen.
+    """
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    scale: Tensor
+    zero: Tensor
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self._geometry: tuple[Any, ...] = (
+            convolution.stride,
+            convolution.padding,
+            convolution.dilation,
+            convolution.groups,
+        )
+        self.is_watching = False
+        self._folded: tuple[Tensor, float, float, float] | None = None
+        weight, bias = convolution.weight.detach(), convolution.bias
+        scale = (weight.abs().amax((1, 2, 3)) / MOST_WEIGHT).clamp(min=LEAST_SCALE)
+        whole = (weight / scale[:, None, None, None]).round()
+        self.register_buffer('weight', whole.to(torch.int8))
+        self.register_buffer('weight_scale', scale)
+        self.register_buffer('bias', None if bias is None else bias.detach().clone())
+        self.register_buffer('scale', scale.new_tensor(LEAST_SCALE))
+        self.register_buffer('zero', scale.new_tensor(0, dtype=torch.uint8))
+
+    def watch(self, maps: Tensor) -> None:
+        """Widen the range of inputs by those of BxCxHxW maps; zero, the padding, is within it."""
+        zero = self.zero.float()
+        least = torch.minimum(-self.scale * zero, maps.min())
+        most = torch.maximum(self.scale * (MOST_INPUT - zero), maps.max())
+        self.scale.copy_((most - least) / MOST_INPUT)
+        self.zero.copy_((-least / self.scale).round())
+
+    def fold(self) -> None:
+        """Compute once what the whole numbers stand for; see `inference.fold`."""
+        self._folded = self._computed()
+
+    def _computed(self) -> tuple[Tensor, float, float, float]:
+        """Weights, the inputs' scale, and the least and the most of them in whole numbers."""
+        zero = int(self.zero)
+        weight = channels_last(self.weight * self.weight_scale[:, None, None, None])
+        return weight, float(self.scale), -zero, MOST_INPUT - zero
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """BxCxHxW to what the convolution makes of it."""
+        if torch.compiler.is_exporting():
+            maps, weight = self._written(maps)
+            return functional.conv2d(maps, weight, self.bias, *self._geometry)
+        weight, scale, least, most = self._folded or self._computed()
+        if self.is_watching:
+            self.watch(maps)
+        else:
+            # A tenth of the time that PyTorch's own operation for it takes.
+            maps = (maps / scale).round_().clamp_(least, most).mul_(scale)
+        return functional.conv2d(maps, weight, self.bias, *self._geometry)
+
+    def _written(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and weights as operators of ONNX."""
+        symbolic = torch.onnx.ops.symbolic
+        steps = self.scale, self.zero
+        whole = symbolic('QuantizeLinear', (maps, *steps), dtype=torch.uint8, shape=maps.shape)
+        dequantised = symbolic(
+            'DequantizeLinear', (whole, *steps), dtype=torch.float32, shape=maps.shape
+        )
+        weight = symbolic(
+            'DequantizeLinear',
+            (self.weight, self.weight_scale),
+            {'axis': 0},
+            dtype=torch.float32,
+            shape=self.weight.shape,
+        )
+        return dequantised, weight
+
+
+def quantise(network: nn.Module) -> None:
+    """Replace the convolutions within a network; batch normalisations are to be folded before."""
+    for name, child in [*network.named_modules()]:
+        if type(child) is nn.Conv2d and child.padding_mode == 'zeros':
+            network.set_submodule(name, QuantisedConv2d(child))
+
+
+def is_quantised(network: nn.Module) -> bool:
+    """Whether any convolution within a network is."""
+    return any(isinstance(one, QuantisedConv2d) for one in network.modules())
+
+
+@contextlib.contextmanager
+def watching(network: nn.Module) -> Iterator[None]:
+    """While it lasts, quantised convolutions learn the range of their inputs, from all they see."""
+    convolutions = [one for one in network.modules() if isinstance(one, QuantisedConv2d)]
+    for one in convolutions:
+        one.is_watching = True
+    try:
+        yield
+    finally:
+        for one in convolutions:
+            one.is_watching = False
