@@ -148,7 +148,7 @@ def _functions(arguments: argparse.Namespace, models: Path) -> dict[str, Callabl
 def _detection(path: Path, images: list[np.ndarray], **options: str) -> Callable[[], object]:
     backend = Engine.load(path, 'cpu', **options).backend
     batch = backend.prepare(images)
-    return lambda: backend.detect(batch)
+    return lambda: backend.detect(batch, [None] * len(images))
 
 
 def _bare_backbone(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
