@@ -94,7 +94,6 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value[:, None, None])
         self.int8 = int8
         self.extractor = _quantised(extractor, name) if int8 else extractor
-        self.extractor.requires_grad_(requires_grad=False)
         self.eval()
         self.level_channels = self._channels_of_levels()
         self.channels = sum(self.level_channels)
@@ -188,8 +187,7 @@ class Backbone(nn.Module):
                 raise BackboneError(msg)
         network.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
         if self.int8:
-            quantised = _quantised(extractor.to(self.mean.device), self.name)
-            self.extractor = quantised.requires_grad_(requires_grad=False)
+            self.extractor = _quantised(extractor.to(self.mean.device), self.name)
 
 
 def _build(name: str) -> nn.Module:
@@ -209,6 +207,7 @@ def _build(name: str) -> nn.Module:
 
 
 def _take_apart(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Module:
+    network.requires_grad_(requires_grad=False)
     try:
         if is_transformer(network):
             return TokenMaps(network, levels)

@@ -79,16 +79,18 @@ class QuantisedConv2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """BxCxHxW to what the convolution makes of it."""
-        if torch.compiler.is_exporting():
-            maps, weight = self._written(maps)
-            return functional.conv2d(maps, weight, self.bias, *self._geometry)
+        is_exporting = torch.compiler.is_exporting()
+        maps, weight = self._written(maps) if is_exporting else self._imitated(maps)
+        return functional.conv2d(maps, weight, self.bias, *self._geometry)
+
+    def _imitated(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and weights as the floating-point numbers that the whole ones stand for."""
         weight, scale, least, most = self._folded or self._computed()
         if self.is_watching:
             self.watch(maps)
-        else:
-            # A tenth of the time that PyTorch's own operation for it takes.
-            maps = (maps / scale).round_().clamp_(least, most).mul_(scale)
-        return functional.conv2d(maps, weight, self.bias, *self._geometry)
+            return maps, weight
+        # A tenth of the time that PyTorch's own operation for it takes.
+        return (maps / scale).round_().clamp_(least, most).mul_(scale), weight
 
     def _written(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and weights as operators of ONNX."""
@@ -117,13 +119,13 @@ def quantise(network: nn.Module) -> None:
 
 def is_quantised(network: nn.Module) -> bool:
     """Whether any convolution within a network is."""
-    return any(isinstance(one, QuantisedConv2d) for one in network.modules())
+    return bool(_quantised(network))
 
 
 @contextlib.contextmanager
 def watching(network: nn.Module) -> Iterator[None]:
     """While it lasts, quantised convolutions learn the range of their inputs, from all they see."""
-    convolutions = [one for one in network.modules() if isinstance(one, QuantisedConv2d)]
+    convolutions = _quantised(network)
     for one in convolutions:
         one.is_watching = True
     try:
@@ -131,3 +133,7 @@ def watching(network: nn.Module) -> Iterator[None]:
     finally:
         for one in convolutions:
             one.is_watching = False
+
+
+def _quantised(network: nn.Module) -> list[QuantisedConv2d]:
+    return [one for one in network.modules() if isinstance(one, QuantisedConv2d)]

@@ -98,7 +98,8 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
         library(name, path)
-    if is_quantised(detector) and not hasattr(torch.onnx, 'ops'):
+    is_int8 = is_quantised(detector)
+    if is_int8 and not hasattr(torch.onnx, 'ops'):
         msg = f'{path} cannot be written in int8 with torch {torch.__version__}: install torch>=2.8'
         raise ValueError(msg)
     fold(detector)
@@ -107,7 +108,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         written = Path(folder) / path.name
         write(written, detector, manifest)
         difference = _difference(Engine.of(detector, manifest, 'cpu'), Engine.load(written, 'cpu'))
-        tolerance = INT8_TOLERANCE if is_quantised(detector) else TOLERANCE
+        tolerance = INT8_TOLERANCE if is_int8 else TOLERANCE
         if not difference <= tolerance:
             msg = (
                 f'{path} was not written: its score maps would differ by up to {difference:.2g} '

@@ -240,13 +240,14 @@ def tiled_file(tmp_path_factory, tiny_options):
     training = train('restoration', images, options, shorter_side=96, tile=64, device='cpu')
     source = tmp_path_factory.mktemp('tiles') / 'model.safetensors'
     save_artifact(source, training.detector, training.manifest)
-    # What cuts and blends is the same for all that is exported.
-    export(source.with_suffix('.onnx'), *load_artifact(source), 'onnx')
+    for backend, suffix in SUFFIXES.items():
+        export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
 
 
-def test_exported_models_of_tiles_find_the_same(tiled_file):
-    engines = [Engine.load(tiled_file.with_suffix(end), 'cpu') for end in ('.safetensors', '.onnx')]
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_exported_models_of_tiles_find_the_same(tiled_file, suffix):
+    engines = [Engine.load(tiled_file.with_suffix(end), 'cpu') for end in ('.safetensors', suffix)]
     images = [generate_part(seed, 96, 'stain')[0] for seed in range(2)]
     require_same(*engines, [*images, generate_part(3, 150)[0]])
     require_same(*engines, images[:1])

@@ -48,23 +48,21 @@ class OpenVinoBackend(ExportedBackend):
         try:
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
+
+            def compiled(count: int) -> Any:
+                # All images of a batch come in one size: nothing is left to resize.
+                shapes = {'images': [count, *self.manifest.seen_size, 3]}
+                if len(self.manifest.classes) > 1:
+                    shapes['classes'] = [count]
+                model.reshape(shapes)
+                return core.compile_model(model, target, options)
+
             # One image by itself, as it mostly comes, takes a tenth less time in a model that does
             # not know of more.
-            self._model, self._model_of_one = (
-                self._compiled(core, model, count, target, options) for count in (-1, 1)
-            )
+            self._model, self._model_of_one = compiled(-1), compiled(1)
         except Exception as error:
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
-
-    def _compiled(
-        self, core: Any, model: Any, count: int, target: str, options: dict[str, object]
-    ) -> Any:
-        # All images of a batch come in one size: nothing is left to resize.
-        shapes = {'images': [count, *self.manifest.seen_size, 3], 'classes': [count]}
-        names = {name for one in model.inputs for name in one.names}
-        model.reshape({name: shape for name, shape in shapes.items() if name in names})
-        return core.compile_model(model, target, options)
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""
