@@ -86,6 +86,7 @@ setup(
             'onnxscript',
             'openvino',
             'pytest>=7.4,<8.4',
+            'pytest-xdist',
             'rosbags',
             'ruff',
             'scikit-learn',

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What many tests share: one thread, generated parts, and one tiny model trained on them."""
 
+import copy
+import io
 import os
 
 # Also for the processes that tests start: waiting threads would slow each other down.
@@ -9,13 +11,30 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
+from flow_anomaly_ros.layers.inference import fold, lay_out
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 torch.set_num_threads(1)
 
 SIZE = 64
+
+
+# Before pytest-xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Say which tests share a process where several run them (pytest-xdist, as scripts/test does).
+
+    Nodes of two processes would hear each other. All other files have fixtures of their own.
+    """
+    if config.pluginmanager.hasplugin('xdist'):
+        for item in items:
+            group = 'ros' if item.get_closest_marker('ros') else item.nodeid.partition('::')[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope='session')
@@ -119,3 +138,47 @@ def defect_image(parts):
     from flow_anomaly_ros.data.images import read_image
 
     return read_image(parts / 'test/stain/000.png')
+
+
+class OnHost(TorchDispatchMode):
+    """Notes the operations that have to do with tensors of the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        if any(x.device.type == 'cpu' for x in tensors):
+            self.operations.add(str(function))
+        return result
+
+
+@pytest.fixture
+def host_operations(monkeypatch):
+    """What a detector would do on the host once a GPU has seen an image; a GPU is not needed.
+
+    The tensors know their shapes and devices and nothing else: a value that the host wants to know
+    raises an error. A CUDA graph could do neither.
+    """
+
+    def find(detector, images):
+        frozen = copy.deepcopy(detector)
+        fold(frozen)
+        lay_out(frozen)
+        file = io.BytesIO()
+        torch.save(frozen, file)
+        file.seek(0)
+        with FakeTensorMode(), torch.no_grad():
+            on_gpu = torch.load(file, map_location='cuda', weights_only=False)
+            images = torch.empty(images.shape, device='cuda')
+            on_gpu(images)
+            with OnHost() as on_host:
+                output = on_gpu(images)
+        assert output.score_map.device.type == output.image_score.device.type == 'cuda'
+        return on_host.operations
+
+    monkeypatch.setattr('flow_anomaly_ros.layers.separable._MATRICES', {})
+    monkeypatch.setattr(torch.cuda, '_lazy_init', lambda: None)
+    return find

@@ -303,10 +303,13 @@ def _rotation(angles: Tensor) -> Tensor:
 def _warp(maps: Tensor, poses: Tensor) -> Tensor:
     """Sample BxCxHxW maps where the poses say; beyond the border its values are repeated."""
     size = size_of(maps)
+    height, width = size
+    angles, right, down = poses.unbind(1)
+    cos, sin = angles.cos(), angles.sin()
     # From halves of the shorter side to grid_sample's halves of each side.
-    unit = maps.new_tensor([min(size) / size[1], min(size) / size[0]])
-    turns = unit[:, None] * _rotation(poses[:, 0]) / unit
-    matrices = torch.cat([turns, (unit * poses[:, 1:])[..., None]], 2)
+    of_x = torch.stack([cos, -height / width * sin, min(size) / width * right], 1)
+    of_y = torch.stack([width / height * sin, cos, min(size) / height * down], 1)
+    matrices = torch.stack([of_x, of_y], 1)
     grid = functional.affine_grid(matrices, [maps.shape[0], 1, *size], align_corners=False)
     return functional.grid_sample(maps, grid, padding_mode='border', align_corners=False)
 

@@ -165,7 +165,7 @@ class _TimeEmbedding(nn.Module):
         )
 
     def forward(self, times: Tensor) -> Tensor:
-        exponents = torch.linspace(0, 1, self.waves + 1)[: self.waves].to(times)
+        exponents = torch.linspace(0, 1, self.waves + 1, device=times.device)[: self.waves]
         frequencies = torch.exp(-math.log(LONGEST_PERIOD) * exponents)
         angles = TIME_SCALE * times[:, None] * frequencies
         return self.layers(torch.cat([angles.cos(), angles.sin()], 1))

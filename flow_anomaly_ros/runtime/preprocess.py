@@ -74,7 +74,10 @@ def convert_colours(pixels: Tensor, channels: int) -> Tensor:
         return pixels
     if channels == 3:
         return pixels.expand(-1, 3, -1, -1)
-    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = (
+        weight * plane for weight, plane in zip(LUMA, pixels.split(1, 1), strict=True)
+    )
+    return red + green + blue
 
 
 def size_of(image: np.ndarray) -> tuple[int, int]:

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Sequence
 import itertools
+import math
 from typing import NamedTuple
 
 from flow_anomaly_ros.detectors.base import (
@@ -79,7 +80,7 @@ def tile_starts(size: int, tile: int) -> list[int]:
     return [*range(0, size - tile, tile // 2), size - tile]
 
 
-def blending_weights(size: int, tile: int) -> Tensor:
+def blending_weights(size: int, tile: int, device: torch.device | None = None) -> Tensor:
     """How much each tile counts along a side.
 
     1 up to the middle of the overlap with the next tile, where that takes over in a linear ramp; 0
@@ -88,19 +89,31 @@ def blending_weights(size: int, tile: int) -> Tensor:
     Args:
         size: Height or width of the image in px.
         tile: Side of a tile in px, at most `size`.
+        device: Where the weights are to be.
 
     Returns:
         One row per tile, `size` columns, in [0, 1]; each column sums to 1.
     """
-    starts = tile_starts(size, tile)
-    centres = torch.arange(size) + 0.5
+    centres = torch.arange(size, device=device) + 0.5
     # The share of all tiles behind each seam: its differences are those of single tiles.
-    behind = [torch.ones(size)]
-    for first, second in itertools.pairwise(starts):
-        seam = (first + tile + second) / 2
+    behind = [torch.ones_like(centres)]
+    for seam in _seams(size, tile):
         behind.append(((centres - seam) / (RAMP * tile) + 0.5).clamp(0, 1))
-    behind.append(torch.zeros(size))
+    behind.append(torch.zeros_like(centres))
     return -torch.stack(behind).diff(dim=0)
+
+
+def _seams(size: int, tile: int) -> list[float]:
+    """The middles of the overlaps of tiles along a side, in px."""
+    return [(one + tile + other) / 2 for one, other in itertools.pairwise(tile_starts(size, tile))]
+
+
+def _counting(size: int, tile: int) -> list[slice]:
+    """Where each tile along a side counts: its `blending_weights` are not 0."""
+    half, seams = RAMP * tile / 2, _seams(size, tile)
+    starts = [0, *(math.floor(seam - half + 0.5) for seam in seams)]
+    stops = [*(math.ceil(seam + half - 0.5) for seam in seams), size]
+    return [slice(*one) for one in zip(starts, stops, strict=True)]
 
 
 class TiledDetector(Detector):
@@ -187,7 +200,7 @@ def score_tiles(
         memory: MiB that the tiles that are scored at once may take, by the estimate of
             `BYTES_PER_PIXEL`; one does so in any case.
     """
-    rows, columns = (blending_weights(x, tile).to(images.device) for x in size_of(images))
+    rows, columns = (blending_weights(x, tile, images.device) for x in size_of(images))
     score_map = torch.zeros(len(images), *size_of(images), device=images.device)
     places = _places(images, tile)
     at_once = max(1, memory * 2**20 // (BYTES_PER_PIXEL * tile**2))
@@ -199,11 +212,9 @@ def score_tiles(
         for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
             weights = rows[row, down, None] * columns[column, right]
             score_map[image, down, right] += weights * one
+    downs, rights = (_counting(x, tile) for x in size_of(images))
     peaks = torch.stack(
-        [
-            score_map[one.image, rows[one.row] > 0][:, columns[one.column] > 0].amax()
-            for one in places
-        ]
+        [score_map[one.image, downs[one.row], rights[one.column]].amax() for one in places]
     )
     image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
     return DetectorOutput(score_map, image_score)

@@ -176,6 +176,10 @@ def test_every_method_has_small_options():
     assert sorted(OPTIONS) == sorted(METHODS)
 
 
+def test_nothing_waits_for_the_host_between_image_and_scores(detector, host_operations):
+    assert not host_operations(detector, good_images(2))
+
+
 @pytest.mark.parametrize('count', [1, 3])
 def test_scores_have_the_size_of_the_images(detector, count):
     output = score(detector, good_images(count))

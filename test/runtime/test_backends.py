@@ -183,16 +183,26 @@ def test_stages_sum_up_to_what_an_inspection_takes(files):
 
 def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
     compile_detector = torch.compile
+    graphs = []
+
+    def kept(graph, _inputs):
+        graphs.append(graph)
+        return graph
 
     def without_code(detector, mode, dynamic):
         # Taken apart as always; writing and compiling code takes a minute.
         assert mode == 'default'
-        return compile_detector(detector, backend='eager', dynamic=dynamic)
+        return compile_detector(detector, backend=kept, dynamic=dynamic)
 
     monkeypatch.setattr(torch, 'compile', without_code)
     compiled = Engine.load(model_file, 'cpu', compiled=True)
+    # As on a device that has not computed constants yet.
+    monkeypatch.setattr('flow_anomaly_ros.layers.separable._MATRICES', {})
     assert compiled.backend.name == 'PyTorch, compiled on cpu'
+    compiled.inspect([defect_image])
+    assert len(graphs) == 1
     require_same(Engine.load(model_file, 'cpu'), compiled, [defect_image])
+    assert len(graphs) == 1
 
 
 def refusal(capsys, *arguments):

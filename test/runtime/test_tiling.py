@@ -265,6 +265,19 @@ def unseen(monkeypatch):
     return 'unseen'
 
 
+@pytest.mark.parametrize(
+    ('size', 'tile'), [*((size, TILE) for size in SIZES), (200, 2 * TILE), (512, 3 * TILE)]
+)
+def test_tiles_count_where_they_are_blended(size, tile):
+    spans = tiling._counting(size, tile)
+    for weights, span in zip(blending_weights(size, tile), spans, strict=True):
+        assert weights.nonzero()[:, 0].tolist() == list(range(size))[span]
+
+
+def test_nothing_of_tiles_waits_for_the_host(training, host_operations):
+    assert not host_operations(TiledDetector(training.detector, TILE), torch.zeros(2, 3, 96, 128))
+
+
 def flat_images(count):
     return [np.full((96, 128), value, np.uint8) for value in range(count)]
 

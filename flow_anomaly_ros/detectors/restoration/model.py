@@ -341,7 +341,7 @@ class RestorationDetector(Detector):
         # Distances of images, not of features, have `stride` pixels for each position.
         ring = self.config.stride if not self.config.needs_decoder else 1
         inner = torch.full_like(distances[:1], weight)
-        inner[..., ring:-ring, ring:-ring] = 1
+        inner[..., ring:-ring, ring:-ring].fill_(1)
         return distances * inner
 
     def distances(

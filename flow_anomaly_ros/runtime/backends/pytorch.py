@@ -44,6 +44,7 @@ class PyTorchBackend(Backend):
         self._size = size
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
+        self._is_prepared = not compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
         if compiled:
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'
@@ -66,9 +67,14 @@ class PyTorchBackend(Backend):
     @torch.inference_mode()
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
-        is_reduced = self._dtype != torch.float32
+        is_reduced, given = self._dtype != torch.float32, self._given(classes)
         with torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
-            output = self._forward(batch, *self._given(classes))
+            if not self._is_prepared:
+                # Constants that are computed at the first image: those of a CUDA graph would be
+                # overwritten at the next.
+                self.detector(batch, *given)
+                self._is_prepared = True
+            output = self._forward(batch, *given)
         known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
         return Scores(
             output.score_map.float().cpu().numpy(),

@@ -158,7 +158,7 @@ def test_more_tolerance_means_lower_scores(detector):
     assert scores[-1] < 1e-2 * scores[0]
 
 
-def test_turned_parts_are_compared_in_one_pose():
+def test_turned_parts_are_compared_in_one_pose(host_operations):
     """A bright bar at any angle is a good part; a gap in it is a defect."""
 
     def bars(count, seed, gap=False):
@@ -186,6 +186,7 @@ def test_turned_parts_are_compared_in_one_pose():
         assert tuple(good.score_map.shape) == (6, 48, 48)
     assert bool(detector.registration.is_active)
     assert margins['auto'] > max(1, 1.2 * margins['never'])
+    assert not host_operations(detector, bars(2, 3))
 
 
 @pytest.mark.parametrize(('metric', 'expected'), [('euclidean', 12.5**0.5), ('manhattan', 3.5)])
