@@ -294,22 +294,22 @@ def _seen(grey: Tensor, poses: Tensor, constants: _Constants) -> Tensor:
     return _normalise(_warp(grey, poses), constants.disc).flatten(1)
 
 
-def _rotation(angles: Tensor) -> Tensor:
-    """Bx2x2 rotations by B angles in radians."""
+def _rotation(angles: Tensor, aspect: float = 1.0) -> Tensor:
+    """Bx2x2 rotations by B angles in radians, where a unit down is `aspect` units to the right."""
     cos, sin = angles.cos(), angles.sin()
-    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)
+    return torch.stack(
+        [torch.stack([cos, -aspect * sin], -1), torch.stack([1 / aspect * sin, cos], -1)], 1
+    )
 
 
 def _warp(maps: Tensor, poses: Tensor) -> Tensor:
     """Sample BxCxHxW maps where the poses say; beyond the border its values are repeated."""
     size = size_of(maps)
     height, width = size
-    angles, right, down = poses.unbind(1)
-    cos, sin = angles.cos(), angles.sin()
     # From halves of the shorter side to grid_sample's halves of each side.
-    of_x = torch.stack([cos, -height / width * sin, min(size) / width * right], 1)
-    of_y = torch.stack([width / height * sin, cos, min(size) / height * down], 1)
-    matrices = torch.stack([of_x, of_y], 1)
+    turns = _rotation(poses[:, 0], height / width)
+    shifts = [min(size) / width * poses[:, 1], min(size) / height * poses[:, 2]]
+    matrices = torch.cat([turns, torch.stack(shifts, 1)[..., None]], 2)
     grid = functional.affine_grid(matrices, [maps.shape[0], 1, *size], align_corners=False)
     return functional.grid_sample(maps, grid, padding_mode='border', align_corners=False)
 

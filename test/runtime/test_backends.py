@@ -195,9 +195,10 @@ def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
         return compile_detector(detector, backend=kept, dynamic=dynamic)
 
     monkeypatch.setattr(torch, 'compile', without_code)
-    compiled = Engine.load(model_file, 'cpu', compiled=True)
+    loaded = load_artifact(model_file)
     # As on a device that has not computed constants yet.
     monkeypatch.setattr('flow_anomaly_ros.layers.separable._MATRICES', {})
+    compiled = Engine.of(*loaded, 'cpu', compiled=True, frozen=True)
     assert compiled.backend.name == 'PyTorch, compiled on cpu'
     compiled.inspect([defect_image])
     assert len(graphs) == 1

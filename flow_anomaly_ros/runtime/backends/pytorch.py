@@ -44,9 +44,11 @@ class PyTorchBackend(Backend):
         self._size = size
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
-        self._is_prepared = not compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
         if compiled:
+            # Constants that are computed at the first image are computed now: those of a CUDA graph
+            # would be overwritten at the next.
+            self.detect(self.prepare([np.zeros(size, np.uint8)]), [None])
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'
             self._forward = torch.compile(self.detector, mode=mode, dynamic=False)
 
@@ -67,14 +69,9 @@ class PyTorchBackend(Backend):
     @torch.inference_mode()
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
-        is_reduced, given = self._dtype != torch.float32, self._given(classes)
+        is_reduced = self._dtype != torch.float32
         with torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
-            if not self._is_prepared:
-                # Constants that are computed at the first image: those of a CUDA graph would be
-                # overwritten at the next.
-                self.detector(batch, *given)
-                self._is_prepared = True
-            output = self._forward(batch, *given)
+            output = self._forward(batch, *self._given(classes))
         known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
         return Scores(
             output.score_map.float().cpu().numpy(),
