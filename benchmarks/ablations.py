@@ -13,12 +13,13 @@ _STEPS = (1, 3, 5, 10)
 # Strides of the levels f1 to f5.
 _LEVELS = {'f1-f4': (2, 4, 8, 16), 'f2-f5': (4, 8, 16, 32), 'f2-f3': (4, 8), 'f3-f4': (8, 16)}
 _TIMES = (0.6, 0.7, 0.8, 0.9, 0.95)
+# No source's: what whole numbers cost.
+_INT8 = {'int8': {'int8': True}}
 
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
-    # Not the patent's: what whole numbers cost.
-    'restoration': {'float32': {}, 'int8': {'int8': True}},
+    'restoration': {'float32': {}, **_INT8},
     # Table 2.
-    'cainnflow': {form: {'form': form} for form in ('CAC', 'CC', 'CA', 'AC')},
+    'cainnflow': {**{form: {'form': form} for form in ('CAC', 'CC', 'CA', 'AC')}, **_INT8},
     # Table 5.
     'nf_bmr': {
         'n2': {},
@@ -26,6 +27,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         'B_PFM': {'mapping': 'plain'},
         'n1': {'residual_blocks': 1},
         'n3': {'residual_blocks': 3},
+        **_INT8,
     },
     'feature_fusion': {
         # Table 4 from its last row up: each has one part less than the one before.
@@ -36,6 +38,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         'baseline': _FUSION_PARTS,
         # Table 3.
         **{f'ratio_{ratio}': {'anomaly_ratio': ratio} for ratio in _FUSION_RATIOS},
+        **_INT8,
     },
     'timenet': {
         'perception': {},
@@ -53,5 +56,6 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         # Equation 5.
         'without_pixels': {'pixel_weight': 0.0},
         'cosine_alone': {'pixel_weight': 0.0, 'level_weights': (0.0,)},
+        **_INT8,
     },
 }

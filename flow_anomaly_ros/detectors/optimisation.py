@@ -11,12 +11,16 @@ from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector, FitReport, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.layers.likelihood import negative_log_density
+from flow_anomaly_ros.layers.quantisation import is_quantised, watching
+from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
 GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
+# Along each side of an image of random colours.
+BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,34 @@ def begin(detector: Detector, seed: int, progress: Progress, checkpoints: Checkp
     torch.manual_seed(seed)
     detector.train()
     return Run(torch.Generator().manual_seed(seed), progress, checkpoints)
+
+
+@torch.no_grad()
+def learn_ranges(
+    detector: Detector,
+    images: Tensor,
+    generator: torch.Generator,
+    see: Callable[[Tensor], object],
+) -> None:
+    """Learn where the inputs of quantised convolutions lie; nothing where there are none.
+
+    What is beyond all that was seen is cut off, and a defect may well be. So as many images of
+    blocks of random colours are seen as there are of good parts.
+
+    Args:
+        detector: What may have such convolutions.
+        images: NxCxHxW in [0, 1], of good parts.
+        generator: Chooses the colours.
+        see: Lets the convolutions see some images.
+    """
+    if not is_quantised(detector):
+        return
+    with watching(detector):
+        for good in images.split(detector.config.batch):
+            colours = torch.rand(*good.shape[:2], BLOCKS, BLOCKS, generator=generator).round()
+            see(good)
+            see(functional.interpolate(colours, size_of(good)).to(good))
+    distributed.agree(detector)
 
 
 def optimise(

@@ -89,8 +89,15 @@ class QuantisedConv2d(nn.Module):
         if self.is_watching:
             self.watch(maps)
             return maps, weight
-        # A tenth of the time that PyTorch's own operation for it takes.
-        return (maps / scale).round_().clamp_(least, most).mul_(scale), weight
+        steps = maps / scale
+        if steps.requires_grad:
+            # Rounding has no gradient: that of what was rounded is taken.
+            steps = steps.clamp(least, most)
+            steps = steps + (steps.round() - steps).detach()
+        else:
+            # A tenth of the time that PyTorch's own operation for it takes.
+            steps = steps.round_().clamp_(least, most)
+        return steps.mul_(scale), weight
 
     def _written(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and weights as operators of ONNX."""

@@ -72,6 +72,22 @@ def test_the_range_is_that_of_all_that_was_watched(convolution, maps):
     assert float(module.scale) == pytest.approx(3 * narrow, rel=0.02)
 
 
+def test_gradients_are_those_without_rounding_and_none_beyond_what_was_watched(quantised, maps):
+    convolution = nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=2)
+    with torch.no_grad():
+        convolution.weight.copy_(quantised.weight * quantised.weight_scale[:, None, None, None])
+    wanted, found = (maps.clone().requires_grad_() for _ in range(2))
+    convolution(wanted).sum().backward()
+    quantised(found).sum().backward()
+    # What rounds to the outermost whole number may lie beyond it.
+    inside = (maps > maps.min()) & (maps < maps.max())
+    torch.testing.assert_close(found.grad[inside], wanted.grad[inside])
+    torch.testing.assert_close(quantised(found), quantised(maps))
+    beyond = (maps.max() + 1 + maps.abs()).requires_grad_()
+    quantised(beyond).sum().backward()
+    assert not beyond.grad.any()
+
+
 def test_folding_changes_nothing(quantised, maps):
     before = quantised(maps)
     fold(quantised)
@@ -103,7 +119,8 @@ def test_exported_they_find_the_same(small_network, maps, runtime, tmp_path):
         session = library.InferenceSession(path)
         (found,) = session.run(None, {session.get_inputs()[0].name: maps.numpy()})
     else:
-        found = library.Core().compile_model(path, 'CPU')(maps.numpy())[0]
+        options = {'INFERENCE_PRECISION_HINT': 'f32'}
+        found = library.Core().compile_model(path, 'CPU', options)(maps.numpy())[0]
     wanted = small_network(maps).numpy()
     # Sums that lie between two whole numbers may be rounded to the other one.
     step = float(small_network[2].scale) * float(small_network[2].weight_scale.max()) * 63

@@ -82,7 +82,7 @@ class CainnFlowDetector(Detector):
 
     def __init__(self, config: CainnFlowConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config.backbone, config.levels)
+        self.backbone = Backbone(config.backbone, config.levels, int8=config.int8)
         # A coupling block splits channels into two halves.
         components = [channels - channels % 2 for channels in self.backbone.level_channels]
         # A ModuleList does not tell type checkers what it holds.

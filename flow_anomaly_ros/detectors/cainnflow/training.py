@@ -9,6 +9,7 @@ from flow_anomaly_ros.detectors.base import FitReport, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.detectors.optimisation import (
     begin,
+    learn_ranges,
     negative_log_likelihood,
     optimise,
     shifted_copies,
@@ -30,6 +31,7 @@ def fit(
     """Whiten the features of all samples, then train the flows of all levels on them."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    learn_ranges(detector, images, run.generator, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     features = _extract(detector, samples, progress)
 

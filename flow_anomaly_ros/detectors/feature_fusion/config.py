@@ -19,6 +19,8 @@ class FeatureFusionConfig:
         backbone: Network that makes the features, a torchvision name or `timm/` and a timm name.
         levels: Three levels of it, the finest first; empty: the last of stride 4, 8 and 16, which
             are layers 1 to 3 of the paper's resnet50 (section 1).
+        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
+            `layers/quantisation.py`.
         stride: Stride in px of the fused features and of the scores.
         hidden: Channels inside the network.
         features: Channels of the fused features.
@@ -47,6 +49,7 @@ class FeatureFusionConfig:
     channels: int = 3
     backbone: str = 'resnet50'
     levels: tuple[str, ...] = ()
+    int8: bool = False
     stride: int = 8
     hidden: int = 128
     features: int = 64

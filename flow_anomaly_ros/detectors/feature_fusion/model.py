@@ -37,7 +37,7 @@ class FeatureFusionDetector(Detector):
 
     def __init__(self, config: FeatureFusionConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config.backbone, config.levels, config.stride)
+        self.backbone = Backbone(config.backbone, config.levels, config.stride, int8=config.int8)
         found = len(self.backbone.levels)
         if found != LEVELS:
             msg = (

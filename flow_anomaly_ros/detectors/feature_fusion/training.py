@@ -14,7 +14,12 @@ from flow_anomaly_ros.detectors.feature_fusion.losses import (
     hypersphere_distance,
     score_loss,
 )
-from flow_anomaly_ros.detectors.optimisation import begin, optimise, shifted_copies
+from flow_anomaly_ros.detectors.optimisation import (
+    begin,
+    learn_ranges,
+    optimise,
+    shifted_copies,
+)
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
@@ -36,6 +41,7 @@ def fit(
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    learn_ranges(detector, images, run.generator, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ class NfBmrConfig:
         levels: Levels of it, resized to one map; empty: `features.6` of efficientnet_b5, which ends
             with its 36th block, of 304 channels (section 4.2), and the last ones of stride 8 and
             16 of any other.
+        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
+            `layers/quantisation.py`.
         stride: Stride of that map in px; 0: 32 for efficientnet_b5, 16 for any other.
         components: Principal components of the features that make the source domain; even; 0: all.
         blocks: Coupling blocks of the flow (section 4.2).
@@ -43,6 +45,7 @@ class NfBmrConfig:
     channels: int = 3
     backbone: str = 'efficientnet_b5'
     levels: tuple[str, ...] = ()
+    int8: bool = False
     stride: int = 0
     components: int = 0
     blocks: int = 4

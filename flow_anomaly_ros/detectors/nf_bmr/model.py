@@ -65,7 +65,11 @@ class NfBmrDetector(Detector):
         if config.backbone == PAPER_BACKBONE:
             levels, stride = levels or PAPER_LEVELS, PAPER_STRIDE
         self.backbone = Backbone(
-            config.backbone, levels, config.stride or stride, default_strides=STRIDES
+            config.backbone,
+            levels,
+            config.stride or stride,
+            default_strides=STRIDES,
+            int8=config.int8,
         )
         channels = min(config.components or self.backbone.channels, self.backbone.channels)
         channels -= channels % 2

@@ -10,6 +10,7 @@ from flow_anomaly_ros.detectors.base import FitReport, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
 from flow_anomaly_ros.detectors.optimisation import (
     begin,
+    learn_ranges,
     negative_log_likelihood,
     optimise,
     shifted_copies,
@@ -32,6 +33,7 @@ def fit(
     """Make the source domain, then train what makes the target domain, then what maps them."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    learn_ranges(detector, images, run.generator, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(

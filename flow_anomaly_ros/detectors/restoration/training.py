@@ -9,10 +9,15 @@ import typing
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import FitReport, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import begin, optimise, Run, shifted_copies
+from flow_anomaly_ros.detectors.optimisation import (
+    begin,
+    learn_ranges,
+    optimise,
+    Run,
+    shifted_copies,
+)
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.layers import prior
-from flow_anomaly_ros.layers.quantisation import watching
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -44,8 +49,12 @@ def fit(
             run.report.notes.append(
                 'parts lie turned or shifted: they are brought to one pose first'
             )
-    if config.int8:
-        _watch(detector, images)
+    learn_ranges(
+        detector,
+        images,
+        run.generator,
+        lambda some: detector.raw_features(detector.scale_images(some)),
+    )
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
@@ -65,14 +74,6 @@ def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
         lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
     )
     return registered
-
-
-@torch.no_grad()
-def _watch(detector: 'RestorationDetector', images: Tensor) -> None:
-    """Show images to the quantised networks; those that good parts are made of decide the range."""
-    with watching(detector):
-        for batch in images.split(detector.config.batch):
-            detector.raw_features(detector.scale_images(batch))
 
 
 class _Training:

@@ -22,6 +22,8 @@ class TimeNetConfig:
             `timm/` and a timm name (table 4).
         strides: Strides in px of its levels that are compared: f1 to f5 are 2, 4, 8, 16, 32
             (table 5).
+        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
+            `layers/quantisation.py`.
         space: What the flow makes: `pixel`, or the latents of an `autoencoder` (figure 1).
         block: Side in px of the blocks that the autoencoder makes latents of.
         latents: Channels of the latents, at most.
@@ -55,6 +57,7 @@ class TimeNetConfig:
     classes: tuple[str, ...] = ()
     backbone: str = 'resnet18'
     strides: tuple[int, ...] = (4, 8, 16)
+    int8: bool = False
     space: str = 'autoencoder'
     block: int = 8
     latents: int = 32

@@ -90,7 +90,7 @@ class TimeNetDetector(MulticlassDetector):
 
     def __init__(self, config: TimeNetConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config.backbone, default_strides=config.strides)
+        self.backbone = Backbone(config.backbone, default_strides=config.strides, int8=config.int8)
         self.space: Autoencoder | PixelSpace = (
             PixelSpace(config.channels)
             if config.space == 'pixel'

@@ -13,7 +13,13 @@ from flow_anomaly_ros.data import textures
 from flow_anomaly_ros.data.pseudo_anomalies import blended
 from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import begin, optimise, Run, shifted_copies
+from flow_anomaly_ros.detectors.optimisation import (
+    begin,
+    learn_ranges,
+    optimise,
+    Run,
+    shifted_copies,
+)
 from flow_anomaly_ros.layers.autoencoder import Autoencoder
 from flow_anomaly_ros.layers.difference import perceptual_loss
 from flow_anomaly_ros.layers.perception import one_step
@@ -58,6 +64,7 @@ def fit(
     """Train what makes latents, the flow between noise and them, and what perceives the time."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
+    learn_ranges(detector, images, run.generator, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
     training = _Training(detector, samples, of_samples, run)

@@ -14,6 +14,9 @@ import torch
 
 # What OpenVINO calls the precisions.
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
+# Images that are computed beside one another where there are several, each by a share of the
+# threads: that takes less time than one after the other by all of them.
+BESIDE = 2
 
 
 class OpenVinoBackend(ExportedBackend):
@@ -49,26 +52,45 @@ class OpenVinoBackend(ExportedBackend):
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
 
-            def compiled(count: int) -> Any:
-                # All images of a batch come in one size: nothing is left to resize.
-                shapes = {'images': [count, *self.manifest.seen_size, 3]}
-                if len(self.manifest.classes) > 1:
-                    shapes['classes'] = [count]
-                model.reshape(shapes)
-                return core.compile_model(model, target, options)
-
-            # One image by itself, as it mostly comes, takes a tenth less time in a model that does
-            # not know of more.
-            self._model, self._model_of_one = compiled(-1), compiled(1)
+            # All images come in one size, and each by itself: a graph that knows its shapes takes a
+            # third less time than one that does not.
+            shapes = {'images': [1, *self.manifest.seen_size, 3]}
+            if len(self.manifest.classes) > 1:
+                shapes['classes'] = [1]
+            model.reshape(shapes)
+            self._model = several = core.compile_model(model, target, options)
+            beside = min(BESIDE, torch.get_num_threads()) if target == 'CPU' else BESIDE
+            if beside > 1:
+                options |= {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': beside}
+                several = core.compile_model(model, target, options)
+            self._queue = openvino.AsyncInferQueue(several, beside)
+            self._queue.set_callback(_keep)
         except Exception as error:
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""
-        model = self._model_of_one if len(inputs['images']) == 1 else self._model
-        return [*model(inputs).values()]
+        count = len(inputs['images'])
+        each = [
+            {name: values[index : index + 1] for name, values in inputs.items()}
+            for index in range(count)
+        ]
+        found: list[list[np.ndarray]] = [[]] * count
+        # One that would be alone in the end has all threads.
+        alone = count % len(self._queue)
+        for index, one in enumerate(each[: count - alone]):
+            self._queue.start_async(one, (found, index))
+        self._queue.wait_all()
+        if alone:
+            found[-1] = [*self._model(each[-1]).values()]
+        return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def close(self) -> None:
         """Free the device's memory."""
-        del self._model, self._model_of_one
+        del self._model, self._queue
+
+
+def _keep(request: Any, place: tuple[list[list[np.ndarray]], int]) -> None:
+    found, index = place
+    found[index] = [output.copy() for output in request.results.values()]
