@@ -27,11 +27,11 @@ from stopwatch import serve, time_in_turn, Worker
 import torch
 
 PEERS = ('fastflow', 'patchcore', 'padim', 'efficientad')
+# Ending of a method that computes with whole numbers.
 INT8 = '_int8'
 # Training steps say nothing about speed.
 FEW_STEPS: dict[str, dict[str, object]] = {
     'restoration': {},
-    f'restoration{INT8}': {'int8': True},
     'cainnflow': {'steps': 2},
     'nf_bmr': {'flow_steps': 2, 'mapping_steps': 2},
     'feature_fusion': {'steps': 2},
@@ -89,7 +89,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--backbone', default='mobilenet_v2')
     parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
     parser.add_argument('--peers', nargs='+', default=[*PEERS])
-    parser.add_argument('--methods', nargs='+', default=[*FEW_STEPS])
+    parser.add_argument('--methods', nargs='+', default=[*FEW_STEPS, f'restoration{INT8}'])
     parser.add_argument('--size', type=int, default=256)
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--threads', type=int, default=2)
@@ -115,9 +115,10 @@ def _prepare(arguments: argparse.Namespace, models: Path) -> None:
     for method in arguments.methods:
         path = models / f'{method}.safetensors'
         if not path.is_file():
-            options = {'backbone': arguments.backbone, **FEW_STEPS[method]}
+            name, int8 = method.removesuffix(INT8), method.endswith(INT8)
+            options = {'backbone': arguments.backbone, 'int8': int8, **FEW_STEPS[name]}
             training = train(
-                method.removesuffix(INT8),
+                name,
                 images,
                 options,
                 arguments.weights,

@@ -56,9 +56,9 @@ def begin(detector: Detector, seed: int, progress: Progress, checkpoints: Checkp
 
 @torch.no_grad()
 def learn_ranges(
+    run: Run,
     detector: Detector,
     images: Tensor,
-    generator: torch.Generator,
     see: Callable[[Tensor], object],
 ) -> None:
     """Learn where the inputs of quantised convolutions lie; nothing where there are none.
@@ -67,18 +67,20 @@ def learn_ranges(
     blocks of random colours are seen as there are of good parts.
 
     Args:
+        run: The training that this is a stage of.
         detector: What may have such convolutions.
         images: NxCxHxW in [0, 1], of good parts.
-        generator: Chooses the colours.
         see: Lets the convolutions see some images.
     """
     if not is_quantised(detector):
         return
+    batches = images.split(detector.config.batch)
     with watching(detector):
-        for good in images.split(detector.config.batch):
-            colours = torch.rand(*good.shape[:2], BLOCKS, BLOCKS, generator=generator).round()
+        for step, good in enumerate(batches, 1):
+            colours = torch.rand(*good.shape[:2], BLOCKS, BLOCKS, generator=run.generator).round()
             see(good)
             see(functional.interpolate(colours, size_of(good)).to(good))
+            run.progress('ranges', step, len(batches), None)
     distributed.agree(detector)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import warnings
 
 from flow_anomaly_ros.layers.inference import channels_last
-from flow_anomaly_ros.layers.quantisation import quantise
+from flow_anomaly_ros.layers.quantisation import is_quantised, quantise
 from flow_anomaly_ros.layers.resample import average_at, size_of
 from flow_anomaly_ros.layers.transformer import default_level, is_transformer, TokenMaps
 from safetensors.torch import load_file
@@ -235,11 +235,12 @@ def _folded(extractor: nn.Module) -> nn.Module:
 
 
 def _quantised(extractor: nn.Module, name: str) -> nn.Module:
-    if not isinstance(extractor, GraphModule):
+    folded = _folded(extractor)
+    if isinstance(folded, GraphModule):
+        quantise(folded)
+    if not is_quantised(folded):
         msg = f'backbone {name} has no int8: choose a convolutional network such as mobilenet_v2'
         raise BackboneError(msg)
-    folded = _folded(extractor)
-    quantise(folded)
     return folded
 
 

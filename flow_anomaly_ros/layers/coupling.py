@@ -102,7 +102,7 @@ class Coupling(nn.Module):
 
 def _ordered(maps: Tensor, order: Tensor) -> Tensor:
     """Put the channels of BxCxHxW maps in order, and lay them out last."""
-    if torch.compiler.is_exporting():
+    if torch.onnx.is_in_onnx_export():
         # Runtimes keep their own layout through a convolution, but not through a choice of
         # channels, which OpenVINO does not even get right in all graphs.
         return functional.conv2d(maps, torch.eye(len(order))[order.cpu(), :, None, None].to(maps))

@@ -49,7 +49,7 @@ def channels_last(maps: Tensor) -> Tensor:
     Convolutions, resizing and pooling are then several times faster. Exported graphs know no
     layouts, and are left alone.
     """
-    if torch.compiler.is_exporting():
+    if torch.onnx.is_in_onnx_export():
         return maps
     return maps.contiguous(memory_format=torch.channels_last)
 

@@ -49,6 +49,7 @@ class QuantisedConv2d(nn.Module):
             convolution.groups,
         )
         self.is_watching = False
+        self._seen = 0.0, 0.0
         self._folded: tuple[Tensor, float, float, float] | None = None
         weight, bias = convolution.weight.detach(), convolution.bias
         scale = (weight.abs().amax((1, 2, 3)) / MOST_WEIGHT).clamp(min=LEAST_SCALE)
@@ -61,11 +62,11 @@ class QuantisedConv2d(nn.Module):
 
     def watch(self, maps: Tensor) -> None:
         """Widen the range of inputs by those of BxCxHxW maps; zero, the padding, is within it."""
-        zero = self.zero.float()
-        least = torch.minimum(-self.scale * zero, maps.min())
-        most = torch.maximum(self.scale * (MOST_INPUT - zero), maps.max())
-        self.scale.copy_((most - least) / MOST_INPUT)
-        self.zero.copy_((-least / self.scale).round())
+        least, most = min(self._seen[0], float(maps.min())), max(self._seen[1], float(maps.max()))
+        self._seen = least, most
+        scale = max((most - least) / MOST_INPUT, LEAST_SCALE)
+        self.scale.fill_(scale)
+        self.zero.fill_(round(-least / scale))
 
     def fold(self) -> None:
         """Compute once what the whole numbers stand for; see `inference.fold`."""
@@ -79,7 +80,7 @@ class QuantisedConv2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """BxCxHxW to what the convolution makes of it."""
-        is_exporting = torch.compiler.is_exporting()
+        is_exporting = torch.onnx.is_in_onnx_export()
         maps, weight = self._written(maps) if is_exporting else self._imitated(maps)
         return functional.conv2d(maps, weight, self.bias, *self._geometry)
 

@@ -49,8 +49,14 @@ def time_inspection(
 
 
 @contextmanager
-def stopwatch(engine: Engine) -> Iterator[dict[str, float]]:
+def stopwatch(
+    engine: Engine, clock: Callable[[], float] | None = None
+) -> Iterator[dict[str, float]]:
     """Time the stages of a detector in PyTorch while the context is open.
+
+    Args:
+        engine: What inspects.
+        clock: Milliseconds; None: those that pass.
 
     Yields:
         Milliseconds by stage, each without those within it; empty for other backends and for
@@ -70,15 +76,17 @@ def stopwatch(engine: Engine) -> Iterator[dict[str, float]]:
             torch.cuda.synchronize(backend.device)
         return 1e3 * time.perf_counter()
 
+    clock = clock or now
+
     def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            started = now()
+            started = clock()
             within.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
-                elapsed, inner = now() - started, within.pop()
+                elapsed, inner = clock() - started, within.pop()
                 spent[stage] += elapsed - inner
                 within[-1] += elapsed
 

@@ -117,6 +117,16 @@ def test_a_loaded_model_finds_what_the_detector_did_before_it_was_saved(files):
     require_same(trained, Engine.load(files, 'cpu'), random_images())
 
 
+@pytest.fixture
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+# OpenVINO then computes two images beside one another.
+@pytest.mark.usefixtures('_two_threads')
 @pytest.mark.parametrize('suffix', SUFFIXES.values())
 def test_exported_models_find_the_same(files, suffix):
     reference, engine = Engine.load(files, 'cpu'), Engine.load(files.with_suffix(suffix), 'cpu')
@@ -128,6 +138,44 @@ def test_exported_models_find_the_same(files, suffix):
     # One image, and other batches than the one before.
     require_same(reference, engine, images[:1])
     require_same(reference, engine, images[1:4])
+
+
+@pytest.fixture(scope='module')
+def whole_numbers(tmp_path_factory):
+    """A tiny model of whole numbers, whose scores are no distances but likelihoods."""
+    images = [generate_part(seed, SIZE)[0] for seed in range(4)]
+    options = OPTIONS['cainnflow'][0] | {'int8': True, 'steps': 30}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
+        training = train('cainnflow', images, options, shorter_side=SIZE, device='cpu')
+    path = tmp_path_factory.mktemp('models') / 'model.safetensors'
+    save_artifact(path, training.detector, training.manifest)
+    return path
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES.values())
+def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, suffix):
+    backend = next(name for name, one in SUFFIXES.items() if one == suffix)
+    export(whole_numbers.with_suffix(suffix), *load_artifact(whole_numbers), backend)
+    images = [generate_part(seed, SIZE, 'stain')[0] for seed in range(3)]
+    reference, engine = (
+        Engine.load(path, 'cpu') for path in (whole_numbers, whole_numbers.with_suffix(suffix))
+    )
+    expected, found = (
+        np.stack([one.scores for one in each.inspect(images)]) for each in (reference, engine)
+    )
+    assert np.square(found - expected).mean() <= 0.05**2 * np.square(expected).mean()
+
+
+def test_old_versions_of_torch_export_no_whole_numbers(
+    capsys, whole_numbers, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(torch.onnx, 'ops')
+    target = tmp_path / 'model.onnx'
+    line = refusal(capsys, 'export', whole_numbers, '--backend', 'onnx', '--output', target)
+    assert 'cannot be written in int8' in line
+    assert 'install torch>=2.8' in line
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES.values())

@@ -31,7 +31,7 @@ def fit(
     """Whiten the features of all samples, then train the flows of all levels on them."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(detector, images, run.generator, detector.backbone.extract)
+    learn_ranges(run, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     features = _extract(detector, samples, progress)
 

@@ -41,7 +41,7 @@ def fit(
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(detector, images, run.generator, detector.backbone.extract)
+    learn_ranges(run, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def fit(
     """Make the source domain, then train what makes the target domain, then what maps them."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(detector, images, run.generator, detector.backbone.extract)
+    learn_ranges(run, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(

@@ -49,15 +49,15 @@ def fit(
             run.report.notes.append(
                 'parts lie turned or shifted: they are brought to one pose first'
             )
-    learn_ranges(
-        detector,
-        images,
-        run.generator,
-        lambda some: detector.raw_features(detector.scale_images(some)),
-    )
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
+        learn_ranges(
+            run,
+            detector,
+            images,
+            lambda some: detector.raw_features(detector.scale_images(some)),
+        )
         training = _Training(detector, samples, run, suffix)
         training.train()
         added = scales_to_add(detector, images, run.report.notes)

@@ -22,6 +22,7 @@ from flow_anomaly_ros.detectors.optimisation import (
 )
 from flow_anomaly_ros.layers.autoencoder import Autoencoder
 from flow_anomaly_ros.layers.difference import perceptual_loss
+from flow_anomaly_ros.layers.inference import fold
 from flow_anomaly_ros.layers.perception import one_step
 from flow_anomaly_ros.layers.rectified_flow import between, curvature, rk45, velocity_loss
 from flow_anomaly_ros.layers.resample import size_of
@@ -64,7 +65,7 @@ def fit(
     """Train what makes latents, the flow between noise and them, and what perceives the time."""
     run = begin(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(detector, images, run.generator, detector.backbone.extract)
+    learn_ranges(run, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
     training = _Training(detector, samples, of_samples, run)
@@ -150,7 +151,7 @@ class _Training:
         frozen.requires_grad_(requires_grad=False)
         # What is saved keeps the network as it is.
         backbone = copy.deepcopy(detector.backbone)
-        backbone.fold()
+        fold(backbone)
 
         def loss_of(chosen: Tensor) -> Tensor:
             own = distributed.own(torch.arange(len(chosen)))

@@ -48,7 +48,7 @@ class Backend(ABC):
 
     @abstractmethod
     def detect(self, batch: Any, classes: Sequence[int | None]) -> Scores:
-        """Score a batch of `prepare`.
+        """Score a batch of `prepare`; from one thread at a time.
 
         Args:
             batch: What that made.

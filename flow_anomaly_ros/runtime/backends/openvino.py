@@ -4,7 +4,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
@@ -63,8 +62,7 @@ class OpenVinoBackend(ExportedBackend):
             if beside > 1:
                 options |= {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': beside}
                 several = core.compile_model(model, target, options)
-            self._queue = openvino.AsyncInferQueue(several, beside)
-            self._queue.set_callback(_keep)
+            self._requests = [several.create_infer_request() for _ in range(beside)]
         except Exception as error:
             raise unusable(path, error) from error
         self.name = f'OpenVINO on {target.lower()}'
@@ -76,21 +74,19 @@ class OpenVinoBackend(ExportedBackend):
             {name: values[index : index + 1] for name, values in inputs.items()}
             for index in range(count)
         ]
-        found: list[list[np.ndarray]] = [[]] * count
-        # One that would be alone in the end has all threads.
-        alone = count % len(self._queue)
-        for index, one in enumerate(each[: count - alone]):
-            self._queue.start_async(one, (found, index))
-        self._queue.wait_all()
-        if alone:
-            found[-1] = [*self._model(each[-1]).values()]
+        found: list[list[np.ndarray]] = []
+        beside = len(self._requests)
+        # Those that would be fewer than beside one another have all threads.
+        together = count - count % beside
+        for first in range(0, together, beside):
+            for request, one in zip(self._requests, each[first:], strict=False):
+                request.start_async(one)
+            for request in self._requests:
+                request.wait()
+                found.append([*request.results.values()])
+        found += [[*self._model(one).values()] for one in each[together:]]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def close(self) -> None:
         """Free the device's memory."""
-        del self._model, self._queue
-
-
-def _keep(request: Any, place: tuple[list[list[np.ndarray]], int]) -> None:
-    found, index = place
-    found[index] = [output.copy() for output in request.results.values()]
+        del self._model, self._requests
