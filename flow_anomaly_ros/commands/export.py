@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     difference = export(output, detector, manifest, arguments.backend)
     print(
         f'wrote {output} in {time.perf_counter() - started:.0f} s; its score maps differ from '
-        f'those of {arguments.model} by at most {difference:.1g}'
+        f'those of {arguments.model} by {difference:.1g} of a score'
     )
     return 0

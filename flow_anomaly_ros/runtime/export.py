@@ -117,8 +117,8 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
             difference, tolerance = float(differences.max()), TOLERANCE
         if not difference <= tolerance:
             msg = (
-                f'{path} was not written: its score maps would differ by {difference:.2%} '
-                f'from those of PyTorch, and {tolerance:.1%} is allowed'
+                f'{path} was not written: its score maps would differ by {difference:.2g} '
+                f'of a score from those of PyTorch, and {tolerance:g} is allowed'
             )
             raise ValueError(msg)
         # The model last: it is there when all that belongs to it is.
