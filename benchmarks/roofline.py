@@ -46,7 +46,6 @@ class Roofline(TorchDispatchMode):
 
     Attributes:
         milliseconds: Of all operations so far.
-        operations: Floating-point operations so far.
     """
 
     def __init__(self, rate: float, bandwidth: float) -> None:
@@ -54,7 +53,6 @@ class Roofline(TorchDispatchMode):
         self.rate = rate
         self.bandwidth = bandwidth
         self.milliseconds = 0.0
-        self.operations = 0
 
     def __torch_dispatch__(
         self,
@@ -72,7 +70,6 @@ class Roofline(TorchDispatchMode):
         operations = count(*args, **kwargs, out_val=output) if count else 0
         tensors = [x for x in tree_leaves((args, kwargs, output)) if isinstance(x, Tensor)]
         moved = sum(x.numel() * x.element_size() for x in tensors)
-        self.operations += operations
         self.milliseconds += max(operations / self.rate, moved / self.bandwidth)
         return output
 
@@ -90,16 +87,20 @@ def main() -> int:
     )
     options = {'device': str(device), 'precision': arguments.precision}
     engine = Engine.load(arguments.model, **options)
+    # Not frozen whole: what packed operations compute, nothing says.
+    counted = Engine.of(*load_artifact(arguments.model), **options)
+    fold(counted.backend.detector)
     compiled = Engine.load(arguments.model, compiled=True, **options) if arguments.compile else None
     good = load_good_images(read_folder(arguments.data), max(arguments.batches)).images
     found = {}
     for batch in arguments.batches:
-        images = (good * batch)[:batch]
-        ideal = _rooflines(arguments.model, images, options, Roofline(rate, bandwidth))
+        # Of any of the engines: they differ in how they compute alone.
+        images = engine.backend.prepare((good * batch)[:batch])
+        ideal = _rooflines(counted, images, dtype, Roofline(rate, bandwidth))
         spent = _stages(engine, images, arguments.runs)
-        spent['total'] = _times(engine, images, arguments.runs)
+        spent['total'] = _timed(_detection(engine, images), arguments.runs)
         if compiled:
-            spent['compiled'] = _times(compiled, images, arguments.runs)
+            spent['compiled'] = _timed(_detection(compiled, images), arguments.runs)
             ideal['compiled'] = ideal['total']
         found[batch] = {
             name: {
@@ -150,21 +151,18 @@ def _name(device: torch.device) -> str:
     return f'{device}, {torch.get_num_threads()} threads'
 
 
-def _times(engine: Engine, images: list[np.ndarray], runs: int) -> list[float]:
-    """Milliseconds from images of the model's size, on the device, to scores on the host."""
-    backend = engine.backend
-    batch = backend.prepare(images)
-    return _timed(lambda: backend.detect(batch, [None] * len(images)), runs)
+def _detection(engine: Engine, images: Tensor) -> Callable[[], object]:
+    """From images of the model's size, on the device, to scores on the host."""
+    return lambda: engine.backend.detect(images, [None] * len(images))
 
 
-def _stages(engine: Engine, images: list[np.ndarray], runs: int) -> dict[str, list[float]]:
+def _stages(engine: Engine, images: Tensor, runs: int) -> dict[str, list[float]]:
     """Milliseconds of each stage; those that wait for one another take longer in all."""
     found: dict[str, list[float]] = {}
-    backend = engine.backend
-    batch = backend.prepare(images)
+    detect = _detection(engine, images)
     for run in range(runs + UNCOUNTED):
         with stopwatch(engine) as spent:
-            backend.detect(batch, [None] * len(images))
+            detect()
         if run >= UNCOUNTED:
             for stage, one in spent.items():
                 found.setdefault(stage, []).append(one)
@@ -172,24 +170,19 @@ def _stages(engine: Engine, images: list[np.ndarray], runs: int) -> dict[str, li
 
 
 def _rooflines(
-    model: Path, images: list[np.ndarray], options: dict[str, str], roofline: Roofline
+    engine: Engine, images: Tensor, dtype: torch.dtype, roofline: Roofline
 ) -> dict[str, float]:
     """Milliseconds of each stage, and in total, on the roofline."""
-    # Not frozen whole: what packed operations compute, nothing says.
-    engine = Engine.of(*load_artifact(model), **options)
     backend = engine.backend
-    fold(backend.detector)
-    batch = backend.prepare(images)
-    before = roofline.milliseconds
-    dtype = getattr(torch, options['precision'])
     with (
+        # In inference mode, that of a backend, some operations are not taken apart, and not known.
         torch.no_grad(),
         torch.autocast(backend.device.type, dtype, enabled=dtype != torch.float32),
         roofline,
         stopwatch(engine, lambda: roofline.milliseconds) as spent,
     ):
-        backend.detector(batch)
-    return {**spent, 'total': roofline.milliseconds - before}
+        backend.detector(images)
+    return {**spent, 'total': roofline.milliseconds}
 
 
 def _rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -209,7 +202,7 @@ def _bandwidth(device: torch.device) -> float:
 def _timed(
     function: Callable[[], object], runs: int, device: torch.device | None = None
 ) -> list[float]:
-    found = []
+    found: list[float] = []
     for _ in range(runs + UNCOUNTED):
         started = time.perf_counter()
         function()

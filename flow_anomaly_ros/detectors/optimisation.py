@@ -56,10 +56,7 @@ def begin(detector: Detector, seed: int, progress: Progress, checkpoints: Checkp
 
 @torch.no_grad()
 def learn_ranges(
-    run: Run,
-    detector: Detector,
-    images: Tensor,
-    see: Callable[[Tensor], object],
+    run: Run, detector: Detector, images: Tensor, see: Callable[[Tensor], object]
 ) -> None:
     """Learn where the inputs of quantised convolutions lie; nothing where there are none.
 

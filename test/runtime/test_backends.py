@@ -59,17 +59,7 @@ def _fewer_refinements():
         yield
 
 
-@pytest.fixture(scope='module', params=WAYS)
-def files(request, tmp_path_factory):
-    """A tiny model of a method, as its own file and exported."""
-    if request.param == 'restoration':
-        return request.getfixturevalue('exported_files')
-    folder = tmp_path_factory.mktemp('models')
-    method = request.param.split()[0]
-    options = {**WAYS[request.param]}
-    for name in options:
-        if name.endswith('steps'):
-            options[name] = 2
+def save_trained(path, method, options):
     images = [generate_part(seed, SIZE)[0] for seed in range(4)]
     with pytest.MonkeyPatch.context() as patch:
         # Random weights do.
@@ -82,8 +72,21 @@ def files(request, tmp_path_factory):
             device='cpu',
             classes=CLASSES.get(method, ()),
         )
-    source = folder / 'model.safetensors'
-    save_artifact(source, training.detector, training.manifest)
+    save_artifact(path, training.detector, training.manifest)
+
+
+@pytest.fixture(scope='module', params=WAYS)
+def files(request, tmp_path_factory):
+    """A tiny model of a method, as its own file and exported."""
+    if request.param == 'restoration':
+        return request.getfixturevalue('exported_files')
+    method = request.param.split()[0]
+    options = {**WAYS[request.param]}
+    for name in options:
+        if name.endswith('steps'):
+            options[name] = 2
+    source = tmp_path_factory.mktemp('models') / 'model.safetensors'
+    save_trained(source, method, options)
     for backend, suffix in SUFFIXES.items():
         export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
@@ -143,19 +146,13 @@ def test_exported_models_find_the_same(files, suffix):
 @pytest.fixture(scope='module')
 def whole_numbers(tmp_path_factory):
     """A tiny model of whole numbers, whose scores are no distances but likelihoods."""
-    images = [generate_part(seed, SIZE)[0] for seed in range(4)]
-    options = OPTIONS['cainnflow'][0] | {'int8': True, 'steps': 30}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
-        training = train('cainnflow', images, options, shorter_side=SIZE, device='cpu')
     path = tmp_path_factory.mktemp('models') / 'model.safetensors'
-    save_artifact(path, training.detector, training.manifest)
+    save_trained(path, 'cainnflow', OPTIONS['cainnflow'][0] | {'int8': True, 'steps': 30})
     return path
 
 
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
-def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, suffix):
-    backend = next(name for name, one in SUFFIXES.items() if one == suffix)
+@pytest.mark.parametrize(('backend', 'suffix'), SUFFIXES.items())
+def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, backend, suffix):
     export(whole_numbers.with_suffix(suffix), *load_artifact(whole_numbers), backend)
     images = [generate_part(seed, SIZE, 'stain')[0] for seed in range(3)]
     reference, engine = (

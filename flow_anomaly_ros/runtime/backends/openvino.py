@@ -69,15 +69,14 @@ class OpenVinoBackend(ExportedBackend):
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""
-        count = len(inputs['images'])
         each = [
             {name: values[index : index + 1] for name, values in inputs.items()}
-            for index in range(count)
+            for index in range(len(inputs['images']))
         ]
         found: list[list[np.ndarray]] = []
         beside = len(self._requests)
         # Those that would be fewer than beside one another have all threads.
-        together = count - count % beside
+        together = len(each) - len(each) % beside
         for first in range(0, together, beside):
             for request, one in zip(self._requests, each[first:], strict=False):
                 request.start_async(one)
