@@ -124,7 +124,8 @@ class Detector(nn.Module, ABC):
         Args:
             images: NxCxHxW float32 in [0, 1], images of good parts, N >= 1.
             seed: The same seed, initial weights, images, machine and number of processes and
-                threads give the same detector.
+                threads give the same detector; on a GPU nearly, as some of its operations add up in
+                any order.
             progress: Called after every step of every stage.
             checkpoints: Where a training that was interrupted goes on; the weights become those of
                 one that was not.

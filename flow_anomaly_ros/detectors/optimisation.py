@@ -114,6 +114,7 @@ def optimise(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    device = parameters[0].device
     losses = run.report.losses[stage] = []
     processes = distributed.world_size()
     if processes > batch:
@@ -128,7 +129,7 @@ def optimise(
     if state:
         for name, one in learning.items():
             one.load_state_dict(state[name])
-        _set_random_state(run.generator, state['random'])
+        _set_random_state(run.generator, device, state['random'])
         losses.extend(state['losses'])
         run.progress(stage, len(losses), steps, losses[-1])
         if state['is_over']:
@@ -144,7 +145,7 @@ def optimise(
         schedule.step()
         losses.append(distributed.mean(loss.detach(), batch).item())
         is_over = step == steps or is_done()
-        state_now = functools.partial(_state, learning, run.generator, losses, is_over)
+        state_now = functools.partial(_state, learning, run.generator, device, losses, is_over)
         run.checkpoints.save(stage, state_now, is_over)
         run.progress(stage, step, steps, losses[-1])
         if is_over:
@@ -152,27 +153,33 @@ def optimise(
 
 
 def _state(
-    learning: dict[str, Any], generator: torch.Generator, losses: list[float], is_over: bool
+    learning: dict[str, Any],
+    generator: torch.Generator,
+    device: torch.device,
+    losses: list[float],
+    is_over: bool,
 ) -> dict[str, Any]:
     """All that the rest of a stage depends on, and so all random numbers to come."""
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         **{name: one.state_dict() for name, one in learning.items()},
         'random': {
             'generator': generator.get_state(),
             'cpu': torch.get_rng_state(),
-            'gpus': gpus,
+            'gpu': torch.cuda.get_rng_state(device) if device.type == 'cuda' else None,
         },
         'losses': losses,
         'is_over': is_over,
     }
 
 
-def _set_random_state(generator: torch.Generator, state: dict[str, Any]) -> None:
+def _set_random_state(
+    generator: torch.Generator, device: torch.device, state: dict[str, Any]
+) -> None:
     generator.set_state(state['generator'])
     torch.set_rng_state(state['cpu'])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state['gpus'])
+    # None where the training began without a GPU.
+    if device.type == 'cuda' and state['gpu'] is not None:
+        torch.cuda.set_rng_state(state['gpu'], device)
 
 
 def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor]) -> Tensor:

@@ -128,6 +128,7 @@ class Registration(SizedByTraining):
             constants,
         )
 
+    @full_precision
     def undo(self, maps: Tensor, poses: Tensor | None) -> Tensor:
         """Bring maps of registered images, BxCxHxW, back to how the images were.
 

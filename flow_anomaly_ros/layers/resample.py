@@ -66,6 +66,23 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized[0].permute(1, 2, 0).numpy().reshape(*size, *image.shape[2:])
 
 
+def resize_levels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize as `resize_image` does, on any device.
+
+    Args:
+        pixels: BxCxHxW float tensor of whole grey levels.
+        size: Target (height, width) in px.
+
+    Returns:
+        BxCxheightxwidth tensor of whole grey levels.
+    """
+    resized = resize(pixels, size)
+    # OpenCV has a way of its own for blocks of 2x2, in which halves are rounded up.
+    if size_of(pixels) == (2 * size[0], 2 * size[1]):
+        return (resized + 0.5).floor()
+    return resized.round()
+
+
 def resample(
     maps: Tensor,
     size: tuple[int, int],

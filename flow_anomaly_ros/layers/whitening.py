@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Principal-component whitening of feature channels, fitted once, inverted by transposition."""
 
+from flow_anomaly_ros.layers.precision import full_precision
 import torch
 from torch import nn, Tensor
 
@@ -54,6 +55,8 @@ class Whitening(nn.Module):
         self.rotation.copy_(vectors.flip(1)[:, :components])
         self.deviation.copy_(deviation.clamp(min=floor))
 
+    # Where features hardly differ, what is left of them is far less than they and their mean.
+    @full_precision
     def forward(self, features: Tensor) -> Tensor:
         """BxCxHxW features to Bx(components)xHxW with zero mean and unit variance."""
         if self._folded is not None:
@@ -74,6 +77,7 @@ class Whitening(nn.Module):
         weight = (self.rotation / self.deviation).T
         return weight[:, :, None, None], -weight @ self.mean
 
+    @full_precision
     def inverse(self, whitened: Tensor) -> Tensor:
         """Bx(components)xHxW back to BxCxHxW features."""
         weight = self.rotation * self.deviation

@@ -115,9 +115,7 @@ class Models:
                 return None
         stamp = _stamp(path, execution)
         if stamp not in engines:
-            engine = Engine.load(path, *execution)
-            engine.warm_up()
-            engines[stamp] = engine
+            engines[stamp] = Engine.load(path, *execution)
         return stamp
 
     def _hand_over(

@@ -38,9 +38,9 @@ def time_inspection(
         inspections = engine.inspect(images)
     total = 1e3 * (time.perf_counter() - started)
     shared = inspections[0].timings
-    stages = {'preprocess': shared['preprocess']}
+    preprocess = inner.pop('preprocess', shared['preprocess'])
+    stages = {'preprocess': preprocess, **inner}
     if inner:
-        stages |= inner
         stages['score'] = shared['detect'] - sum(inner.values())
     else:
         stages['detect'] = shared['detect']
@@ -52,7 +52,9 @@ def time_inspection(
 def stopwatch(
     engine: Engine, clock: Callable[[], float] | None = None
 ) -> Iterator[dict[str, float]]:
-    """Time the stages of a detector in PyTorch while the context is open.
+    """Time `preprocess` and the stages of a detector in PyTorch while the context is open.
+
+    A GPU is waited for at both ends of each.
 
     Args:
         engine: What inspects.
@@ -92,7 +94,8 @@ def stopwatch(
 
         return call
 
-    places = [
+    places: list[tuple[str, object, str]] = [('preprocess', backend, 'prepare')]
+    places += [
         (stage, *_find(detector, path))
         for stage, all_of in detector.stages.items()
         for path in all_of

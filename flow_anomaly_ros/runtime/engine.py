@@ -15,6 +15,7 @@ from flow_anomaly_ros.runtime.backends.base import Backend, PRECISIONS
 from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
 from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
+from flow_anomaly_ros.runtime.good_part import to_image
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.regions import Region
@@ -41,7 +42,8 @@ class Inspection:
         verdict: ok, uncertain or defect.
         part_class: Name of the class that the part was taken for; empty if it has none.
         thresholds: The limits that it was judged by.
-        timings: Milliseconds by stage; `preprocess` and `detect` are shared by a batch.
+        timings: Milliseconds by stage; `preprocess` and `detect` are shared by a batch. On a GPU
+            `detect` is what is waited for: also for what `preprocess` has begun there.
     """
 
     scores: np.ndarray
@@ -124,7 +126,7 @@ class Engine:
         precision: str = 'float32',
         compiled: bool = False,
     ) -> 'Engine':
-        """Make an engine from a model file; the backend is that of the file.
+        """Make an engine from a model file, and warm it up; the backend is that of the file.
 
         Args:
             path: A .safetensors file of `flow-anomaly train`, or an .onnx or .xml file of
@@ -135,7 +137,8 @@ class Engine:
 
         Raises:
             ArtifactError: The file cannot be used.
-            ValueError: The device or the precision cannot be used.
+            ValueError: The device or the precision cannot be used, or is not good enough: see
+                `warm_up`.
         """
         if precision not in PRECISIONS:
             msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
@@ -147,13 +150,38 @@ class Engine:
                 msg = f'no model file at {path}: write one with flow-anomaly export'
                 raise ArtifactError(msg)
             backend = exported(path, device, precision)
-            return cls(backend, backend.manifest)
-        detector, manifest = load_artifact(path)
-        return cls.of(detector, manifest, device, precision, compiled, frozen=True)
+            engine = cls(backend, backend.manifest)
+        else:
+            detector, manifest = load_artifact(path)
+            engine = cls.of(detector, manifest, device, precision, compiled, frozen=True)
+        try:
+            engine.warm_up()
+        except ValueError as error:
+            engine.close()
+            msg = f'{path} cannot be used with {engine.backend.name}: {error}'
+            raise ValueError(msg) from error
+        return engine
 
     def warm_up(self) -> None:
-        """Run once on an empty image, so that the first part is not late."""
-        self.inspect([np.zeros(self.manifest.image_size, np.uint8)])
+        """Inspect an empty image, so that the first part is not late, and a good part.
+
+        Raises:
+            ValueError: The good part that the model carries is not good here; one line. So it is
+                in precisions that are too coarse for parts that hardly differ.
+        """
+        manifest = self.manifest
+        self.inspect([np.zeros(manifest.image_size, np.uint8)])
+        if not manifest.good_part:
+            return
+        criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
+        found = self.inspect([to_image(manifest.good_part)], [criteria])[0]
+        if found.verdict != Verdict.OK:
+            msg = (
+                f'a good part of its training is called {found.verdict} '
+                f'({found.image_score:.3g}, uncertain from {found.thresholds.uncertain:.3g}): take '
+                'float32, or another device or backend'
+            )
+            raise ValueError(msg)
 
     def close(self) -> None:
         """Free the device's memory; the engine is of no use afterwards."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 import time
 
-import cv2
 from flow_anomaly_ros.data.folder import load_mask, Sample
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
@@ -105,13 +104,12 @@ def evaluate(
         ValueError: No image could be read, or the model does not know the class.
     """
     rows, skipped, maps, masks = [], [], [], []
-    height, width = engine.manifest.input_size
     criteria = [Criteria(engine.manifest.thresholds, part_class=part_class)]
     engine.warm_up()
     for sample in samples:
         try:
             image = read_image(sample.path)
-            mask = load_mask(sample, (height, width))
+            mask = load_mask(sample, engine.manifest.input_size)
         except ImageReadError as error:
             skipped.append(str(error))
             continue
@@ -130,10 +128,7 @@ def evaluate(
             )
         )
         if mask is not None:
-            small = cv2.resize(
-                inspection.score_map, (width, height), interpolation=cv2.INTER_LINEAR
-            )
-            maps.append(small)
+            maps.append(inspection.scores)
             masks.append(mask)
         if on_image:
             on_image(sample, image, inspection)

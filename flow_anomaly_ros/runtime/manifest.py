@@ -9,8 +9,8 @@ import json
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
-# Version 2 has tiles, version 3 classes.
-FORMAT_VERSION = 3
+# Version 2 has tiles, version 3 classes, version 4 a good part.
+FORMAT_VERSION = 4
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
 
@@ -49,6 +49,8 @@ class Manifest:
         training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
         tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
+        good_part: Image at `input_size` of a part of the training, of the first class, that the
+            model finds good; see `runtime.good_part`. Empty if there is none.
     """
 
     method: str
@@ -59,6 +61,7 @@ class Manifest:
     training: dict[str, object] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     tile: int | None = None
+    good_part: str = ''
 
     @property
     def thresholds(self) -> tuple[Thresholds, ...]:
@@ -115,6 +118,8 @@ class Manifest:
         if version < 3:
             of_class = {name: values.pop(name, None) for name in ('thresholds', 'calibration')}
             values['classes'] = [{'name': '', **of_class}]
+        if version < 4:
+            values['good_part'] = ''
         names = {one.name for one in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:
@@ -137,6 +142,9 @@ class Manifest:
         except (KeyError, TypeError) as error:
             msg = f'the manifest has classes {values["classes"]}'
             raise ValueError(msg) from error
+        if not isinstance(values['good_part'], str):
+            msg = 'the manifest has a good part that is no text'
+            raise ValueError(msg)
         if not values['classes']:
             msg = 'the manifest has no classes'
             raise ValueError(msg)

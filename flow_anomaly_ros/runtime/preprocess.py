@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images to what detectors take: one resize, one conversion of colours."""
 
-from flow_anomaly_ros.layers.resample import resize, resize_image
+from flow_anomaly_ros.layers.resample import resize, resize_image, resize_levels
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,10 +41,7 @@ def to_tensor(
         array = resize_image(array, size) if is_bytes else array
         pixels = torch.from_numpy(array.astype(np.float32)).to(device)
     pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
-    pixels = resize(pixels, size)
-    if is_bytes:
-        # In whole grey levels, wherever it is done.
-        pixels = pixels.round()
+    pixels = resize_levels(pixels, size) if is_bytes else resize(pixels, size)
     return convert_colours((pixels / scale).clamp(0, 1), channels)
 
 

@@ -3,6 +3,7 @@
 """From images of good parts to a calibrated detector."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -23,8 +24,10 @@ from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
 from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
 from flow_anomaly_ros.runtime.device import select_device
+from flow_anomaly_ros.runtime.engine import Criteria, Engine
+from flow_anomaly_ros.runtime.good_part import to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
-from flow_anomaly_ros.runtime.preprocess import size_of, to_tensor
+from flow_anomaly_ros.runtime.preprocess import size_of, to_rgb, to_tensor
 from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
@@ -32,6 +35,7 @@ from flow_anomaly_ros.scoring.calibration import (
     merge,
     require_rate,
 )
+from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,6 +49,8 @@ TELLING_IMAGES = 4
 # Begins the names of the stages of a fold.
 FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
+# Images that the good part in a model file is chosen from.
+CANDIDATES = 4
 LEAST_HELD_OUT = 40
 # Options that are not the user's, and who decides them.
 DECIDED = {
@@ -197,7 +203,29 @@ def train(
         libraries=library_versions(),
         tile=tile,
     )
-    return Training(detector.cpu(), manifest, report)
+    detector.cpu()
+    of_first = [one for one, index in zip(images, of_images, strict=True) if index == 0]
+    manifest = dataclasses.replace(manifest, good_part=_good_part(detector, manifest, of_first))
+    return Training(detector, manifest, report)
+
+
+def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]) -> str:
+    """Choose what the model file carries: of the first images that are found good, the best.
+
+    A single image makes thresholds that it is good by, and says nothing.
+    """
+    if len(images) < 2:
+        return ''
+    engine = Engine.of(detector, manifest, 'cpu')
+    criteria = [Criteria(manifest.thresholds, part_class=manifest.classes[0].name)]
+    scores = {}
+    for image in images[:CANDIDATES]:
+        pixels = to_rgb(image, manifest.input_size)
+        pixels = pixels[..., 0] if image.ndim == 2 else pixels
+        found = engine.inspect([pixels], criteria)[0]
+        if found.verdict == Verdict.OK:
+            scores[to_text(pixels)] = found.image_score
+    return min(scores, key=scores.__getitem__, default='')
 
 
 def fold_of(stage: str) -> tuple[int, int] | None:

@@ -75,6 +75,8 @@ def test_maps_go_back_to_where_the_camera_saw_them(fitted):
     registered, poses = registration(images)
     back = registration.undo(registered, poses)
     assert (back - images).abs().mean() < 0.01
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(registration.undo(registered, poses), back)
 
 
 def test_parts_that_lie_alike_are_left_alone():

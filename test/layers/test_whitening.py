@@ -69,3 +69,13 @@ def test_constant_features_stay_finite_and_can_be_turned_back(shape, value):
         whitened = whitening(unseen)
         assert whitened.isfinite().all()
         torch.testing.assert_close(whitening.inverse(whitened), unseen, atol=1e-4, rtol=0)
+
+
+def test_autocast_does_not_round_what_is_left_of_features_that_hardly_differ(features):
+    features = 100 + features
+    whitening = fitted(features, CHANNELS)
+    expected = whitening(features)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(whitening(features), expected)
+        back = whitening.inverse(expected)
+    assert torch.equal(back, whitening.inverse(expected))

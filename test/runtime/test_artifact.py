@@ -73,7 +73,14 @@ def test_manifest_says_where_the_model_comes_from(training):
     assert set(manifest.libraries) == {'torch', 'torchvision'}
 
 
-@pytest.mark.parametrize(('version', 'lacking'), [(1, ['tile', 'classes']), (2, ['classes'])])
+@pytest.mark.parametrize(
+    ('version', 'lacking'),
+    [
+        (1, ['tile', 'classes', 'good_part']),
+        (2, ['classes', 'good_part']),
+        (3, ['good_part']),
+    ],
+)
 def test_files_of_earlier_versions_are_read(training, model_file, tmp_path, version, lacking):
     (part_class,) = training.manifest.classes
     path = tampered(
@@ -86,6 +93,7 @@ def test_files_of_earlier_versions_are_read(training, model_file, tmp_path, vers
     )
     detector, manifest = load_artifact(path)
     assert manifest.tile is None
+    assert not manifest.good_part
     assert manifest.classes == training.manifest.classes
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     new, _ = load_artifact(model_file)
@@ -131,6 +139,7 @@ def test_other_files(tmp_path):
         ({'input_size': [float('inf'), 64]}, 'cannot be used'),
         ({'input_size': [96, 64]}, 'cannot be used'),
         ({'classes': []}, 'no classes'),
+        ({'good_part': 7}, 'no text'),
         ({'classes': 7}, 'has classes 7'),
         ({'classes': [{'name': ''}]}, 'has classes'),
         ({'method': 'telepathy'}, "unknown method 'telepathy'"),

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever runs a model, it finds the same."""
 
+from concurrent.futures import ThreadPoolExecutor
 import json
 from pathlib import Path
 import runpy
 import shutil
+import threading
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part
@@ -206,10 +208,11 @@ def test_reduced_precision_finds_nearly_the_same(files):
     reference = Engine.load(files, 'cpu')
     image = generate_part(3, SIZE, 'burr')[0]
     expected = reference.inspect([image])[0].scores
-    for model in (files, files.with_suffix('.xml')):
+    # OpenVINO reduces all of the graph, poses and whitening too.
+    for model, share in ((files, 0.1), (files.with_suffix('.xml'), 0.6)):
         found = Engine.load(model, 'cpu', 'bfloat16').inspect([image])[0].scores
         assert not np.array_equal(found, expected)
-        assert np.abs(found - expected).mean() <= 0.1 * expected.mean() + 0.02
+        assert np.abs(found - expected).mean() <= share * expected.mean()
 
 
 def test_stages_sum_up_to_what_an_inspection_takes(files):
@@ -228,11 +231,16 @@ def test_stages_sum_up_to_what_an_inspection_takes(files):
 
 def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
     compile_detector = torch.compile
-    graphs = []
+    graphs, threads = [], set()
 
     def kept(graph, _inputs):
         graphs.append(graph)
-        return graph
+
+        def run(*inputs):
+            threads.add(threading.get_ident())
+            return graph(*inputs)
+
+        return run
 
     def without_code(detector, mode, dynamic):
         # Taken apart as always; writing and compiling code takes a minute.
@@ -248,6 +256,11 @@ def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
     compiled.inspect([defect_image])
     assert len(graphs) == 1
     require_same(Engine.load(model_file, 'cpu'), compiled, [defect_image])
+    # CUDA graphs are those of a thread.
+    with ThreadPoolExecutor() as pool:
+        pool.submit(compiled.inspect, [defect_image]).result()
+    compiled.close()
+    assert len(threads) == 1
     assert len(graphs) == 1
 
 
@@ -333,6 +346,21 @@ def test_what_a_backend_does_not_have_is_refused(
 ):
     model = exported_files.with_suffix(suffix)
     assert words in refusal(capsys, 'predict', model, parts / 'test/good', *options)
+
+
+def test_a_provider_that_does_not_start_is_not_passed_off_as_one_that_did(
+    capsys, exported_files, parts, monkeypatch
+):
+    import onnxruntime
+
+    # As where the library is built for CUDA and there is no driver.
+    names = ['CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: names)
+    model = exported_files.with_suffix('.onnx')
+    line = refusal(capsys, 'predict', model, parts / 'test/good', '--device', 'cuda')
+    assert 'CUDAExecutionProvider does not start here' in line
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert Engine.load(model, 'auto').backend.name == 'ONNX Runtime on cpu'
 
 
 def test_exported_models_are_inspected_but_not_explained(capsys, exported_files, parts, tmp_path):

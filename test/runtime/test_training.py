@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training is repeatable, and calibrates on parts that the scoring detector has not seen."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors import registry
@@ -13,7 +14,9 @@ from flow_anomaly_ros.detectors.base import (
     MulticlassDetector,
 )
 from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
+from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.good_part import to_image
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
@@ -120,6 +123,27 @@ def test_one_image_will_do(memory, good_images, tiny_options):
     trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
     engine = Engine.of(trained.detector, trained.manifest, 'cpu')
     assert engine.inspect(good_images[:1])[0].verdict == 'ok'
+    assert not trained.manifest.good_part
+
+
+def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_images, tmp_path):
+    manifest = training.manifest
+    image = to_image(manifest.good_part)
+    assert any(np.array_equal(image, one) for one in good_images)
+    Engine.of(training.detector, manifest, 'cpu').warm_up()
+    (part_class,) = manifest.classes
+    limits = dataclasses.replace(part_class.thresholds, uncertain=0.0)
+    strict = dataclasses.replace(
+        manifest, classes=(dataclasses.replace(part_class, thresholds=limits),)
+    )
+    path = tmp_path / 'model.safetensors'
+    save_artifact(path, training.detector, strict)
+    message = r'model\.safetensors cannot be used with PyTorch on cpu: a good part .* uncertain \('
+    with pytest.raises(ValueError, match=message):
+        Engine.load(path, 'cpu')
+    damaged = dataclasses.replace(manifest, good_part='no image')
+    with pytest.raises(ValueError, match='is no image'):
+        Engine.of(training.detector, damaged, 'cpu').warm_up()
 
 
 @pytest.mark.parametrize(('counts', 'held_out'), [((4, 7), (4, 7)), ((110, 150), (40, 40))])

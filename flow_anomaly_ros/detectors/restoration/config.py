@@ -263,7 +263,7 @@ class RestorationConfig:
             f'a number greater than 0 for each of {", ".join(self.second_images)}',
         )
         require(
-            self.feature_weight > 0 or self.pixel_weight > 0 or not self.needs_decoder,
+            self.feature_weight > 0 or self.image_share > 0,
             'feature_weight',
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
@@ -294,6 +294,11 @@ class RestorationConfig:
         Features that were fused are no longer the image's, even if they are blocks of pixels.
         """
         return PIXELS not in self.backbone or 'features' in self.fusion
+
+    @property
+    def image_share(self) -> float:
+        """Share of the distance between images: all of it where they are the features."""
+        return self.pixel_weight if self.needs_decoder else 1.0
 
     @property
     def shares(self) -> tuple[float, ...]:

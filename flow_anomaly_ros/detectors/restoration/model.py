@@ -338,8 +338,8 @@ class RestorationDetector(Detector):
         weight = self.config.border_weight
         if weight == 1:
             return distances
-        # Distances of images, not of features, have `stride` pixels for each position.
-        ring = self.config.stride if not self.config.needs_decoder else 1
+        # Distances of images, unlike those of features, have `stride` pixels for each position.
+        ring = self.config.stride if self.config.image_share > 0 else 1
         inner = torch.full_like(distances[:1], weight)
         inner[..., ring:-ring, ring:-ring].fill_(1)
         return distances * inner
@@ -366,11 +366,10 @@ class RestorationDetector(Detector):
                     distance if total is None else total + resize(distance, size_of(total))
                 )
 
-        pixel_weight = config.pixel_weight if config.needs_decoder else 1.0
-        if pixel_weight > 0:
+        if config.image_share > 0:
             restored_images = self.decode(restored, sizes)
             for weight, second in zip(config.shares, seconds, strict=True):
-                add(pixel_weight * weight, restored_images, self.decode(second, sizes))
+                add(config.image_share * weight, restored_images, self.decode(second, sizes))
         if config.needs_decoder and config.feature_weight > 0:
             units = [whitening.unit for whitening in self.whitenings]
             features = [x * unit for x, unit in zip(restored, units, strict=True)]

@@ -12,6 +12,11 @@ import numpy as np
 PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
+def named(words: str, precision: str, device: str) -> str:
+    """Name a backend for people; float32 goes without saying."""
+    return f'{words}{f", {precision}" * (precision != PRECISIONS[0])} on {device}'
+
+
 class Scores(NamedTuple):
     """A `DetectorOutput` on the CPU.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import named
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
@@ -49,7 +50,17 @@ class OnnxBackend(ExportedBackend):
         except Exception as error:
             # onnxruntime has a class of its own for everything that may be wrong with a file.
             raise unusable(path, error) from error
-        self.name = f'ONNX Runtime on {kind}'
+        # Lacking a library or a device, a provider is left out without a word.
+        if PROVIDERS[kind][0] not in self._session.get_providers():
+            if device != 'auto':
+                msg = (
+                    f'device {device!r} cannot be used: {PROVIDERS[kind][0]} does not start here; '
+                    'look for its driver, its libraries and the number of the device'
+                )
+                raise ValueError(msg)
+            kind = 'cpu'
+        self._session.disable_fallback()
+        self.name = named('ONNX Runtime', precision, kind)
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.backends.base import named
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
@@ -65,7 +66,7 @@ class OpenVinoBackend(ExportedBackend):
             self._requests = [several.create_infer_request() for _ in range(beside)]
         except Exception as error:
             raise unusable(path, error) from error
-        self.name = f'OpenVINO on {target.lower()}'
+        self.name = named('OpenVINO', precision, target.lower())
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""

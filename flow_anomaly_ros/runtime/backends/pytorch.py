@@ -3,10 +3,11 @@
 """PyTorch, the reference that all other backends are held against."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.inference import fold, lay_out, pack
-from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
+from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 import numpy as np
@@ -38,13 +39,15 @@ class PyTorchBackend(Backend):
         compiled: bool = False,
     ) -> None:
         self.device = select_device(device)
-        words = ('PyTorch', 'compiled' * compiled, precision * (precision != 'float32'))
-        self.name = f'{", ".join(filter(None, words))} on {self.device}'
+        self.name = named('PyTorch' + ', compiled' * compiled, precision, str(self.device))
         self.detector = detector.to(self.device).eval()
         self._size = size
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
+        # CUDA graphs belong to the thread that recorded them, and fail in others or are recorded
+        # again there; a model is warmed up, used and replaced from several.
+        self._thread = ThreadPoolExecutor(1, 'compiled') if compiled else None
         if compiled:
             # Constants that are computed at the first image are computed now: those of a CUDA graph
             # would be overwritten at the next.
@@ -66,9 +69,14 @@ class PyTorchBackend(Backend):
         channels = self.detector.config.channels
         return torch.cat([to_tensor(one, channels, self._size, self.device) for one in images])
 
-    @torch.inference_mode()
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
+        if self._thread is None:
+            return self._detect(batch, classes)
+        return self._thread.submit(self._detect, batch, classes).result()
+
+    @torch.inference_mode()
+    def _detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         is_reduced = self._dtype != torch.float32
         with torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
             output = self._forward(batch, *self._given(classes))
@@ -95,6 +103,8 @@ class PyTorchBackend(Backend):
 
     def close(self) -> None:
         """Free the device's memory."""
+        if self._thread is not None:
+            self._thread.shutdown()
         del self.detector, self._forward
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()

@@ -563,17 +563,24 @@ def test_a_part_that_is_wrong_all_over_stays_wrong(detector):
             assert detector(torch.full((1, 3, *SIZE), level)).image_score > 3 * good
 
 
-def test_the_border_counts_less_in_the_image_score(detector):
+@pytest.mark.parametrize('compared', ['pixels', 'features', 'images'])
+def test_the_border_counts_less_in_the_image_score(detector, backbone_training, compared):
+    options = {'smoothing': 0.0}
+    if compared != 'pixels':
+        detector, _ = backbone_training
+        share = 1.0 if compared == 'images' else 0.0
+        options |= {'pixel_weight': share, 'feature_weight': 1 - share}
     images = good_images(2)
     images[0, :, :4, 12:20] = 1.0
     images[1, :, 12:16, 12:20] = 1.0
     ratios = {}
     for weight in (0.5, 1.0):
-        output = variant(detector, border_weight=weight, smoothing=0.0)(images)
+        output = variant(detector, border_weight=weight, **options)(images)
         ratios[weight] = output.image_score / output.score_map.amax((1, 2))
     torch.testing.assert_close(ratios[1.0], torch.ones(2))
-    assert ratios[0.5][0] < 0.95
-    assert ratios[0.5][1] == 1
+    assert ratios[0.5][0] < 0.9
+    # What a network sees of a stain in the middle reaches the border.
+    assert ratios[0.5][1] == 1 if compared == 'pixels' else ratios[0.5][1] > 0.9
 
 
 def test_distances_are_normalised_per_scale(detector):

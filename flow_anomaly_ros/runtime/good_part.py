@@ -1,0 +1,33 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The image of a good part in a model file, as text: a PNG file in base 64."""
+
+import base64
+import binascii
+
+import cv2
+import numpy as np
+
+
+def to_text(image: np.ndarray) -> str:
+    """Write an HxW or HxWx3 RGB uint8 image as text."""
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode('.png', pixels)
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def to_image(text: str) -> np.ndarray:
+    """Read what `to_text` wrote.
+
+    Raises:
+        ValueError: The text is no such image; one line.
+    """
+    try:
+        data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    except binascii.Error:
+        data = np.empty(0, np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if pixels is None:
+        msg = 'the good part in the manifest is no image'
+        raise ValueError(msg)
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
