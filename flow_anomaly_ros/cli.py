@@ -186,7 +186,7 @@ def _add_command(
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
-        type=Path,
+        type=_path,
         action='append',
         required=True,
         metavar='DIR',
@@ -196,7 +196,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--output',
-        type=Path,
+        type=_path,
         required=True,
         metavar='FILE',
         help='model file to write, as a rule *.safetensors; an existing one is replaced (required)',
@@ -221,7 +221,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--weights',
-        type=Path,
+        type=_path,
         metavar='FILE',
         help='weights of the backbone, or a folder of files named after networks '
         '(default: downloaded)',
@@ -254,7 +254,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         'override them; flow-anomaly methods lists them',
     )
     parser.add_argument(
-        '--config', type=Path, metavar='FILE', help='YAML file with options of the method'
+        '--config', type=_path, metavar='FILE', help='YAML file with options of the method'
     )
     parser.add_argument(
         '--set',
@@ -276,7 +276,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--checkpoints',
-        type=Path,
+        type=_path,
         metavar='DIR',
         help='keep the state of the training there every minute; the same command goes on from '
         'there if it was interrupted, and deletes them when it is done (default: none)',
@@ -296,15 +296,15 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _class_argument(parser, 'estimated by the model')
     parser.add_argument(
         '--data',
-        type=Path,
+        type=_path,
         required=True,
         metavar='DIR',
         help=f'test images: {DATA_LAYOUT} (required)',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures there')
+    parser.add_argument('--json', type=_path, metavar='FILE', help='also write the figures there')
     parser.add_argument(
         '--pictures',
-        type=Path,
+        type=_path,
         metavar='DIR',
         help='also write a picture per image there: image, score map, mask, overlay',
     )
@@ -315,11 +315,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser)
     _class_argument(parser, 'estimated by the model')
     parser.add_argument(
-        'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images to inspect'
+        'images', type=_path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images to inspect'
     )
     parser.add_argument(
         '--output',
-        type=Path,
+        type=_path,
         metavar='DIR',
         help='also write a mask and a picture per image there (NAME.mask.png, NAME.strip.png)',
     )
@@ -329,7 +329,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         help='also write what the detector compared, such as restored images, there '
         '(NAME.explanation.png)',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results there')
+    parser.add_argument('--json', type=_path, metavar='FILE', help='also write the results there')
     _backend_arguments(parser)
 
 
@@ -337,7 +337,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser)
     _class_argument(parser, 'none; needed if the model knows several')
     parser.add_argument(
-        'images', type=Path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images of good parts'
+        'images', type=_path, nargs='+', metavar='IMAGE_OR_FOLDER', help='images of good parts'
     )
     parser.add_argument(
         '--accept',
@@ -355,7 +355,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--output',
-        type=Path,
+        type=_path,
         required=True,
         metavar='FILE',
         help='model file to write, *.onnx or *.xml; an existing one is replaced (required)',
@@ -365,14 +365,14 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'models',
-        type=Path,
+        type=_path,
         nargs='+',
         metavar='MODEL',
         help='model files, written by train or export',
     )
     parser.add_argument(
         '--images',
-        type=Path,
+        type=_path,
         action='append',
         metavar='IMAGE_OR_FOLDER',
         help='images to inspect; may be repeated (default: a generated part of the size that the '
@@ -392,20 +392,20 @@ def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='inspections of each batch (default: %(default)s)',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures there')
+    parser.add_argument('--json', type=_path, metavar='FILE', help='also write the figures there')
     _backend_arguments(parser)
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'recording', type=Path, metavar='RECORDING', help='folder that ros2 bag record wrote'
+        'recording', type=_path, metavar='RECORDING', help='folder that ros2 bag record wrote'
     )
     parser.add_argument(
         '--topic', required=True, metavar='TOPIC', help='image topic, raw or compressed (required)'
     )
     parser.add_argument(
         '--output',
-        type=Path,
+        type=_path,
         required=True,
         metavar='DIR',
         help='folder for the images; made if it is missing (required)',
@@ -420,7 +420,7 @@ def _extract_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _model_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('model', type=Path, metavar='MODEL', help='model file, written by train')
+    parser.add_argument('model', type=_path, metavar='MODEL', help='model file, written by train')
 
 
 def _class_argument(parser: argparse.ArgumentParser, default: str) -> None:
@@ -463,6 +463,14 @@ def _backend_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='compile a .safetensors model before the first image, which takes a minute',
     )
+
+
+def _path(text: str) -> Path:
+    """A path; ~ is the home directory also where no shell has seen it, as in launch arguments."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _whole_from(least: int) -> Callable[[str], int]:

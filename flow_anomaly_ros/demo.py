@@ -47,6 +47,7 @@ def prepare(options: argparse.Namespace) -> int:
         return 2
     command = ['train', '--data', str(data_folder(options)), '--output', str(model_file(options))]
     command += ['--max-images', str(options.max_images), '--seed', str(options.seed)]
+    command += ['--device', options.device]
     if options.backbone:
         command += ['--backbone', options.backbone]
     if options.weights:
@@ -145,6 +146,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--max-images', type=int, default=10, metavar='N', help='good images to train on (10)'
+    )
+    parser.add_argument(
+        '--device', default='auto', metavar='NAME', help='auto, cpu or cuda[:N] (auto)'
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='random seed (0)')
     parser.add_argument(

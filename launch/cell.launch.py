@@ -13,6 +13,7 @@ from pathlib import Path
 import tempfile
 
 from flow_anomaly_ros.cell.rviz import cell_config
+from flow_anomaly_ros.cell.topics import image_topic
 from flow_anomaly_ros.cell.transport import transport_environment
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -22,6 +23,8 @@ from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'flow_anomaly_ros'
 YES = ('true', 'false')
+# Seconds; what cannot start is to be read, not to scroll by.
+RESPAWN_DELAY = 2.0
 
 
 def _config(name: str) -> PathJoinSubstitution:
@@ -36,7 +39,8 @@ ARGUMENTS = (
     (
         'images',
         '',
-        'Their image topics in the same order; empty takes <camera>/image, or /compressed below.',
+        'Their image topics in the same order, of compressed images without the /compressed at '
+        'their end; empty takes <camera>/image.',
         None,
     ),
     ('transport', 'raw', 'raw (sensor_msgs/Image) or compressed.', ('raw', 'compressed')),
@@ -68,7 +72,11 @@ def generate_launch_description() -> LaunchDescription:
 
 def _cell(context: LaunchContext) -> list:
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    images = _image_topics(values['cameras'], values['images'])
+    is_compressed = values['transport'] == 'compressed'
+    images = {
+        camera: image_topic(camera, is_compressed, topic)
+        for camera, topic in _image_topics(values['cameras'], values['images']).items()
+    }
     actions = [_detector(values, images)] if values['detector'] == 'true' else []
     if values['source']:
         actions += [_source(values, camera) for camera in images]
@@ -116,6 +124,7 @@ def _detector(values: dict[str, str], images: dict[str, str]) -> LifecycleNode:
         additional_env=IMAGES,
         output='screen',
         respawn=True,
+        respawn_delay=RESPAWN_DELAY,
     )
 
 
@@ -152,6 +161,7 @@ def _trainer(values: dict[str, str], camera: str, topic: str) -> Node:
         ],
         output='screen',
         respawn=True,
+        respawn_delay=RESPAWN_DELAY,
     )
 
 
@@ -171,13 +181,12 @@ def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
         ],
         output='screen',
         respawn=True,
+        respawn_delay=RESPAWN_DELAY,
     )
 
 
 def _rviz(values: dict[str, str], images: dict[str, str]) -> Node:
-    text = cell_config(
-        Path(values['rviz_config']), images, values['namespace'], values['transport']
-    )
+    text = cell_config(Path(values['rviz_config']), images, values['namespace'])
     with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False) as file:
         file.write(text)
     return Node(

@@ -6,6 +6,8 @@ ros2 launch flow_anomaly_ros demo.launch.py
 ros2 launch flow_anomaly_ros demo.launch.py data:=DIR backbone:=mobilenet_v2 weights:=FILE
 """
 
+from pathlib import Path
+
 from flow_anomaly_ros.cell.transport import transport_environment
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -42,10 +44,10 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _train_then_inspect(context: LaunchContext) -> list:
-    values = {
-        name: LaunchConfiguration(name).perform(context)
-        for name in ('data', 'backbone', 'weights', 'output')
-    }
+    values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    for name in ('data', 'weights', 'output'):
+        # No shell has seen what stands behind :=.
+        values[name] = values[name] and str(Path(values[name]).expanduser())
     data = values['data'] or f'{values["output"]}/data'
     # No Node, which would add ROS arguments.
     training = ExecuteProcess(
@@ -74,7 +76,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
         parameters=[
             {
                 'camera.model': f'{values["output"]}/model.safetensors',
-                'device': LaunchConfiguration('device'),
+                'device': values['device'],
                 'autostart': True,
             }
         ],

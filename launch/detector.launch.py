@@ -20,7 +20,12 @@ def _config(name: str) -> PathJoinSubstitution:
 
 ARGUMENTS = (
     ('model', None, 'Model file written by flow-anomaly train.'),
-    ('image', 'camera/image', 'Image topic of the camera named camera.'),
+    (
+        'image',
+        'camera/image',
+        'Image topic of the camera named camera; of compressed images without the /compressed at '
+        'its end.',
+    ),
     ('namespace', '', 'Namespace of the node and its topics.'),
     ('device', 'auto', 'auto, cpu or cuda[:N].'),
     ('autostart', 'true', 'Configure and activate at start; false leaves that to a manager.'),

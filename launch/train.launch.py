@@ -14,7 +14,11 @@ from launch_ros.substitutions import FindPackageShare
 
 ARGUMENTS = (
     ('camera', 'camera', 'Camera name, as the detector has it.'),
-    ('image', '', 'Image topic; empty takes <camera>/image.'),
+    (
+        'image',
+        [LaunchConfiguration('camera'), '/image'],
+        'Image topic; of compressed images without the /compressed at its end.',
+    ),
     ('data', 'good', 'Folder for the images of good parts; those that are there count.'),
     ('model', 'model.safetensors', 'Model file to write.'),
     ('bag', '', 'rosbag2 recording to take the images from; empty takes live ones.'),
@@ -48,7 +52,6 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
-                'topic': given('image'),
                 'auto_capture': given('auto', bool),
                 'auto_train': given('auto', bool),
                 **{
@@ -56,6 +59,13 @@ def generate_launch_description() -> LaunchDescription:
                     for name in ('camera', 'data', 'model', 'bag', 'detector', 'device')
                 },
             },
+        ],
+        remappings=[
+            ([LaunchConfiguration('camera'), '/image'], LaunchConfiguration('image')),
+            (
+                [LaunchConfiguration('camera'), '/image/compressed'],
+                [LaunchConfiguration('image'), '/compressed'],
+            ),
         ],
         output='screen',
     )

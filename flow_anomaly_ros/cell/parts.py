@@ -54,13 +54,17 @@ class _Part:
 
 
 class _Arrival(NamedTuple):
-    """A verdict, of an image that was taken at `stamp`, that came at `now`."""
+    """A verdict, of an image that was taken at `stamp`, that came at `now`.
+
+    It is `still` if the camera's image before had the very same stamp.
+    """
 
     camera: str
     stamp: float
     header: Any
     vote: Vote
     now: float
+    still: bool
 
 
 class Parts(ABC):
@@ -96,6 +100,8 @@ class Parts(ABC):
         self._decided: deque[_Part] = deque(maxlen=MOST)
         self._heard: dict[str, float] = {}
         self._silent: set[str] = set()
+        self._stamps: dict[str, float] = {}
+        self._still: set[str] = set()
 
     @property
     def waiting(self) -> int:
@@ -116,7 +122,10 @@ class Parts(ABC):
         self.check(now)
         self._heard[camera] = now
         self._silent.discard(camera)
-        self._take(_Arrival(camera, stamp, header, vote, now))
+        still = self._stamps.get(camera) == stamp
+        self._stamps[camera] = stamp
+        self._note_stamps(camera, still)
+        self._take(_Arrival(camera, stamp, header, vote, now, still))
         self.check(now)
 
     def check(self, now: float) -> None:
@@ -193,6 +202,18 @@ class Parts(ABC):
         else:
             part.votes.setdefault(camera, vote)
 
+    def _note_stamps(self, source: str, still: bool) -> None:
+        """Raise a fault about stamps that do not change, once until they do."""
+        if not still:
+            self._still.discard(source)
+        elif source not in self._still:
+            self._still.add(source)
+            self._fault(
+                f'the stamps of {source} stand still: parts are told apart by what comes when; '
+                'look at its clock and its driver',
+                None,
+            )
+
     def _check_silence(self, now: float) -> None:
         for camera in self.rules.cameras:
             seconds = now - self._heard.setdefault(camera, now)
@@ -249,7 +270,10 @@ class TriggeredParts(Parts):
         if newest is None or now - newest.opened > rules.timeout + rules.debounce:
             return False
         since = stamp - newest.stamp
-        if abs(since) <= rules.debounce:
+        if since == 0 and now - newest.opened <= max(rules.debounce, rules.tolerance):
+            return True
+        self._note_stamps('triggers', since == 0)
+        if 0 < abs(since) <= rules.debounce:
             return True
         if 0 < since <= rules.window + rules.tolerance:
             self._fault(
@@ -291,22 +315,26 @@ class WindowedParts(Parts):
     camera has seen does not exist here: silence must not mean pass to whoever listens.
 
     Within `debounce` after the window ok verdicts are ignored. Any other opens a part of its own,
-    though it may be of the same one: a defect is never ignored.
+    though it may be of the same one: a defect is never ignored. So does any verdict of a camera
+    whose stamps stand still, once the part that it has spoken of is decided.
     """
 
     def _take(self, arrival: _Arrival) -> None:
-        camera, stamp, header, vote, now = arrival
-        part = self._part_of(stamp)
+        camera, stamp, header, vote, now, _ = arrival
+        part = self._part_of(arrival)
         if part is None and self._is_bounce(stamp, vote):
             self.counts['bounced verdicts'] += 1
             return
         self._vote(part or self._open_part(header, stamp, now), camera, vote)
 
-    def _part_of(self, stamp: float) -> _Part | None:
+    def _part_of(self, arrival: _Arrival) -> _Part | None:
+        camera, stamp = arrival.camera, arrival.stamp
         parts = [
             part
-            for part in (*self._decided, *self._open)
+            # The newest first: where stamps stand still all are as near.
+            for part in (*reversed(self._open), *reversed(self._decided))
             if abs(stamp - part.stamp) <= self.rules.window
+            and not (arrival.still and part.decision and camera in part.votes)
         ]
         return min(parts, key=lambda part: abs(stamp - part.stamp), default=None)
 

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 import copy
 from pathlib import Path
 
-from flow_anomaly_ros.cell.topics import image_topic
 import yaml
 
 
-def cell_config(
-    template: Path, images: Mapping[str, str], namespace: str = '', transport: str = 'raw'
-) -> str:
+def cell_config(template: Path, images: Mapping[str, str], namespace: str = '') -> str:
     """Repeat the group of one camera for all cameras of a cell.
 
     Args:
         template: Configuration of rviz2 with one group, that of a camera called `camera`.
-        images: Image topic by camera; empty for the default one.
+        images: Image topic by camera.
         namespace: Namespace of the cell.
-        transport: `raw` or `compressed`, of the default image topics.
 
     Returns:
         Text of an .rviz file.
@@ -28,13 +24,8 @@ def cell_config(
     manager = config['Visualization Manager']
     (group,) = manager['Displays']
     manager['Displays'] = [
-        _group_of(
-            group,
-            camera,
-            # rviz2 knows the transport by the name of the topic.
-            image or image_topic(camera, transport == 'compressed'),
-            namespace.strip('/'),
-        )
+        # rviz2 knows the transport by the name of the topic.
+        _group_of(group, camera, image, namespace.strip('/'))
         for camera, image in images.items()
     ]
     return yaml.safe_dump(config, sort_keys=False)

@@ -20,7 +20,6 @@ class GoodParts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kind: tuple[tuple[int, ...], np.dtype] | None = None
 
     def count(self) -> int:
         """Images that are there."""
@@ -55,21 +54,22 @@ class GoodParts:
         except OSError as error:
             msg = f'cannot write {path}: {error.strerror}'
             raise ValueError(msg) from error
-        self._kind = image.shape, image.dtype
         return path
 
     def _require_alike(self, image: np.ndarray) -> None:
-        if self._kind is None and self.count():
-            first = read_image(list_images(self.folder)[0])
-            self._kind = first.shape, first.dtype
-        if self._kind and self._kind != (image.shape, image.dtype):
+        # Every time: somebody may have emptied the folder for another camera.
+        if not self.count():
+            return
+        first = read_image(list_images(self.folder)[0])
+        if (first.shape, first.dtype) != (image.shape, image.dtype):
             msg = (
-                f'the image is {_told(image.shape, image.dtype)}, those in {self.folder} are '
-                f'{_told(*self._kind)}: set the camera as it was, or take another folder'
+                f'the image is {_told(image)}, those in {self.folder} are {_told(first)}: set the '
+                'camera as it was, or take another folder'
             )
             raise ValueError(msg)
 
 
-def _told(shape: tuple[int, ...], dtype: np.dtype) -> str:
-    kind = 'grey' if len(shape) == 2 else 'colour'
-    return f'{shape[1]}x{shape[0]} px {kind} of {8 * dtype.itemsize} bit'
+def _told(image: np.ndarray) -> str:
+    height, width = image.shape[:2]
+    kind = 'grey' if image.ndim == 2 else 'colour'
+    return f'{width}x{height} px {kind} of {8 * image.dtype.itemsize} bit'

@@ -14,6 +14,7 @@ from flow_anomaly_ros.scoring.thresholds import RULES
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.validate_topic_name import validate_topic_name
 
 # 0 keeps what the model was calibrated with.
 _CALIBRATED = '0 takes the calibrated one from the model file'
@@ -147,6 +148,9 @@ class Camera:
         self.engine: Engine | None = None
         self._node = node
         self.is_open = False
+        # Here and not when it opens, where rclpy would take the exception without a word.
+        if self.parameters['topic']:
+            validate_topic_name(self.parameters['topic'])
 
     @property
     def wanted_model(self) -> Path | None:

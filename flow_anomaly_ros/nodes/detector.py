@@ -6,6 +6,8 @@ A managed (lifecycle) node. Configure loads the models, activate subscribes and 
 deactivate keeps the models, clean-up frees them.
 """
 
+from collections.abc import Callable
+import functools
 from functools import partial
 import threading
 import time
@@ -46,6 +48,7 @@ from std_srvs.srv import Trigger
 # Seconds between looks at who publishes the images and who wants the results.
 DISCOVERY_PERIOD = 0.2
 DIAGNOSTICS_PERIOD = 1.0
+_AT_LOADING = 'Counts for models that are loaded from then on: call ~/load_model.'
 
 # Those of each camera are in `camera.CAMERA_PARAMETERS`.
 PARAMETERS = (
@@ -53,25 +56,26 @@ PARAMETERS = (
         'device',
         'auto',
         'auto, cpu or cuda[:N]; auto takes a GPU if there is one. For .onnx models also tensorrt, '
-        'for OpenVINO models also the names of its devices.',
+        f'for OpenVINO models also the names of its devices. {_AT_LOADING}',
     ),
     Parameter(
         'precision',
         'float32',
         'What networks compute in, as far as the device has it. Thresholds were calibrated with '
-        'float32: check them after a change.',
+        f'float32: check them after a change. {_AT_LOADING}',
         choices=PRECISIONS,
     ),
     Parameter(
         'compile',
         False,
-        'Compile .safetensors models when they are loaded (torch.compile), which takes a minute.',
+        'Compile .safetensors models when they are loaded (torch.compile), which takes a minute. '
+        f'{_AT_LOADING}',
     ),
     Parameter(
         'threads',
         0,
         'CPU threads of the detector, 0 for one per core. Give each process of a machine its '
-        'share: together they must not exceed the cores.',
+        'share: together they must not exceed the cores. Counts when the detector is configured.',
         limits=(0, 256),
     ),
     Parameter(
@@ -116,6 +120,24 @@ class DecodedFrame(NamedTuple):
     frame: Frame
     image: np.ndarray
     timings: dict[str, float]
+
+
+def _told(
+    transition: Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn],
+) -> Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]:
+    """Let a transition log what goes wrong in it: rclpy takes exceptions without a word."""
+
+    @functools.wraps(transition)
+    def call(node: 'DetectorNode', state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            what = transition.__name__.removeprefix('on_')
+            why = ' '.join(str(error).split()) or type(error).__name__
+            node.get_logger().error(f'cannot {what}: {why}')
+            raise
+
+    return call
 
 
 class DetectorNode(LifecycleNode):
@@ -183,12 +205,13 @@ class DetectorNode(LifecycleNode):
             return response
         return self._change_state(request, response)
 
+    @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the models; fails with one line in the log if that is not possible."""
         started = time.perf_counter()
         limit_threads(self.parameters['threads'])
         with self._loading:
-            news, problems = self._load_models()
+            news, problems, waiting = self._load_models()
             if problems:
                 self._models.release()
         if problems:
@@ -204,10 +227,11 @@ class DetectorNode(LifecycleNode):
         self._is_configured = True
         self.get_logger().info(
             f'configured in {time.perf_counter() - started:.1f} s, images through '
-            f'{conversion_backend()}, models: {", ".join(news) or "none"}'
+            f'{conversion_backend()}, models: {", ".join([*news, *waiting]) or "none"}'
         )
         return super().on_configure(state)
 
+    @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inspecting."""
         result = super().on_activate(state)
@@ -219,8 +243,9 @@ class DetectorNode(LifecycleNode):
                 self.get_logger().warning(
                     f'camera {camera.name}: {NO_MODEL.format(camera=camera.name)}'
                 )
-        self._worker = threading.Thread(target=self._inspect_forever, name='inspection')
-        self._worker.start()
+        worker = threading.Thread(target=self._inspect_forever, name='inspection')
+        worker.start()
+        self._worker = worker
         self._discovery_timer = self.create_timer(
             DISCOVERY_PERIOD, self._discover, clock=self._steady
         )
@@ -229,16 +254,19 @@ class DetectorNode(LifecycleNode):
         )
         return result
 
+    @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop inspecting, keep the models."""
         self._stop()
         return super().on_deactivate(state)
 
+    @_told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the models."""
         self._release()
         return super().on_cleanup(state)
 
+    @_told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
         self.close()
@@ -293,9 +321,10 @@ class DetectorNode(LifecycleNode):
         done: Future = Future()
         done.add_done_callback(lambda _: executor.wake())
         threading.Thread(target=self._reload_models, args=(done,), name='loading').start()
-        news, problems = await done
-        response.success = not problems
-        response.message = '; '.join([*news, *problems]) or 'no model file has changed'
+        news, problems, waiting = await done
+        # Whoever asks for a model that is not there is told; others need not be there yet.
+        response.success = not problems and (bool(news) or not waiting)
+        response.message = '; '.join([*news, *problems, *waiting]) or 'no model file has changed'
         # A line each: rclpy wants one severity for each line that logs.
         if response.success:
             self.get_logger().info(f'load_model: {response.message}')
@@ -310,7 +339,7 @@ class DetectorNode(LifecycleNode):
                     done.set_result(self._load_models())
                 else:
                     problem = 'the detector is not configured: configuring it loads the models'
-                    done.set_result(Loading([], [problem]))
+                    done.set_result(Loading([], [problem], []))
         except Exception as error:
             done.set_exception(error)
 
@@ -431,10 +460,10 @@ def _live() -> None:
     executor = SingleThreadedExecutor()
     try:
         if node.parameters['autostart']:
-            if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-                # Without a lifecycle manager nobody could mend and retry it.
-                raise SystemExit(1)
-            node.trigger_activate()
+            for transition in (node.trigger_configure, node.trigger_activate):
+                if transition() != TransitionCallbackReturn.SUCCESS:
+                    # Without a lifecycle manager nobody could mend and retry it.
+                    raise SystemExit(1)
         rclpy.spin(node, executor)
     finally:
         executor.shutdown()

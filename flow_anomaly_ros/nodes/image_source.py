@@ -65,7 +65,7 @@ class ImageSourceNode(Node):
     def __init__(self, parameter_overrides: list[RosParameter] | None = None) -> None:
         super().__init__('image_source', parameter_overrides=parameter_overrides)
         self.parameters = ParameterTable(self, PARAMETERS)
-        self._path = Path(self.parameters['path'])
+        self._path = Path(self.parameters['path']).expanduser()
         self._frames = open_frames(self._path)
         self._current: tuple[str, np.ndarray] | None = None
         self.is_done = False

@@ -20,7 +20,10 @@ REGION_CLASS = 'defect'
 
 
 def verdict_message(inspection: Inspection, header: Header) -> Classification:
-    """One hypothesis: the verdict and the image score, in the units of the thresholds."""
+    """One hypothesis: the verdict and the image score, in the units of the thresholds.
+
+    The score is how anomalous the image is, not how sure the verdict.
+    """
     hypothesis = ObjectHypothesis(
         class_id=str(inspection.verdict), score=float(inspection.image_score)
     )
@@ -31,16 +34,14 @@ def defects_message(inspection: Inspection, header: Header) -> Detection2DArray:
     """One detection per region, the worst first; see `detection_message`."""
     return Detection2DArray(
         header=header,
-        detections=[
-            detection_message(region, str(index), header)
-            for index, region in enumerate(inspection.regions)
-        ],
+        detections=[detection_message(region, header) for region in inspection.regions],
     )
 
 
-def detection_message(region: Region, name: str, header: Header) -> Detection2D:
+def detection_message(region: Region, header: Header) -> Detection2D:
     """Upright box of a region in px of the camera image, and its largest score.
 
+    It has no `id`, which is for what is followed from image to image.
     The box's centre is given in the coordinates of pixel centres, as `Region` is.
     """
     centre = Point2D(
@@ -56,5 +57,4 @@ def detection_message(region: Region, name: str, header: Header) -> Detection2D:
             size_x=float(region.width),
             size_y=float(region.height),
         ),
-        id=name,
     )

@@ -11,9 +11,9 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-# Seconds for the detector to be found, and to load and warm up a model.
+# Seconds for the detector to be found, and to load, compile and warm up a model.
 PATIENCE = 5.0
-LOADING_PATIENCE = 60.0
+LOADING_PATIENCE = 300.0
 
 
 class ModelClient:
@@ -62,6 +62,10 @@ class ModelClient:
         elif time.monotonic() > self._deadline:
             what = 'does not answer' if self._is_asked else 'is not there'
             self._finish(False, f'detector {self._detector} {what}: {self._model} is not loaded')
+
+    def cancel(self) -> None:
+        """Wait no longer; what the detector answers is not told."""
+        self.is_busy = False
 
     def destroy(self) -> None:
         """Remove its clients."""

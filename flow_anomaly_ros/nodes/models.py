@@ -36,10 +36,12 @@ class Loading(NamedTuple):
             line each.
         problems: What is wrong with the files, or with the parameters that contradict them; a line
             each.
+        waiting: Cameras whose model files are not there yet, and may be; a line each.
     """
 
     news: list[str]
     problems: list[str]
+    waiting: list[str]
 
 
 class Models:
@@ -95,7 +97,12 @@ class Models:
             for loaded, engine in engines.items():
                 if loaded not in self._stamps.values():
                     engine.close()
-        return Loading(news, [' '.join(problem.split()) for problem in problems])
+        waiting = [
+            f'{camera.name}: no model file at {camera.wanted_model} yet'
+            for camera, stamp in wanted.items()
+            if stamp is None and camera.wanted_model
+        ]
+        return Loading(news, [' '.join(problem.split()) for problem in problems], waiting)
 
     def _load_wanted(
         self,

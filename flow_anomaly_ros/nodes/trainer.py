@@ -21,6 +21,7 @@ from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
 from flow_anomaly_ros.runtime.child import Child
+import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -81,6 +82,11 @@ PARAMETERS = (
         'Network that extracts features, such as mobilenet_v2; empty for none.',
     ),
     Parameter('weights', '', 'Weights file of the backbone; empty downloads it.'),
+    Parameter(
+        'part_class',
+        '',
+        'Class of the parts in front of the camera, for ~/accept_last and a model of several.',
+    ),
     Parameter(
         'options',
         [''],
@@ -174,9 +180,11 @@ class TrainerNode(Node):
             self.parameters['topic'],
             self.parameters['transport'] == 'compressed',
         )
-        self.create_subscription(
-            Classification, f'{self._camera}/verdict', self._recent.add_verdict, small_profile()
-        )
+        if self.parameters['recent_images']:
+            # Only then: a detector that nobody listens to need not inspect.
+            self.create_subscription(
+                Classification, f'{self._camera}/verdict', self._recent.add_verdict, small_profile()
+            )
         for name, action in (
             ('capture', self._capture),
             ('train', self._train),
@@ -274,6 +282,10 @@ class TrainerNode(Node):
             self._wanted = 0
             self._tell(f'cancelled, {self._taken} images were taken')
             return f'cancelled; the {self._taken} images that were taken stay'
+        if self._client and self._client.is_busy:
+            self._client.cancel()
+            self._tell('cancelled: the detector may have the model all the same')
+            return 'no longer waiting for the detector'
         msg = 'there is nothing to cancel'
         raise ValueError(msg)
 
@@ -289,10 +301,16 @@ class TrainerNode(Node):
         if not self._model.exists():
             msg = f'there is no model {self._model} to calibrate: call ~/train first'
             raise ValueError(msg)
-        stamp = nanoseconds(message.header.stamp)
-        path = self._good_parts.add(self._decode(message), stamp)
+        stamp = self._taken_at(message)
+        path = self._good_parts.path_of(stamp)
+        # It may have been captured, or accepted and then not calibrated.
+        if not path.exists():
+            self._good_parts.add(_decoded(message), stamp)
         arguments = ['calibrate', '--accept', str(self._model), str(path)]
-        arguments += ['--device', self.parameters['device']]
+        for name in ('device', 'threads'):
+            arguments += [f'--{name}', str(self.parameters[name])]
+        if part_class := self.parameters['part_class']:
+            arguments += ['--class', part_class]
         self._start('calibrating', arguments, self._load)
         return f'accepted as {path}'
 
@@ -317,7 +335,7 @@ class TrainerNode(Node):
         if not self._wanted or now < self._next_image:
             return
         try:
-            self._good_parts.add(self._decode(message), nanoseconds(message.header.stamp))
+            self._good_parts.add(_decoded(message), self._taken_at(message))
         except ValueError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -332,13 +350,13 @@ class TrainerNode(Node):
             self._tell(f'captured {self._taken} images')
             self._on_captured()
 
+    def _taken_at(self, message: Image | CompressedImage) -> int:
+        """Nanoseconds; images that a driver does not stamp are taken now."""
+        return nanoseconds(message.header.stamp) or self.get_clock().now().nanoseconds
+
     def _on_captured(self) -> None:
         if self.parameters['auto_train']:
             self._train()
-
-    @staticmethod
-    def _decode(message: Image | CompressedImage) -> Any:
-        return to_array(message) if isinstance(message, Image) else compressed_to_array(message)
 
     def _start(self, doing: str, arguments: list[str], then: Callable[[], None]) -> None:
         self._doing, self._after_child = doing, then
@@ -397,6 +415,10 @@ class TrainerNode(Node):
             self.get_logger().error(message)
         elif not values:
             self.get_logger().info(message)
+
+
+def _decoded(message: Image | CompressedImage) -> np.ndarray:
+    return to_array(message) if isinstance(message, Image) else compressed_to_array(message)
 
 
 def main(args: list[str] | None = None) -> None:

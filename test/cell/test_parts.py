@@ -304,6 +304,34 @@ def test_after_a_window_ok_verdicts_are_of_the_same_part_but_a_defect_is_never_i
     assert cell.told[1:] == [('image front', 'reject')]
 
 
+@pytest.mark.parametrize('cycle', [0.5, 3.0])
+@pytest.mark.parametrize('cameras', [('front',), ('front', 'back')])
+def test_without_triggers_parts_are_told_apart_though_stamps_stand_still(cameras, cycle):
+    cell = Cell(WindowedParts, cameras=cameras, window=0.2)
+    for verdict in (OK, DEFECT, DEFECT, OK):
+        for camera in cameras:
+            cell.say(camera, verdict, stamp=7)
+        cell.wait(cycle)
+    assert [decision for _, decision in cell.told] == ['pass', 'reject', 'reject', 'pass']
+    # Each camera is told of once.
+    assert len(cell.faults) == len(cameras)
+    assert all('stamps of' in text and 'stand still' in text for text in cell.fault_texts)
+
+
+def test_triggered_parts_are_told_apart_though_stamps_stand_still():
+    cell = Cell(cameras=('front',), debounce=0.1)
+    for name, verdict in (('a', OK), ('b', DEFECT), ('c', OK)):
+        cell.trigger(name, stamp=7)
+        cell.wait(0.02)
+        cell.trigger('bounce', stamp=7)
+        cell.wait(0.3)
+        cell.say('front', verdict, stamp=7)
+        cell.wait(0.4)
+    assert cell.told == [('a', 'pass'), ('b', 'reject'), ('c', 'pass')]
+    assert cell.parts.counts['bounced triggers'] == 3
+    assert sum('stamps of triggers stand still' in text for text in cell.fault_texts) == 1
+
+
 @pytest.mark.parametrize(
     ('changes', 'named'),
     [

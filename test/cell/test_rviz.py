@@ -5,6 +5,7 @@
 from pathlib import Path
 
 from flow_anomaly_ros.cell.rviz import cell_config
+from flow_anomaly_ros.cell.topics import image_topic
 import yaml
 
 TEMPLATE = Path(__file__).parents[2] / 'config' / 'inspection.rviz'
@@ -33,7 +34,7 @@ def test_the_file_shows_image_overlay_mask_and_score_map_of_a_camera():
 
 
 def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
-    text = cell_config(TEMPLATE, {'front': '', 'side': '/usb_cam/image_raw'}, '/cell_a')
+    text = cell_config(TEMPLATE, {'front': 'front/image', 'side': '/usb_cam/image_raw'}, '/cell_a')
     shown = topics(text)
     assert list(shown) == ['front', 'side']
     assert [topic for topic, _ in shown['front']] == [
@@ -47,8 +48,11 @@ def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
 
 
 def test_compressed_images_are_shown_by_the_topic_that_carries_them():
-    images = {'front': '', 'side': '/usb_cam/image_raw/compressed'}
-    shown = topics(cell_config(TEMPLATE, images, 'cell_a', 'compressed'))
+    images = {
+        'front': image_topic('front', compressed=True),
+        'side': image_topic('side', compressed=True, base='/usb_cam/image_raw'),
+    }
+    shown = topics(cell_config(TEMPLATE, images, 'cell_a'))
     assert shown['front'][0][0] == '/cell_a/front/image/compressed'
     assert shown['front'][1][0] == '/cell_a/front/overlay'
     assert shown['side'][0][0] == '/usb_cam/image_raw/compressed'

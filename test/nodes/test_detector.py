@@ -271,6 +271,25 @@ def test_thresholds_that_contradict_each_other_are_refused_with_the_reason(spinn
     assert not set_parameters(node, {'camera.mask_rule': 'guess'})[0].successful
 
 
+def test_a_bad_topic_is_refused_before_anything_is_started(spinner):
+    values = {'camera.topic': '/usb-cam/image_raw'}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    with pytest.raises(InvalidTopicNameException, match='usb-cam'):
+        DetectorNode(parameter_overrides=overrides)
+
+
+def test_what_goes_wrong_in_a_transition_is_logged(node, monkeypatch):
+    def fail(*_):
+        raise RuntimeError('no\nmore threads')
+
+    logged = []
+    monkeypatch.setattr(type(node.get_logger()), 'error', lambda _, text: logged.append(text))
+    monkeypatch.setattr('threading.Thread.start', fail)
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+    assert logged == ['cannot activate: no more threads']
+
+
 @pytest.mark.parametrize('names', [['left', 'left'], ['left cam'], ['']])
 def test_bad_camera_names_are_refused(spinner, names):
     with pytest.raises((ValueError, InvalidTopicNameException)):

@@ -358,6 +358,9 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     make_node('front', 'side', front__model=str(path), await_models=True)
     front, side = make_probe('front'), make_probe('side')
     assert side.verdict_for(message_of()).results
+    answer = load_model(front)
+    assert not answer.success
+    assert answer.message == f'front: no model file at {path} yet'
     path.write_bytes(model_file.read_bytes())
     assert load_model(front).message == f'front: {path}'
     assert front.verdict_for(message_of()).results[0].class_id == 'ok'
