@@ -7,6 +7,8 @@ All are timed in turn in one run. See README.md.
 """
 
 import argparse
+from collections.abc import Callable, Iterator
+import functools
 import json
 from pathlib import Path
 import sys
@@ -15,19 +17,22 @@ import time
 
 import cv2
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
+from on_backends import on_backends
+import torch
 
 # As many stored points as with many images, of which one makes a training short; its steps say
 # nothing about speed.
 OPTIONS = {'copies': 100, 'flow_steps': 2, 'decoder_steps': 1}
 IMAGES = 1
-# Warm-up runs, whose times are not counted.
-UNCOUNTED = 2
+BACKENDS = {'PyTorch': '.safetensors', 'ONNX Runtime': '.onnx', 'OpenVINO': '.xml'}
 
 
 def main() -> int:
@@ -50,26 +55,31 @@ def main() -> int:
             images = [cv2.resize(one, (size, size)) for one in good]
             # More images at a time at the smallest size only.
             batches = arguments.batches if size == arguments.sizes[0] else [1]
-            for suffix, engine in _engines(Path(folder), images, size, arguments):
+            for name, engine in _engines(Path(folder), images, size, arguments):
                 for batch in batches:
-                    cases[suffix, size, batch] = engine, (images * batch)[:batch]
+                    several = (images * batch)[:batch]
+                    cases[name, size, batch] = functools.partial(engine.inspect, several)
+            for name, run in _bare_backbone(Path(folder), images[0], arguments):
+                cases[f'bare backbone, {name}', size, 1] = run
         found = {case: [] for case in cases}
-        for _ in range(arguments.runs + UNCOUNTED):
-            for case, (engine, images) in cases.items():
+        for _ in range(arguments.runs):
+            for case, run in cases.items():
+                # After another case caches are cold, which no camera at work leaves them.
+                run()
                 started = time.perf_counter()
-                engine.inspect(images)
+                run()
                 found[case].append(1e3 * (time.perf_counter() - started))
-    medians = {case: float(np.median(times[UNCOUNTED:])) for case, times in found.items()}
-    print('| backend | px | images at a time | ms | ms per image and 256x256 px, of the first |')
+    medians = {case: float(np.median(times)) for case, times in found.items()}
+    print('| | px | images at a time | ms | ms per image and pixel, of the first |')
     print('|---|---|---|---|---|')
-    for (suffix, size, batch), median in medians.items():
-        first = medians[suffix, arguments.sizes[0], 1] / arguments.sizes[0] ** 2
+    for (name, size, batch), median in medians.items():
+        first = medians[name, arguments.sizes[0], 1] / arguments.sizes[0] ** 2
         share = median / batch / size**2 / first
-        print(f'| {suffix} | {size} | {batch} | {median:.1f} | {share:.2f} |')
+        print(f'| {name} | {size} | {batch} | {median:.1f} | {share:.2f} |')
     if arguments.json:
         rows = [
-            {'model': suffix, 'size': size, 'batch': batch, 'milliseconds': median}
-            for (suffix, size, batch), median in medians.items()
+            {'model': name, 'size': size, 'batch': batch, 'milliseconds': median}
+            for (name, size, batch), median in medians.items()
         ]
         arguments.json.write_text(json.dumps(rows, indent=2) + '\n')
     return 0
@@ -87,9 +97,19 @@ def _engines(
     for backend, suffix in (('onnx', '.onnx'), ('openvino', '.xml')):
         export(path.with_suffix(suffix), *load_artifact(path), backend)
     return [
-        (suffix, Engine.load(path.with_suffix(suffix), 'cpu'))
-        for suffix in ('.safetensors', '.onnx', '.xml')
+        (f'restoration, {name}', Engine.load(path.with_suffix(suffix), 'cpu'))
+        for name, suffix in BACKENDS.items()
     ]
+
+
+def _bare_backbone(
+    folder: Path, image: np.ndarray, arguments: argparse.Namespace
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The backbone alone, down to the deepest level that is used."""
+    backbone = Backbone(arguments.backbone)
+    backbone.load_pretrained(arguments.weights)
+    pixels = to_tensor(image, 3, image.shape[:2], torch.device('cpu'))
+    return on_backends(backbone.extractor, pixels, folder, arguments.threads)
 
 
 if __name__ == '__main__':
