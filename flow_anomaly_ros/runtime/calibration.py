@@ -9,6 +9,7 @@ from typing import Any
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.tiling import tiled
@@ -130,13 +131,22 @@ def recalibrate(
     classes = [*manifest.classes]
     calibration = stored(merged, rate) | {'added': added}
     classes[index] = PartClass(old_class.name, raised, calibration)
-    return dataclasses.replace(manifest, classes=tuple(classes))
+    renewed = dataclasses.replace(manifest, classes=tuple(classes))
+    try:
+        Engine.of(detector, renewed, str(_device_of(detector))).warm_up()
+    except ValueError:
+        # By the new thresholds it is none: whoever loads the model has nothing to find good.
+        return dataclasses.replace(renewed, good_part='')
+    return renewed
 
 
 def _score(
     detector: Detector, manifest: Manifest, image: np.ndarray, part_class: int
 ) -> CalibrationScores:
-    device = next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
     channels = detector.config.channels
-    batch = to_tensor(image, channels, manifest.input_size, device)
+    batch = to_tensor(image, channels, manifest.input_size, _device_of(detector))
     return score_images(tiled(detector, manifest.tile), batch, part_class)
+
+
+def _device_of(detector: Detector) -> torch.device:
+    return next((one.device for one in detector.state_dict().values()), torch.device('cpu'))

@@ -6,6 +6,7 @@ import dataclasses
 
 from flow_anomaly_ros.runtime.calibration import MARGIN, recalibrate, stored
 from flow_anomaly_ros.runtime.engine import Criteria
+from flow_anomaly_ros.runtime.good_part import to_text
 from flow_anomaly_ros.scoring.calibration import CalibrationScores
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
@@ -61,6 +62,15 @@ def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
     second = recalibrate(calibrated.backend.detector, first, more)
     assert second.classes[0].calibration['images'] == 34
     assert second.thresholds[0].defect < first.thresholds[0].defect
+
+
+@pytest.mark.parametrize(('value', 'stays'), [(60, True), (150, False)])
+def test_a_good_part_that_is_none_by_the_new_thresholds_is_left_out(calibrated, value, stays):
+    manifest = dataclasses.replace(calibrated.manifest, good_part=to_text(grey(value)))
+    calibrated.manifest = manifest
+    calibrated.warm_up()
+    renewed = recalibrate(calibrated.backend.detector, manifest, [grey(75)])
+    assert renewed.good_part == (manifest.good_part if stays else '')
 
 
 def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
