@@ -79,7 +79,12 @@ def inspect(options: argparse.Namespace) -> int:
         threads = max(1, (os.cpu_count() or 2) - 1)
         processes['detector'] = start(
             'detector',
-            {'camera.model': model_file(options), 'autostart': True, 'threads': threads},
+            {
+                'camera.model': model_file(options),
+                'device': options.device,
+                'autostart': True,
+                'threads': threads,
+            },
         )
         processes['listener'] = start('listener', {'data': data, 'output': pictures})
         # A source that has shown everything ends by itself; a node that fails ends the demo.

@@ -72,11 +72,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def _cell(context: LaunchContext) -> list:
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    is_compressed = values['transport'] == 'compressed'
-    images = {
-        camera: image_topic(camera, is_compressed, topic)
-        for camera, topic in _image_topics(values['cameras'], values['images']).items()
-    }
+    images = _image_topics(values['cameras'], values['images'])
     actions = [_detector(values, images)] if values['detector'] == 'true' else []
     if values['source']:
         actions += [_source(values, camera) for camera in images]
@@ -186,7 +182,9 @@ def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
 
 
 def _rviz(values: dict[str, str], images: dict[str, str]) -> Node:
-    text = cell_config(Path(values['rviz_config']), images, values['namespace'])
+    is_compressed = values['transport'] == 'compressed'
+    shown = {camera: image_topic(camera, is_compressed, topic) for camera, topic in images.items()}
+    text = cell_config(Path(values['rviz_config']), shown, values['namespace'])
     with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False) as file:
         file.write(text)
     return Node(

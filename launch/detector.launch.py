@@ -23,7 +23,7 @@ ARGUMENTS = (
     (
         'image',
         'camera/image',
-        'Image topic of the camera named camera; of compressed images without the /compressed at '
+        'Image topic of the camera named camera, of compressed images without the /compressed at '
         'its end.',
     ),
     ('namespace', '', 'Namespace of the node and its topics.'),
@@ -48,13 +48,10 @@ def generate_launch_description() -> LaunchDescription:
             LaunchConfiguration('params_file'),
             {
                 'camera.model': ParameterValue(LaunchConfiguration('model'), value_type=str),
+                'camera.topic': ParameterValue(LaunchConfiguration('image'), value_type=str),
                 'device': LaunchConfiguration('device'),
                 'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
             },
-        ],
-        remappings=[
-            ('camera/image', LaunchConfiguration('image')),
-            ('camera/image/compressed', [LaunchConfiguration('image'), '/compressed']),
         ],
         additional_env=transport_environment(_config('fastdds.xml')),
         output='screen',

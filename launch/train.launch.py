@@ -16,8 +16,9 @@ ARGUMENTS = (
     ('camera', 'camera', 'Camera name, as the detector has it.'),
     (
         'image',
-        [LaunchConfiguration('camera'), '/image'],
-        'Image topic; of compressed images without the /compressed at its end.',
+        '',
+        'Image topic, of compressed images without the /compressed at its end; empty takes '
+        '<camera>/image.',
     ),
     ('data', 'good', 'Folder for the images of good parts; those that are there count.'),
     ('model', 'model.safetensors', 'Model file to write.'),
@@ -52,6 +53,7 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
+                'topic': given('image'),
                 'auto_capture': given('auto', bool),
                 'auto_train': given('auto', bool),
                 **{
@@ -59,13 +61,6 @@ def generate_launch_description() -> LaunchDescription:
                     for name in ('camera', 'data', 'model', 'bag', 'detector', 'device')
                 },
             },
-        ],
-        remappings=[
-            ([LaunchConfiguration('camera'), '/image'], LaunchConfiguration('image')),
-            (
-                [LaunchConfiguration('camera'), '/image/compressed'],
-                [LaunchConfiguration('image'), '/compressed'],
-            ),
         ],
         output='screen',
     )

@@ -152,14 +152,21 @@ class Parts(ABC):
 
     def _outcome(self, part: _Part, now: float) -> Outcome | None:
         if self._is_complete(part, now) or self._is_overdue(part, now):
-            return self.rules.conclusion(part.votes)
+            return self._conclusion(part)
         return self.rules.rejection(part.votes)
+
+    def _conclusion(self, part: _Part) -> Outcome:
+        outcome = self.rules.conclusion(part.votes)
+        if self._still and outcome.decision == Decision.PASS:
+            why = f'nobody knows which part it is: the stamps of {min(self._still)} stand still'
+            return Outcome(Decision(self.rules.on_missing), why)
+        return outcome
 
     def _open_part(self, header: Any, stamp: float, now: float) -> _Part:
         if len(self._open) == MOST:
             oldest = self._open.popleft()
             self._fault(f'decided early, since {MOST} later parts wait for it', oldest.header)
-            self._close(oldest, self.rules.conclusion(oldest.votes))
+            self._close(oldest, self._conclusion(oldest))
         part = _Part(header, stamp, now)
         self._open.append(part)
         self.counts['parts'] += 1
@@ -209,8 +216,8 @@ class Parts(ABC):
         elif source not in self._still:
             self._still.add(source)
             self._fault(
-                f'the stamps of {source} stand still: parts are told apart by what comes when; '
-                'look at its clock and its driver',
+                f'the stamps of {source} stand still: nothing passes until they go on; look at its '
+                'clock and its driver',
                 None,
             )
 
@@ -267,12 +274,14 @@ class TriggeredParts(Parts):
     def _is_bounce(self, stamp: float, now: float) -> bool:
         """Tell whether a trigger repeats the one before; one that is far off only looks so."""
         newest, rules = self._newest, self.rules
-        if newest is None or now - newest.opened > rules.timeout + rules.debounce:
+        if newest is None:
             return False
-        since = stamp - newest.stamp
-        if since == 0 and now - newest.opened <= max(rules.debounce, rules.tolerance):
+        since, waited = stamp - newest.stamp, now - newest.opened
+        if since == 0 and waited <= max(rules.debounce, rules.tolerance):
             return True
         self._note_stamps('triggers', since == 0)
+        if waited > rules.timeout + rules.debounce:
+            return False
         if 0 < abs(since) <= rules.debounce:
             return True
         if 0 < since <= rules.window + rules.tolerance:
@@ -316,7 +325,7 @@ class WindowedParts(Parts):
 
     Within `debounce` after the window ok verdicts are ignored. Any other opens a part of its own,
     though it may be of the same one: a defect is never ignored. So does any verdict of a camera
-    whose stamps stand still, once the part that it has spoken of is decided.
+    whose stamps stand still, once the part that it has spoken of is decided: it does not pass.
     """
 
     def _take(self, arrival: _Arrival) -> None:

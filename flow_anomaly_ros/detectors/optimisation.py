@@ -178,8 +178,8 @@ def _set_random_state(
     generator.set_state(state['generator'])
     torch.set_rng_state(state['cpu'])
     # None where the training began without a GPU.
-    if device.type == 'cuda' and state['gpu'] is not None:
-        torch.cuda.set_rng_state(state['gpu'], device)
+    if device.type == 'cuda' and (gpu := state.get('gpu')) is not None:
+        torch.cuda.set_rng_state(gpu, device)
 
 
 def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor]) -> Tensor:

@@ -37,13 +37,15 @@ CAMERA_PARAMETERS = (
     Parameter(
         'topic',
         '',
-        'Image topic; empty takes <camera>/image, or <camera>/image/compressed.',
+        'Image topic, of compressed images without the /compressed at its end; empty takes '
+        '<camera>/image.',
         read_only=True,
     ),
     Parameter(
         'transport',
         'raw',
-        'raw reads sensor_msgs/Image, compressed reads sensor_msgs/CompressedImage.',
+        'raw reads sensor_msgs/Image, compressed the sensor_msgs/CompressedImage of '
+        '<topic>/compressed.',
         choices=('raw', 'compressed'),
         read_only=True,
     ),

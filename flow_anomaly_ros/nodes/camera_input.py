@@ -31,8 +31,8 @@ class CameraInput:
     Args:
         node: The node that subscribes.
         name: Camera name.
-        topic: Image topic; empty takes <name>/image, and /compressed below it.
-        compressed: Whether the topic carries sensor_msgs/CompressedImage.
+        topic: Image topic; empty takes <name>/image.
+        compressed: Whether to take the sensor_msgs/CompressedImage of <topic>/compressed.
 
     Attributes:
         topic: Resolved name of the image topic.
@@ -44,7 +44,7 @@ class CameraInput:
         self._node = node
         self._name = name
         self._type = CompressedImage if compressed else Image
-        self._topic = topic or image_topic(name, compressed)
+        self._topic = image_topic(name, compressed, topic)
         self.topic = node.resolve_topic_name(self._topic)
         self._subscription: Subscription | None = None
         self._reliability: ReliabilityPolicy | None = None

@@ -242,7 +242,8 @@ class RejecterNode(Node):
 
     def _on_trigger(self, header: Header) -> None:
         assert isinstance(self._parts, TriggeredParts)
-        self._stamp(header)
+        if not header.stamp.sec and not header.stamp.nanosec:
+            header.stamp = self.get_clock().now().to_msg()
         self._parts.add_trigger(_seconds(header), header, time.monotonic())
 
     def _on_verdict(self, camera: str, message: Classification) -> None:
@@ -253,15 +254,9 @@ class RejecterNode(Node):
             why = f'{camera} says {told!r}, which is none of {", ".join(Verdict)}: no verdict'
             self._raise_fault(why, message.header)
             return
-        self._stamp(message.header)
         self._parts.add_verdict(
             camera, _seconds(message.header), message.header, vote, time.monotonic()
         )
-
-    def _stamp(self, header: Header) -> None:
-        """Let what comes without a stamp have been there just now."""
-        if not header.stamp.sec and not header.stamp.nanosec:
-            header.stamp = self.get_clock().now().to_msg()
 
     def _check(self) -> None:
         self._parts.check(time.monotonic())

@@ -38,13 +38,15 @@ PARAMETERS = (
     Parameter(
         'topic',
         '',
-        'Image topic; empty takes <camera>/image, or <camera>/image/compressed.',
+        'Image topic, of compressed images without the /compressed at its end; empty takes '
+        '<camera>/image.',
         read_only=True,
     ),
     Parameter(
         'transport',
         'raw',
-        'raw reads sensor_msgs/Image, compressed reads sensor_msgs/CompressedImage.',
+        'raw reads sensor_msgs/Image, compressed the sensor_msgs/CompressedImage of '
+        '<topic>/compressed.',
         choices=('raw', 'compressed'),
         read_only=True,
     ),
@@ -301,7 +303,10 @@ class TrainerNode(Node):
         if not self._model.exists():
             msg = f'there is no model {self._model} to calibrate: call ~/train first'
             raise ValueError(msg)
-        stamp = self._taken_at(message)
+        stamp = nanoseconds(message.header.stamp)
+        if not stamp:
+            msg = f'{self._input.topic} has no stamps: nobody knows which part was rejected'
+            raise ValueError(msg)
         path = self._good_parts.path_of(stamp)
         # It may have been captured, or accepted and then not calibrated.
         if not path.exists():
@@ -335,7 +340,9 @@ class TrainerNode(Node):
         if not self._wanted or now < self._next_image:
             return
         try:
-            self._good_parts.add(_decoded(message), self._taken_at(message))
+            # A driver that does not stamp its images has them taken when they come.
+            stamp = nanoseconds(message.header.stamp) or self.get_clock().now().nanoseconds
+            self._good_parts.add(_decoded(message), stamp)
         except ValueError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -349,10 +356,6 @@ class TrainerNode(Node):
             self._wanted = 0
             self._tell(f'captured {self._taken} images')
             self._on_captured()
-
-    def _taken_at(self, message: Image | CompressedImage) -> int:
-        """Nanoseconds; images that a driver does not stamp are taken now."""
-        return nanoseconds(message.header.stamp) or self.get_clock().now().nanoseconds
 
     def _on_captured(self) -> None:
         if self.parameters['auto_train']:

@@ -133,7 +133,7 @@ def recalibrate(
     classes[index] = PartClass(old_class.name, raised, calibration)
     renewed = dataclasses.replace(manifest, classes=tuple(classes))
     try:
-        Engine.of(detector, renewed, str(_device_of(detector))).warm_up()
+        Engine.of(detector, renewed, str(_device_of(detector))).require_good_part()
     except ValueError:
         # By the new thresholds it is none: whoever loads the model has nothing to find good.
         return dataclasses.replace(renewed, good_part='')

@@ -138,7 +138,7 @@ class Engine:
         Raises:
             ArtifactError: The file cannot be used.
             ValueError: The device or the precision cannot be used, or is not good enough: see
-                `warm_up`.
+                `require_good_part`.
         """
         if precision not in PRECISIONS:
             msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
@@ -154,8 +154,9 @@ class Engine:
         else:
             detector, manifest = load_artifact(path)
             engine = cls.of(detector, manifest, device, precision, compiled, frozen=True)
+        engine.warm_up()
         try:
-            engine.warm_up()
+            engine.require_good_part()
         except ValueError as error:
             engine.close()
             msg = f'{path} cannot be used with {engine.backend.name}: {error}'
@@ -163,18 +164,23 @@ class Engine:
         return engine
 
     def warm_up(self) -> None:
-        """Inspect an empty image, so that the first part is not late, and a good part.
+        """Run once on an empty image, so that the first part is not late."""
+        self.inspect([np.zeros(self.manifest.image_size, np.uint8)])
+
+    def require_good_part(self) -> None:
+        """Check that the good part that the model carries is good here.
+
+        In precisions that are too coarse for parts that hardly differ it is not.
 
         Raises:
-            ValueError: The good part that the model carries is not good here; one line. So it is
-                in precisions that are too coarse for parts that hardly differ.
+            ValueError: It is not; one line.
         """
         manifest = self.manifest
-        self.inspect([np.zeros(manifest.image_size, np.uint8)])
         if not manifest.good_part:
             return
         criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
-        found = self.inspect([to_image(manifest.good_part)], [criteria])[0]
+        image = to_image(manifest.good_part, manifest.input_size)
+        found = self.inspect([image], [criteria])[0]
         if found.verdict != Verdict.OK:
             msg = (
                 f'a good part of its training is called {found.verdict} '

@@ -13,7 +13,7 @@ from flow_anomaly_ros.layers.inference import fold
 from flow_anomaly_ros.layers.quantisation import is_quantised
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import library
-from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.engine import Engine, EXPORTED
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import convert_colours
 import numpy as np
@@ -108,9 +108,9 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         written = Path(folder) / path.name
         write(written, detector, manifest)
-        differences = _differences(
-            Engine.of(detector, manifest, 'cpu'), Engine.load(written, 'cpu')
-        )
+        runtime = EXPORTED[path.suffix](written, 'cpu')
+        exported = Engine(runtime, runtime.manifest)
+        differences = _differences(Engine.of(detector, manifest, 'cpu'), exported)
         if is_int8:
             difference, tolerance = float(np.sqrt(np.square(differences).mean())), INT8_TOLERANCE
         else:
@@ -121,6 +121,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
                 f'of a score from those of PyTorch, and {tolerance:g} is allowed'
             )
             raise ValueError(msg)
+        exported.require_good_part()
         # The model last: it is there when all that belongs to it is.
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == path.suffix):
             file.replace(path.parent / file.name)

@@ -16,18 +16,22 @@ def to_text(image: np.ndarray) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
 
-def to_image(text: str) -> np.ndarray:
+def to_image(text: str, size: tuple[int, int]) -> np.ndarray:
     """Read what `to_text` wrote.
+
+    Args:
+        text: The text.
+        size: (height, width) in px that the image must have.
 
     Raises:
         ValueError: The text is no such image; one line.
     """
     try:
         data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-    except binascii.Error:
-        data = np.empty(0, np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None:
-        msg = 'the good part in the manifest is no image'
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except (binascii.Error, cv2.error):
+        pixels = None
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[:2] != size:
+        msg = f'the good part in the manifest is no image of {size[1]}x{size[0]} px'
         raise ValueError(msg)
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

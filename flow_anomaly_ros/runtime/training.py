@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 from dataclasses import dataclass
 import hashlib
+import math
 from pathlib import Path
 import re
 import time
@@ -49,8 +50,10 @@ TELLING_IMAGES = 4
 # Begins the names of the stages of a fold.
 FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
-# Images that the good part in a model file is chosen from.
+# Images that the good part in a model file is chosen from, and px that it has at most: what a model
+# file says of itself may take 100 MB.
 CANDIDATES = 4
+LARGEST_GOOD_PART = 2**22
 LEAST_HELD_OUT = 40
 # Options that are not the user's, and who decides them.
 DECIDED = {
@@ -214,7 +217,7 @@ def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarr
 
     A single image makes thresholds that it is good by, and says nothing.
     """
-    if len(images) < 2:
+    if len(images) < 2 or math.prod(manifest.input_size) > LARGEST_GOOD_PART:
         return ''
     engine = Engine.of(detector, manifest, 'cpu')
     criteria = [Criteria(manifest.thresholds, part_class=manifest.classes[0].name)]

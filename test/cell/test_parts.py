@@ -312,13 +312,18 @@ def test_without_triggers_parts_are_told_apart_though_stamps_stand_still(cameras
         for camera in cameras:
             cell.say(camera, verdict, stamp=7)
         cell.wait(cycle)
-    assert [decision for _, decision in cell.told] == ['pass', 'reject', 'reject', 'pass']
+    assert [decision for _, decision in cell.told] == ['pass', 'reject', 'reject', 'reject']
     # Each camera is told of once.
     assert len(cell.faults) == len(cameras)
     assert all('stamps of' in text and 'stand still' in text for text in cell.fault_texts)
+    for camera in cameras:
+        cell.say(camera, OK, stamp=20)
+    cell.wait(cycle)
+    assert cell.told[-1][1] == 'pass'
 
 
-def test_triggered_parts_are_told_apart_though_stamps_stand_still():
+@pytest.mark.parametrize('cycle', [0.7, 3.0])
+def test_nothing_passes_while_the_stamps_of_triggers_stand_still(cycle):
     cell = Cell(cameras=('front',), debounce=0.1)
     for name, verdict in (('a', OK), ('b', DEFECT), ('c', OK)):
         cell.trigger(name, stamp=7)
@@ -326,10 +331,25 @@ def test_triggered_parts_are_told_apart_though_stamps_stand_still():
         cell.trigger('bounce', stamp=7)
         cell.wait(0.3)
         cell.say('front', verdict, stamp=7)
-        cell.wait(0.4)
-    assert cell.told == [('a', 'pass'), ('b', 'reject'), ('c', 'pass')]
+        cell.wait(cycle - 0.32)
+    assert cell.told == [('a', 'pass'), ('b', 'reject'), ('c', 'reject')]
     assert cell.parts.counts['bounced triggers'] == 3
     assert sum('stamps of triggers stand still' in text for text in cell.fault_texts) == 1
+
+
+def test_a_defective_part_does_not_pass_by_a_late_verdict_of_the_part_before():
+    cell = Cell(cameras=('front',), window=0.3)
+    said = []
+    for step in range(12):
+        if step % 2 == 0:
+            cell.trigger(step // 2, stamp=7)
+            said.append((cell.now + 0.6, DEFECT if step == 4 else OK))
+        cell.wait(0.25)
+        while said and said[0][0] <= cell.now:
+            cell.say('front', said.pop(0)[1], stamp=7)
+    cell.wait(2.0)
+    assert (2, 'pass') not in cell.told
+    assert len(cell.told) == 6
 
 
 @pytest.mark.parametrize(

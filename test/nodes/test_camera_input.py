@@ -100,3 +100,17 @@ def test_images_that_a_full_queue_pushed_out_are_counted(spinner):
     assert camera.lost > 0
     sender.destroy_node()
     receiver.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ('topic', 'compressed', 'expected'),
+    [
+        ('', False, '/front/image'),
+        ('', True, '/front/image/compressed'),
+        ('usb/image_raw', False, '/usb/image_raw'),
+        ('usb/image_raw', True, '/usb/image_raw/compressed'),
+        ('usb/image_raw/compressed', True, '/usb/image_raw/compressed'),
+    ],
+)
+def test_compressed_images_come_below_the_topic_of_the_raw_ones(topic, compressed, expected):
+    assert CameraInput(Log(), 'front', topic, compressed).topic == expected

@@ -68,7 +68,7 @@ def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
 def test_a_good_part_that_is_none_by_the_new_thresholds_is_left_out(calibrated, value, stays):
     manifest = dataclasses.replace(calibrated.manifest, good_part=to_text(grey(value)))
     calibrated.manifest = manifest
-    calibrated.warm_up()
+    calibrated.require_good_part()
     renewed = recalibrate(calibrated.backend.detector, manifest, [grey(75)])
     assert renewed.good_part == (manifest.good_part if stays else '')
 

@@ -16,7 +16,7 @@ from flow_anomaly_ros.detectors.base import (
 from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.good_part import to_image
+from flow_anomaly_ros.runtime.good_part import to_image, to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
@@ -128,9 +128,9 @@ def test_one_image_will_do(memory, good_images, tiny_options):
 
 def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_images, tmp_path):
     manifest = training.manifest
-    image = to_image(manifest.good_part)
+    image = to_image(manifest.good_part, manifest.input_size)
     assert any(np.array_equal(image, one) for one in good_images)
-    Engine.of(training.detector, manifest, 'cpu').warm_up()
+    Engine.of(training.detector, manifest, 'cpu').require_good_part()
     (part_class,) = manifest.classes
     limits = dataclasses.replace(part_class.thresholds, uncertain=0.0)
     strict = dataclasses.replace(
@@ -141,9 +141,10 @@ def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_ima
     message = r'model\.safetensors cannot be used with PyTorch on cpu: a good part .* uncertain \('
     with pytest.raises(ValueError, match=message):
         Engine.load(path, 'cpu')
-    damaged = dataclasses.replace(manifest, good_part='no image')
-    with pytest.raises(ValueError, match='is no image'):
-        Engine.of(training.detector, damaged, 'cpu').warm_up()
+    for damaged in ('no image', 'aGk=', to_text(image[:-1]), to_text(image.astype(np.uint16))):
+        other = dataclasses.replace(manifest, good_part=damaged)
+        with pytest.raises(ValueError, match='is no image of 64x64 px'):
+            Engine.of(training.detector, other, 'cpu').require_good_part()
 
 
 @pytest.mark.parametrize(('counts', 'held_out'), [((4, 7), (4, 7)), ((110, 150), (40, 40))])

@@ -3,12 +3,12 @@
 """PyTorch, the reference that all other backends are held against."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.inference import fold, lay_out, pack
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
 from flow_anomaly_ros.runtime.device import select_device
+from flow_anomaly_ros.runtime.own_thread import OwnThread
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class PyTorchBackend(Backend):
         self._forward: Callable[..., DetectorOutput] = self.detector
         # CUDA graphs belong to the thread that recorded them, and fail in others or are recorded
         # again there; a model is warmed up, used and replaced from several.
-        self._thread = ThreadPoolExecutor(1, 'compiled') if compiled else None
+        self._thread = OwnThread() if compiled else None
         if compiled:
             # Constants that are computed at the first image are computed now: those of a CUDA graph
             # would be overwritten at the next.
@@ -73,7 +73,7 @@ class PyTorchBackend(Backend):
         """Score a batch; see `Backend.detect`."""
         if self._thread is None:
             return self._detect(batch, classes)
-        return self._thread.submit(self._detect, batch, classes).result()
+        return self._thread.call(self._detect, batch, classes)
 
     @torch.inference_mode()
     def _detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
@@ -104,7 +104,7 @@ class PyTorchBackend(Backend):
     def close(self) -> None:
         """Free the device's memory."""
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.close()
         del self.detector, self._forward
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()
