@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained detector as one graph, preprocessing included, for other runtimes."""
 
+import contextlib
 from pathlib import Path
 import tempfile
 from typing import Any, cast
@@ -109,19 +110,15 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         written = Path(folder) / path.name
         write(written, detector, manifest)
         runtime = EXPORTED[path.suffix](written, 'cpu')
-        exported = Engine(runtime, runtime.manifest)
-        differences = _differences(Engine.of(detector, manifest, 'cpu'), exported)
-        if is_int8:
-            difference, tolerance = float(np.sqrt(np.square(differences).mean())), INT8_TOLERANCE
-        else:
-            difference, tolerance = float(differences.max()), TOLERANCE
-        if not difference <= tolerance:
-            msg = (
-                f'{path} was not written: its score maps would differ by {difference:.2g} '
-                f'of a score from those of PyTorch, and {tolerance:g} is allowed'
-            )
-            raise ValueError(msg)
-        exported.require_good_part()
+        with contextlib.closing(Engine(runtime, runtime.manifest)) as exported:
+            try:
+                difference = _checked_difference(
+                    Engine.of(detector, manifest, 'cpu'), exported, is_int8=is_int8
+                )
+                exported.require_good_part()
+            except ValueError as error:
+                msg = f'{path} was not written: {error}'
+                raise ValueError(msg) from error
         # The model last: it is there when all that belongs to it is.
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == path.suffix):
             file.replace(path.parent / file.name)
@@ -152,6 +149,22 @@ def _write_openvino(path: Path, detector: Detector, manifest: Manifest) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
+def _checked_difference(reference: Engine, exported: Engine, is_int8: bool) -> float:
+    """Return how much score maps differ, of a score: at most what is allowed."""
+    differences = _differences(reference, exported)
+    if is_int8:
+        difference, tolerance = float(np.sqrt(np.square(differences).mean())), INT8_TOLERANCE
+    else:
+        difference, tolerance = float(differences.max()), TOLERANCE
+    if not difference <= tolerance:
+        msg = (
+            f'its score maps would differ by {difference:.2g} of a score from those of PyTorch, '
+            f'and {tolerance:g} is allowed'
+        )
+        raise ValueError(msg)
+    return difference
+
+
 def _differences(reference: Engine, exported: Engine) -> np.ndarray:
     """Differences of score maps of random images, in units of scores or thresholds."""
     height, width = reference.manifest.input_size
@@ -163,7 +176,6 @@ def _differences(reference: Engine, exported: Engine) -> np.ndarray:
     wanted, found = (
         np.stack([one.scores for one in engine.inspect(images)]) for engine in (reference, exported)
     )
-    exported.close()
     least = min(one.defect for one in reference.manifest.thresholds)
     unit = np.maximum(np.abs(wanted), max(least, float(np.finfo(np.float32).tiny)))
     return np.abs(found - wanted) / unit
