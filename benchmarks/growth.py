@@ -7,7 +7,6 @@ All are timed in turn in one run. See README.md.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
 import functools
 import json
 from pathlib import Path
@@ -15,24 +14,23 @@ import sys
 import tempfile
 import time
 
+from bare_backbone import bare_backbone
 import cv2
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
-from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export import export, SUFFIXES
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
-from on_backends import on_backends
+from on_backends import BACKENDS
 import torch
 
 # As many stored points as with many images, of which one makes a training short; its steps say
 # nothing about speed.
 OPTIONS = {'copies': 100, 'flow_steps': 2, 'decoder_steps': 1}
 IMAGES = 1
-BACKENDS = {'PyTorch': '.safetensors', 'ONNX Runtime': '.onnx', 'OpenVINO': '.xml'}
 
 
 def main() -> int:
@@ -59,8 +57,11 @@ def main() -> int:
                 for batch in batches:
                     several = (images * batch)[:batch]
                     cases[name, size, batch] = functools.partial(engine.inspect, several)
-            for name, run in _bare_backbone(Path(folder), images[0], arguments):
-                cases[f'bare backbone, {name}', size, 1] = run
+            pixels = to_tensor(images[0], 3, (size, size), torch.device('cpu'))
+            bare = bare_backbone(
+                arguments.backbone, arguments.weights, pixels, Path(folder), arguments.threads
+            )
+            cases |= {(name, size, 1): run for name, run in bare.items()}
         found = {case: [] for case in cases}
         for _ in range(arguments.runs):
             for case, run in cases.items():
@@ -94,22 +95,12 @@ def _engines(
         'restoration', images, options, arguments.weights, shorter_side=size, device='cpu'
     )
     save_artifact(path, training.detector, training.manifest)
-    for backend, suffix in (('onnx', '.onnx'), ('openvino', '.xml')):
+    for backend, suffix in SUFFIXES.items():
         export(path.with_suffix(suffix), *load_artifact(path), backend)
     return [
         (f'restoration, {name}', Engine.load(path.with_suffix(suffix), 'cpu'))
         for name, suffix in BACKENDS.items()
     ]
-
-
-def _bare_backbone(
-    folder: Path, image: np.ndarray, arguments: argparse.Namespace
-) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The backbone alone, down to the deepest level that is used."""
-    backbone = Backbone(arguments.backbone)
-    backbone.load_pretrained(arguments.weights)
-    pixels = to_tensor(image, 3, image.shape[:2], torch.device('cpu'))
-    return on_backends(backbone.extractor, pixels, folder, arguments.threads)
 
 
 if __name__ == '__main__':

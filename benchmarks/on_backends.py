@@ -11,6 +11,9 @@ import openvino
 import torch
 from torch import nn
 
+# How the names of our models end, by the names of backends.
+BACKENDS = {'PyTorch': '.safetensors', 'ONNX Runtime': '.onnx', 'OpenVINO': '.xml'}
+
 
 def on_backends(
     model: nn.Module, images: torch.Tensor, folder: Path, threads: int

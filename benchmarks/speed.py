@@ -13,8 +13,9 @@ from pathlib import Path
 import sys
 import tempfile
 
+from bare_backbone import bare_backbone
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
-from flow_anomaly_ros.layers.backbone import Backbone, IMAGENET_MEAN, IMAGENET_STD
+from flow_anomaly_ros.layers.backbone import IMAGENET_MEAN, IMAGENET_STD
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
@@ -22,7 +23,7 @@ from flow_anomaly_ros.runtime.export import export, SUFFIXES
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
-from on_backends import on_backends
+from on_backends import BACKENDS
 from stopwatch import serve, time_in_turn, Worker
 import torch
 
@@ -134,15 +135,17 @@ def _prepare(arguments: argparse.Namespace, models: Path) -> None:
 def _functions(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
     images = load_good_images(read_folder(arguments.data), None, 0).images[: arguments.batch]
     functions: dict[str, Callable[[], object]] = {}
-    backends = {'PyTorch': '.safetensors', 'ONNX Runtime': '.onnx', 'OpenVINO': '.xml'}
     for method in arguments.methods:
-        for name, suffix in backends.items():
+        for name, suffix in BACKENDS.items():
             functions[f'{method}, {name}'] = _detection(models / f'{method}{suffix}', images)
     name = 'OpenVINO, bfloat16'
     functions[f'restoration, {name}'] = _detection(
         models / 'restoration.xml', images, precision='bfloat16'
     )
-    functions |= _bare_backbone(arguments, models)
+    pixels = torch.from_numpy(np.load(models / 'images.npy'))
+    functions |= bare_backbone(
+        arguments.backbone, arguments.weights, pixels, models, arguments.threads
+    )
     return functions
 
 
@@ -150,15 +153,6 @@ def _detection(path: Path, images: list[np.ndarray], **options: str) -> Callable
     backend = Engine.load(path, 'cpu', **options).backend
     batch = backend.prepare(images)
     return lambda: backend.detect(batch, [None] * len(images))
-
-
-def _bare_backbone(arguments: argparse.Namespace, models: Path) -> dict[str, Callable[[], object]]:
-    """The backbone alone, down to the deepest level that is used."""
-    backbone = Backbone(arguments.backbone)
-    backbone.load_pretrained(arguments.weights)
-    images = torch.from_numpy(np.load(models / 'images.npy'))
-    backends = on_backends(backbone.extractor, images, models, arguments.threads)
-    return {f'bare backbone, {name}': function for name, function in backends}
 
 
 def _peers_command(arguments: argparse.Namespace, models: Path) -> list[str]:

@@ -17,11 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.diagnostics import camera_status, NO_MODEL
-from flow_anomaly_ros.nodes.image_conversion import (
-    compressed_to_array,
-    conversion_backend,
-    to_array,
-)
+from flow_anomaly_ros.nodes.image_conversion import conversion_backend, message_to_array
 from flow_anomaly_ros.nodes.mailbox import Mailbox
 from flow_anomaly_ros.nodes.models import Execution, Loading, Models
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
@@ -30,6 +26,7 @@ from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.one_line import one_line
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
@@ -133,8 +130,7 @@ def _told(
             return transition(node, state)
         except Exception as error:
             what = transition.__name__.removeprefix('on_')
-            why = ' '.join(str(error).split()) or type(error).__name__
-            node.get_logger().error(f'cannot {what}: {why}')
+            node.get_logger().error(f'cannot {what}: {one_line(error)}')
             raise
 
     return call
@@ -391,9 +387,8 @@ class DetectorNode(LifecycleNode):
 
     def _decode(self, camera: Camera, frame: Frame, taken: float) -> DecodedFrame | None:
         started = time.perf_counter()
-        decode = to_array if isinstance(frame.message, Image) else compressed_to_array
         try:
-            image = decode(frame.message)
+            image = message_to_array(frame.message)
             camera.input.note_shape(image, frame.message)
             camera.require_fitting_roi(image)
         except Exception as error:

@@ -80,6 +80,11 @@ _PUBLISHED = {name: _LAYOUTS[name] for name in ('mono8', 'rgb8', 'bgr8', 'mono16
 _PUBLISHED['32FC1'] = _Layout(np.float32, 1)
 
 
+def message_to_array(msg: 'Image | CompressedImage') -> np.ndarray:
+    """Convert an image message of either type; see `to_array` and `compressed_to_array`."""
+    return to_array(msg) if hasattr(msg, 'encoding') else compressed_to_array(msg)
+
+
 def to_array(msg: 'Image') -> np.ndarray:
     """Convert an image message into a grey or RGB array.
 

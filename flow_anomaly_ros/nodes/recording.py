@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flow_anomaly_ros.nodes.image_conversion import compressed_to_array, to_array
+from flow_anomaly_ros.nodes.image_conversion import message_to_array
 import numpy as np
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
@@ -52,8 +52,7 @@ def read_recording(path: Path, topic: str, count: int) -> Iterator[tuple[int, np
                 if index not in wanted:
                     continue
                 message: Any = reader.deserialize(raw, connection.msgtype)
-                is_raw = connection.msgtype == IMAGE_TYPE
-                image = to_array(message) if is_raw else compressed_to_array(message)
+                image = message_to_array(message)
                 stamp = message.header.stamp
                 yield stamp.sec * 10**9 + stamp.nanosec or recorded, image
     except (AnyReaderError, OSError) as error:

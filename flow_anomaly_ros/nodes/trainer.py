@@ -14,14 +14,13 @@ from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.good_parts import GoodParts
 from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_names import camera_names
-from flow_anomaly_ros.nodes.image_conversion import compressed_to_array, to_array
+from flow_anomaly_ros.nodes.image_conversion import message_to_array
 from flow_anomaly_ros.nodes.model_client import ModelClient
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
 from flow_anomaly_ros.runtime.child import Child
-import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -310,7 +309,7 @@ class TrainerNode(Node):
         path = self._good_parts.path_of(stamp)
         # It may have been captured, or accepted and then not calibrated.
         if not path.exists():
-            self._good_parts.add(_decoded(message), stamp)
+            self._good_parts.add(message_to_array(message), stamp)
         arguments = ['calibrate', '--accept', str(self._model), str(path)]
         for name in ('device', 'threads'):
             arguments += [f'--{name}', str(self.parameters[name])]
@@ -342,7 +341,7 @@ class TrainerNode(Node):
         try:
             # A driver that does not stamp its images has them taken when they come.
             stamp = nanoseconds(message.header.stamp) or self.get_clock().now().nanoseconds
-            self._good_parts.add(_decoded(message), stamp)
+            self._good_parts.add(message_to_array(message), stamp)
         except ValueError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -418,10 +417,6 @@ class TrainerNode(Node):
             self.get_logger().error(message)
         elif not values:
             self.get_logger().info(message)
-
-
-def _decoded(message: Image | CompressedImage) -> np.ndarray:
-    return to_array(message) if isinstance(message, Image) else compressed_to_array(message)
 
 
 def main(args: list[str] | None = None) -> None:

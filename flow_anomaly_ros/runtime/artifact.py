@@ -9,6 +9,7 @@ from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.one_line import one_line
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 import torch
@@ -67,7 +68,7 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
         return _build(text, tensors)
     except Exception as error:
         # Whatever a hostile or damaged file brings about, the caller learns which file it was.
-        why = ' '.join(str(error).split())[:300] or type(error).__name__
+        why = one_line(error, 300)
         msg = f'{path} cannot be used: {why}'
         raise ArtifactError(msg) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.runtime.one_line import one_line
 import torch
 
 # Seconds between two states of a stage that are kept.
@@ -76,7 +77,7 @@ class FolderCheckpoints(Checkpoints):
                 content = torch.load(path, map_location='cpu', weights_only=True)
                 training = content['training']
             except Exception as error:
-                why = ' '.join(str(error).split())[:200] or type(error).__name__
+                why = one_line(error, 200)
                 msg = f'{path} is no checkpoint or is damaged ({why}): delete it'
                 raise ValueError(msg) from error
             if training != self._training:

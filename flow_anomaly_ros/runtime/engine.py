@@ -175,12 +175,10 @@ class Engine:
         Raises:
             ValueError: It is not; one line.
         """
-        manifest = self.manifest
-        if not manifest.good_part:
+        if not self.manifest.good_part:
             return
-        criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
-        image = to_image(manifest.good_part, manifest.input_size)
-        found = self.inspect([image], [criteria])[0]
+        image = to_image(self.manifest.good_part, self.manifest.input_size)
+        found = self.inspect_first_class(image)
         if found.verdict != Verdict.OK:
             msg = (
                 f'a good part of its training is called {found.verdict} '
@@ -224,6 +222,12 @@ class Engine:
                 images, score_maps, image_scores.tolist(), classes.tolist(), criteria, strict=True
             )
         ]
+
+    def inspect_first_class(self, image: np.ndarray) -> Inspection:
+        """Inspect an image, as of `inspect`, of the class that `Manifest.good_part` is of."""
+        manifest = self.manifest
+        criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
+        return self.inspect([image], [criteria])[0]
 
     def explain(self, image: np.ndarray, part_class: str = '') -> list[dict[str, np.ndarray]]:
         """Pictures of what the detector compared; see `Backend.explain`.

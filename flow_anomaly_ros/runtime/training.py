@@ -25,7 +25,7 @@ from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
 from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
 from flow_anomaly_ros.runtime.device import select_device
-from flow_anomaly_ros.runtime.engine import Criteria, Engine
+from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.good_part import to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import size_of, to_rgb, to_tensor
@@ -220,15 +220,14 @@ def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarr
     if len(images) < 2 or math.prod(manifest.input_size) > LARGEST_GOOD_PART:
         return ''
     engine = Engine.of(detector, manifest, 'cpu')
-    criteria = [Criteria(manifest.thresholds, part_class=manifest.classes[0].name)]
-    scores = {}
+    best, least = None, math.inf
     for image in images[:CANDIDATES]:
         pixels = to_rgb(image, manifest.input_size)
         pixels = pixels[..., 0] if image.ndim == 2 else pixels
-        found = engine.inspect([pixels], criteria)[0]
-        if found.verdict == Verdict.OK:
-            scores[to_text(pixels)] = found.image_score
-    return min(scores, key=scores.__getitem__, default='')
+        found = engine.inspect_first_class(pixels)
+        if found.verdict == Verdict.OK and found.image_score < least:
+            best, least = pixels, found.image_score
+    return '' if best is None else to_text(best)
 
 
 def fold_of(stage: str) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from flow_anomaly_ros.detectors.base import DetectorOutput
 from flow_anomaly_ros.runtime.artifact import ArtifactError
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
 from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.one_line import one_line
 from flow_anomaly_ros.runtime.preprocess import to_rgb
 from flow_anomaly_ros.runtime.tiling import score_tiles
 import numpy as np
@@ -81,5 +82,5 @@ def library(name: str, path: Path) -> ModuleType:
 
 def unusable(path: Path, error: Exception) -> ArtifactError:
     """The one line about a file that its runtime does not take."""
-    why = ' '.join(str(error).split())[:200] or type(error).__name__
+    why = one_line(error, 200)
     return ArtifactError(f'{path} is no exported model or is damaged ({why}): export anew')
