@@ -76,11 +76,14 @@ def test_the_verdicts_of_all_cameras_make_one_decision(verdicts, rules, decision
     assert not cell.faults
 
 
-def test_a_decision_says_why_and_has_the_highest_score():
+@pytest.mark.parametrize('order', [('front', 'back'), ('back', 'front')])
+def test_a_decision_says_why_and_has_the_highest_score(order):
     cell = Cell(uncertain='hold')
     cell.trigger('part')
-    cell.say('front', OK, score=0.1)
-    cell.say('back', UNCERTAIN, score=0.875)
+    said = {'front': (OK, 0.1), 'back': (UNCERTAIN, 0.875)}
+    for camera in order:
+        verdict, score = said[camera]
+        cell.say(camera, verdict, score=score)
     assert cell.decisions[0].reason == 'back: uncertain (0.875)'
     assert cell.decisions[0].score == 0.875
 
@@ -144,6 +147,17 @@ def test_verdicts_may_come_before_their_trigger():
     assert cell.told == [('part', 'reject')]
 
 
+@pytest.mark.parametrize(('waited', 'decision'), [(0.9, 'pass'), (1.1, 'reject')])
+def test_verdicts_wait_for_their_trigger_as_long_as_a_part_for_its_verdicts(waited, decision):
+    cell = Cell(cameras=('front',), window=0.5, timeout=1.0)
+    cell.say('front', OK, stamp=0.0)
+    cell.wait(waited)
+    cell.trigger('part', stamp=0.0)
+    cell.wait(2)
+    assert cell.told == [('part', decision)]
+    assert cell.parts.counts['verdicts without part'] == (decision == 'reject')
+
+
 def test_an_image_may_be_stamped_a_little_before_its_trigger():
     cell = Cell(cameras=('front',), tolerance=0.05)
     cell.trigger('part', stamp=1.0)
@@ -186,11 +200,39 @@ def test_a_bouncing_trigger_is_one_part():
     assert not cell.faults
 
 
-def test_parts_that_follow_too_fast_to_be_told_apart_are_a_fault():
-    cell = Cell(window=0.5)
+def test_a_bounce_that_is_stamped_before_its_trigger_is_one_part():
+    cell = Cell(debounce=0.1)
+    cell.trigger('part', stamp=0.05)
+    cell.trigger('bounce', stamp=0.0)
+    assert cell.parts.counts == {'parts': 1, 'bounced triggers': 1}
+
+
+def test_a_trigger_that_comes_twice_is_one_part_even_without_debounce():
+    cell = Cell(debounce=0.0, tolerance=0.05)
+    cell.trigger('part', stamp=0.0)
+    cell.wait(0.02)
+    cell.trigger('part', stamp=0.0)
+    assert cell.parts.counts == {'parts': 1, 'bounced triggers': 1}
+    assert not cell.faults
+
+
+@pytest.mark.parametrize(('apart', 'faults'), [(0.4, 1), (0.52, 1), (0.6, 0)])
+def test_parts_that_follow_too_fast_to_be_told_apart_are_a_fault(apart, faults):
+    cell = Cell(window=0.5, tolerance=0.05)
+    cell.trigger('first', stamp=0.0)
+    cell.trigger('second', stamp=apart)
+    assert cell.parts.waiting == 2
+    assert len(cell.faults) == faults
+    assert all('shorten' in text for text in cell.fault_texts)
+
+
+def test_an_image_after_two_triggers_is_of_the_second():
+    cell = Cell(cameras=('front',), window=0.5)
     cell.trigger('first', stamp=0.0)
     cell.trigger('second', stamp=0.4)
-    assert 'shorten' in cell.fault_texts[0]
+    cell.say('front', OK, stamp=0.45)
+    cell.wait(2)
+    assert cell.told == [('first', 'reject'), ('second', 'pass')]
 
 
 def test_a_late_verdict_is_reported_and_changes_nothing():
@@ -212,13 +254,25 @@ def test_a_verdict_is_late_even_if_nobody_has_looked_at_the_clock():
     assert cell.told == [('part', 'reject')]
 
 
-def test_a_defect_on_a_part_that_has_passed_is_a_fault():
-    cell = Cell(cameras=('front',))
+@pytest.mark.parametrize(
+    ('verdict', 'uncertain', 'faults'),
+    [
+        (DEFECT, 'reject', 1),
+        (DEFECT, 'pass', 1),
+        (UNCERTAIN, 'reject', 1),
+        (UNCERTAIN, 'hold', 1),
+        (UNCERTAIN, 'pass', 0),
+        (OK, 'reject', 0),
+    ],
+)
+def test_a_verdict_against_a_part_that_has_passed_is_a_fault(verdict, uncertain, faults):
+    cell = Cell(cameras=('front',), uncertain=uncertain)
     cell.trigger('part', stamp=0.0)
     cell.say('front', OK, stamp=0.1)
-    cell.say('front', DEFECT, stamp=0.3)
+    cell.say('front', verdict, stamp=0.3)
     assert cell.told == [('part', 'pass')]
-    assert 'has passed' in cell.fault_texts[0]
+    assert len(cell.faults) == cell.parts.counts['late verdicts'] == faults
+    assert all('has passed' in text for text in cell.fault_texts)
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_decisions():
@@ -231,6 +285,16 @@ def test_a_clock_that_is_set_back_does_not_stop_the_decisions():
     assert cell.told == [(index, 'pass') for index in range(5)]
 
 
+def test_a_clock_that_is_set_back_a_little_makes_no_bounce_of_a_part():
+    cell = Cell(cameras=('front',), debounce=0.2)
+    for name, stamp in (('first', 50.0), ('second', 49.9)):
+        cell.trigger(name, stamp=stamp)
+        cell.wait(0.1)
+        cell.say('front', OK, stamp=stamp)
+        cell.wait(2.9)
+    assert cell.told == [('first', 'pass'), ('second', 'pass')]
+
+
 def test_memory_is_bounded_whatever_arrives(monkeypatch):
     monkeypatch.setattr(parts_module, 'MOST', 10)
     cell = Cell(timeout=100.0)
@@ -240,6 +304,8 @@ def test_memory_is_bounded_whatever_arrives(monkeypatch):
     assert cell.parts.waiting == 10
     assert cell.told == [(index, 'reject') for index in range(40)]
     assert cell.parts.counts['verdicts without part'] == 40
+    assert [header for _, header in cell.faults] == list(range(40))
+    assert all('decided early' in text for text in cell.fault_texts)
 
 
 def test_a_silent_camera_is_a_fault_once_until_it_speaks_again():
@@ -275,6 +341,24 @@ def test_in_a_window_the_worst_of_a_cameras_verdicts_counts():
     assert cell.told == [('image front', 'hold')]
 
 
+def test_an_image_at_the_end_of_a_window_has_time_to_be_inspected():
+    cell = Cell(WindowedParts, cameras=('front',), window=0.3, tolerance=0.1)
+    cell.say('front', OK, stamp=0.0)
+    cell.wait(0.35)
+    assert not cell.decisions
+    cell.say('front', DEFECT, stamp=0.29)
+    assert cell.told == [('image front', 'reject')]
+
+
+def test_an_image_between_two_parts_is_of_the_nearer_one():
+    cell = Cell(WindowedParts, window=0.5)
+    cell.say('front', OK, stamp=0.0)
+    cell.say('front', OK, stamp=0.8)
+    cell.say('back', OK, stamp=0.35)
+    cell.wait(2)
+    assert cell.told == [('image front', 'pass'), ('image front', 'reject')]
+
+
 def test_in_a_window_a_defect_rejects_at_once():
     cell = Cell(WindowedParts)
     cell.say('back', DEFECT)
@@ -302,6 +386,26 @@ def test_after_a_window_ok_verdicts_are_of_the_same_part_but_a_defect_is_never_i
     assert cell.parts.counts['bounced verdicts'] == 1
     cell.say('front', DEFECT)
     assert cell.told[1:] == [('image front', 'reject')]
+
+
+@pytest.mark.parametrize(
+    ('uncertain', 'decisions'),
+    [('reject', ['pass', 'reject']), ('hold', ['pass', 'hold']), ('pass', ['pass'])],
+)
+def test_after_a_window_an_uncertain_verdict_is_ignored_only_if_it_passes(uncertain, decisions):
+    cell = Cell(WindowedParts, cameras=('front',), window=0.2, debounce=0.5, uncertain=uncertain)
+    cell.say('front', OK)
+    cell.wait(0.4)
+    cell.say('front', UNCERTAIN)
+    cell.wait(0.4)
+    assert [decision for _, decision in cell.told] == decisions
+
+
+def test_after_a_window_ok_verdicts_are_of_the_same_part_even_if_it_waits_for_another_camera():
+    cell = Cell(WindowedParts, window=0.2, debounce=0.5)
+    cell.say('front', OK, stamp=0.0)
+    cell.say('front', OK, stamp=0.4)
+    assert cell.parts.counts == {'parts': 1, 'bounced verdicts': 1}
 
 
 @pytest.mark.parametrize('cycle', [0.5, 3.0])
@@ -360,6 +464,8 @@ def test_a_defective_part_does_not_pass_by_a_late_verdict_of_the_part_before():
         ({'uncertain': 'maybe'}, 'uncertain'),
         ({'on_missing': 'pass'}, 'on_missing'),
         ({'timeout': 0.4}, 'timeout'),
+        # Longer than the window, but not than window and tolerance.
+        ({'timeout': 0.52}, 'timeout'),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(changes, named):
@@ -379,19 +485,22 @@ def test_whatever_order_things_come_in_every_part_gets_one_decision_and_none_pas
         'on_missing': chance.choice(('reject', 'hold')),
     }
     cell = Cell(cameras=cameras, window=0.5, tolerance=0.05, debounce=0.1, timeout=1.5, **rules)
-    events, truth = [], {}
+    events, truth, timely = [], {}, set()
     for name in range(20):
         events.append((name + chance.uniform(0.0, 0.3), 'trigger', name, float(name)))
         if chance.random() < 0.2:
             events.append((name + chance.uniform(0.3, 0.4), 'trigger', name, name + 0.05))
-        verdicts = {}
+        verdicts, delays = {}, []
         for camera in cameras:
             if chance.random() < 0.2:
                 continue
             verdicts[camera] = chance.choice((OK, OK, UNCERTAIN, DEFECT))
-            arrival = name + chance.choice((0.2, 0.4, 1.0, 3.0)) + chance.uniform(0, 0.1)
+            delays.append(chance.choice((0.2, 0.4, 1.0, 3.0)))
+            arrival = name + delays[-1] + chance.uniform(0, 0.1)
             events.append((arrival, camera, verdicts[camera], name + chance.uniform(-0.04, 0.4)))
         truth[name] = verdicts
+        if len(delays) == 3 and max(delays) <= 1.0:
+            timely.add(name)
     for arrival, what, value, stamp in sorted(events, key=lambda event: event[0]):
         while cell.now + 0.05 < arrival:
             cell.wait(0.05)
@@ -403,6 +512,8 @@ def test_whatever_order_things_come_in_every_part_gets_one_decision_and_none_pas
     cell.wait(10)
     assert [name for name, _ in cell.told] == list(range(20))
     for name, decision in cell.told:
+        if name in timely and not any(map(cell.parts.rules.is_against, truth[name].values())):
+            assert decision == 'pass'
         if decision == 'pass':
             assert len(truth[name]) == 3
             assert sum(verdict == DEFECT for verdict in truth[name].values()) < least

@@ -39,3 +39,15 @@ def test_an_image_unlike_those_that_are_there_is_refused(tmp_path, other):
     assert parts.count() == 1
     first.unlink()
     parts.add(other, 2)
+
+
+def test_a_full_disk_is_told_of_in_one_line(tmp_path, monkeypatch):
+    def full_disk(path, _image):
+        raise OSError(28, 'No space left on device', str(path))
+
+    monkeypatch.setattr('flow_anomaly_ros.data.good_parts.write_image', full_disk)
+    parts = GoodParts(tmp_path)
+    with pytest.raises(ValueError, match=r'cannot write .*1\.png: No space left') as caught:
+        parts.add(np.zeros((4, 6), np.uint8), 10**9 + 1)
+    assert '\n' not in str(caught.value)
+    assert parts.count() == 0

@@ -238,6 +238,29 @@ def test_a_bad_image_is_reported_and_the_next_one_inspected(node, message, make_
     assert probe.verdict_for(part_message(seconds=2)[0]).results
 
 
+def test_an_inspection_that_fails_is_reported_and_the_next_one_made(
+    node, make_probe, wait_for, monkeypatch
+):
+    inspect, broken = Engine.inspect, [True]
+
+    def fail(*arguments):
+        if broken:
+            raise RuntimeError('out of memory')
+        return inspect(*arguments)
+
+    probe = make_probe()
+    start(node)
+    monkeypatch.setattr(Engine, 'inspect', fail)
+
+    def reported():
+        probe.images.publish(part_message()[0])
+        return probe.last('diagnostics').status[0].message.startswith('inspection failed: Runtime')
+
+    wait_for(reported, what='the reason')
+    broken.clear()
+    assert probe.verdict_for(part_message(seconds=2)[0]).results
+
+
 def test_a_best_effort_camera_is_received(node, make_probe):
     probe = make_probe(reliable=False)
     start(node)

@@ -158,6 +158,12 @@ def test_a_silent_camera_is_reported_by_name_and_the_others_go_on(make_node, mak
     assert status_of(front, 'front').level == DiagnosticStatus.OK
     assert side.verdict_for(message_of(seconds=2)).results
 
+    def recovered():
+        side.images.publish(message_of(seconds=3))
+        return status_of(side, 'side').level == DiagnosticStatus.OK
+
+    wait_for(recovered, what='the end of the silence')
+
 
 def test_a_change_of_size_or_encoding_is_reported_until_it_is_undone(
     make_node, make_probe, wait_for
@@ -214,8 +220,11 @@ def test_the_class_of_parts_changes_while_they_are_inspected(
 
 
 def test_load_model_swaps_the_model_of_a_camera(
-    make_node, make_probe, load_model, training, tmp_path
+    make_node, make_probe, load_model, training, tmp_path, monkeypatch
 ):
+    closed = []
+    close = Engine.close
+    monkeypatch.setattr(Engine, 'close', lambda engine: closed.append(engine) or close(engine))
     node = make_node('front', 'side')
     front, side = make_probe('front'), make_probe('side')
     assert front.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
@@ -232,12 +241,14 @@ def test_load_model_swaps_the_model_of_a_camera(
     assert answer.message == f'front: {tolerant}'
     assert front.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'ok'
     assert side.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'defect'
+    assert not closed, 'the other camera has it still'
 
     # The same path with another content, as a training leaves it.
     save_artifact(tolerant, training.detector, training.manifest)
     assert load_model(front).success
     assert front.verdict_for(message_of(painted=True, seconds=3)).results[0].class_id == 'defect'
     assert load_model(front).message == 'no model file has changed'
+    assert len(closed) == 1
 
 
 def test_a_model_that_does_not_load_leaves_the_old_one_inspecting(
@@ -394,16 +405,17 @@ def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_p
     assert set_parameter(node, 'front.roi', str(tmp_path / 'wide.png')).successful
 
 
+@pytest.mark.parametrize(('width', 'height'), [(64, 32), (32, 64)])
 def test_a_region_of_interest_of_another_shape_gives_no_verdict_but_the_reason(
-    make_node, make_probe, wait_for, tmp_path
+    make_node, make_probe, wait_for, tmp_path, width, height
 ):
-    write_image(tmp_path / 'wide.png', np.full((32, 64), 255, np.uint8))
-    make_node('front', front__roi=str(tmp_path / 'wide.png'))
+    write_image(tmp_path / 'roi.png', np.full((height, width), 255, np.uint8))
+    make_node('front', front__roi=str(tmp_path / 'roi.png'))
     probe = make_probe('front')
 
     def reported():
         probe.images.publish(message_of())
-        return '64x32' in status_of(probe, 'front').message
+        return f'{width}x{height} px' in status_of(probe, 'front').message
 
     wait_for(reported, what='the reason')
     assert status_of(probe, 'front').level == DiagnosticStatus.ERROR

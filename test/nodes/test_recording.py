@@ -65,6 +65,17 @@ def test_compressed_images_are_read_too_and_no_more_than_there_are(recording):
     assert [int(image[0, 0]) for _, image in images] == [1, 2, 3, 4, 5]
 
 
+def test_images_without_a_stamp_were_taken_when_they_were_recorded(tmp_path):
+    image = raw_image(0)
+    image.header.stamp.nanosec = 0
+    with rosbag2.Writer(tmp_path / 'recording', version=9) as writer:
+        connection = writer.add_connection('/front/image', RAW, typestore=STORE)
+        for recorded in (7, 8):
+            writer.write(connection, recorded, STORE.serialize_cdr(image, RAW))
+    images = list(read_recording(tmp_path / 'recording', '/front/image', 2))
+    assert [stamp for stamp, _ in images] == [7, 8]
+
+
 def test_a_topic_without_images_is_refused_with_those_that_have_some(recording):
     with pytest.raises(ValueError, match='image topics in it: /front/image, /side/compressed'):
         list(read_recording(recording, '/rear/image', 10))

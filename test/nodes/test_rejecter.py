@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rejecter node over DDS: decisions, the dead-man, the arm, faults."""
 
+import dataclasses
 import time
 from types import SimpleNamespace
 
@@ -12,11 +13,12 @@ pytest.importorskip('vision_msgs')
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from flow_anomaly_ros.cell.rules import Rules
 from flow_anomaly_ros.nodes import arm
-from flow_anomaly_ros.nodes.rejecter import RejecterNode
+from flow_anomaly_ros.nodes.rejecter import PARAMETERS, RejecterNode
 import rclpy
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, ObjectHypothesis
@@ -136,6 +138,55 @@ def test_each_trigger_gets_one_decision_with_its_header(make_line):
     assert line.status(DiagnosticStatus.OK).name == 'rejecter: parts'
 
 
+def test_parts_that_follow_within_a_second_are_told_apart(make_line):
+    line = make_line()
+    for seconds, verdict in ((10.0, 'ok'), (10.7, 'defect')):
+        line.announce(seconds)
+        for camera in CAMERAS:
+            line.say(camera, verdict, seconds + 0.1)
+    assert line.told(2) == ['pass', 'reject']
+
+
+def test_a_trigger_without_a_stamp_is_taken_to_be_of_now(make_line):
+    line = make_line(tolerance=10.0, window=10.0, timeout=30.0)
+    line.trigger.publish(Header(frame_id='bolt'))
+    for camera in CAMERAS:
+        line.say(camera, 'ok', time.time())
+    assert line.told(1) == ['pass']
+    assert line.decisions[0].header.stamp.sec > 0
+
+
+def test_the_defaults_are_those_of_the_rules_and_reject_what_is_uncertain(make_line):
+    declared = {one.name: one.default for one in PARAMETERS}
+    for name, value in dataclasses.asdict(Rules(('camera',))).items():
+        assert name == 'cameras' or declared[name] == value, name
+    line = make_line()
+    line.announce(10)
+    line.say('front', 'ok', 10.1)
+    line.say('back', 'uncertain', 10.1)
+    assert line.told(1) == ['reject']
+
+
+def test_simulated_time_that_stands_still_does_not_stop_the_dead_man(make_line):
+    line = make_line(use_sim_time=True, timeout=0.6)
+    line.announce(10)
+    assert line.told(1) == ['reject']
+
+
+def test_who_comes_late_does_not_hear_of_the_last_part(make_line):
+    line = make_line()
+    for topic in ('reject', 'decision'):
+        (publisher,) = line.node.get_publishers_info_by_topic(f'rejecter/{topic}')
+        assert publisher.qos_profile.durability == DurabilityPolicy.VOLATILE
+
+
+def test_a_topic_that_nobody_publishes_is_told(make_line):
+    line = make_line()
+    line.status(DiagnosticStatus.OK, 'deciding')
+    line.node.destroy_publisher(line.verdicts['back'])
+    line.status(DiagnosticStatus.WARN, 'nobody publishes /back/verdict')
+
+
 @pytest.mark.parametrize('decision', ['reject', 'hold'])
 def test_a_part_that_a_camera_says_nothing_of_never_passes(make_line, decision):
     line = make_line(timeout=0.6, on_missing=decision)
@@ -203,6 +254,17 @@ def test_the_arm_is_told_of_each_part_in_turn(make_line):
     line.wait_for(lambda: len(line.calls) == 3, what='three calls')
     assert line.calls == [False, True, False]
     assert not [status for status in line.statuses if status.level == DiagnosticStatus.ERROR]
+
+
+def test_the_arm_removes_a_part_that_is_held(make_line):
+    line = make_line(arm_service='arm', uncertain='hold')
+    line.serve_arm(SetBool, lambda _request: (True, ''))
+    line.announce(10)
+    for camera in CAMERAS:
+        line.say(camera, 'uncertain', 10.1)
+    assert line.told(1) == ['hold']
+    line.wait_for(lambda: line.calls, what='a call')
+    assert line.calls == [True]
 
 
 def test_an_arm_with_a_trigger_is_called_for_parts_that_do_not_pass(make_line):

@@ -4,7 +4,9 @@
 
 import itertools
 from pathlib import Path
+import shutil
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +28,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification, ObjectHypothesis
 
 pytestmark = pytest.mark.ros
 
@@ -84,6 +87,33 @@ class Machine:
             index += 1
             assert index < first + 500
             time.sleep(0.05)
+
+    def accept(self, image, text):
+        """Have an image rejected and accepted; waits for an answer that says something."""
+        results = [ObjectHypothesis(class_id='defect')]
+        verdict = Classification(header=image.header, results=results)
+        topic = f'{self.camera}/verdict'
+        verdicts = self.probe.node.create_publisher(Classification, topic, 10)
+
+        def answered():
+            self.probe.images.publish(image)
+            verdicts.publish(verdict)
+            return text in self.call('accept_last').message
+
+        self.wait_for(answered, what=repr(text))
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Arguments and priority of each process that a trainer starts; none does anything."""
+    started = []
+
+    def start(*arguments):
+        started.append(arguments)
+        return SimpleNamespace(poll=lambda: 0, steps=list, message='', stop=lambda: None)
+
+    monkeypatch.setattr('flow_anomaly_ros.nodes.trainer.Child', start)
+    return started
 
 
 @pytest.fixture
@@ -168,6 +198,59 @@ def test_capture_and_train_by_itself(make_machine):
     assert machine.model.is_file()
 
 
+def test_what_is_there_already_is_neither_captured_nor_trained_again(
+    make_machine, children, parts, tmp_path
+):
+    shutil.copytree(parts / 'train' / 'good', tmp_path / 'good')
+    (tmp_path / 'model.safetensors').touch()
+    count = len(list_images(tmp_path / 'good'))
+    machine = make_machine(auto_capture=True, auto_train=True, images=count)
+    machine.until(f'idle, {count} good parts')
+    assert not children
+    machine = make_machine(auto_capture=True, auto_train=True, images=count + 2)
+    machine.until('capturing 0 of 2')
+
+
+def test_trainings_and_calibrations_are_done_as_the_parameters_say(
+    make_machine, children, parts, tmp_path
+):
+    shutil.copytree(parts / 'train' / 'good', tmp_path / 'good')
+    values = {'method': 'timenet', 'backbone': 'mobilenet_v2', 'weights': 'w.pth', 'tile': 64}
+    values |= {'checkpoints': 'kept', 'image_size': 128, 'false_positive_rate': 0.02, 'seed': 3}
+    machine = make_machine(**values, threads=2, priority=7, part_class='nut')
+    machine.call('train')
+    arguments, priority = children.pop()
+    told = dict(itertools.pairwise(arguments))
+    for name, value in (values | {'threads': 2, 'device': 'cpu'}).items():
+        assert told[f'--{name.replace("_", "-")}'] == str(value)
+    assert priority == 7
+    machine.until('done')
+    machine.model.touch()
+    machine.accept(part(7), 'accepted as')
+    arguments, priority = children.pop()
+    told = dict(itertools.pairwise(arguments))
+    assert (told['--class'], told['--threads'], told['--device']) == ('nut', '2', 'cpu')
+    assert priority == 7
+
+
+def test_a_model_that_is_not_to_be_loaded_is_not(make_machine, children, parts):
+    machine = make_machine(detector='detector', load=False, data=str(parts / 'train' / 'good'))
+    machine.call('train')
+    machine.until('done')
+    assert machine.call('cancel').message == 'there is nothing to cancel'
+    assert children
+    assert not [*machine.node.clients]
+
+
+def test_a_part_of_a_camera_without_stamps_cannot_be_accepted(make_machine, children):
+    machine = make_machine()
+    machine.model.touch()
+    unstamped = part(1)
+    unstamped.header.stamp = Time()
+    machine.accept(unstamped, 'has no stamps')
+    assert not children
+
+
 def test_good_parts_are_taken_from_a_recording(make_machine, tmp_path):
     rosbag2 = pytest.importorskip('rosbags.rosbag2')
     typesys = pytest.importorskip('rosbags.typesys')
@@ -225,13 +308,16 @@ def test_without_recent_images_nobody_has_the_detector_inspect(make_machine):
         assert topics.count(f'/{machine.camera}/verdict') == count
 
 
-def test_a_capture_can_be_cancelled(make_machine):
-    machine = make_machine()
+def test_a_capture_can_be_cancelled(make_machine, children):
+    machine = make_machine(images=100)
     assert machine.call('cancel').message == 'there is nothing to cancel'
     machine.call('capture')
     machine.show(1)
-    assert machine.call('cancel').success
-    assert 'no images' not in machine.call('train').message
+    answer = machine.call('cancel').message
+    count = len(list_images(Path(machine.node.parameters['data'])))
+    assert answer == f'cancelled; the {count} images that were taken stay'
+    assert machine.call('train').message == f'training on {count} images'
+    assert children
 
 
 def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, tmp_path):
@@ -243,6 +329,7 @@ def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, 
     machine.call('train')
     machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
     pid = machine.node._child.pid
+    assert 'not while training' in machine.call('accept_last').message
     assert machine.call('cancel').success
     machine.until('cancelled')
     assert not Path(f'/proc/{pid}').exists()

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine whose scores are known in advance."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport
@@ -9,6 +10,7 @@ from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import pytest
+import torch
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,17 @@ class Brightness(Detector):
 
     def fit(self, images, seed=0, progress=None, checkpoints=None):
         return FitReport()
+
+
+class HalfAsBright(Brightness):
+    """Takes parts for the second of two classes, whose scores are half the brightness."""
+
+    class_count = 2
+
+    def forward(self, images, classes):
+        classes = torch.where(classes < 0, 1, classes)
+        score_map = images.mean(1) / (1 + classes[:, None, None])
+        return DetectorOutput(score_map, score_map.amax(dim=(1, 2)), classes)
 
 
 @pytest.fixture
@@ -51,3 +64,14 @@ def make_engine():
 def engine(make_engine):
     """An engine that calls a part a defect when a pixel is brighter than 0.8."""
     return make_engine()
+
+
+@pytest.fixture
+def class_engine(make_engine):
+    """An engine of the classes `bright` and `dark`; each has limits of its own."""
+    engine = make_engine(HalfAsBright(BrightnessConfig()))
+    limits = engine.manifest.thresholds[0]
+    dark = Thresholds(defect=0.25, uncertain=0.2, region=0.25, pixel=0.15)
+    classes = (PartClass('bright', limits), PartClass('dark', dark))
+    engine.manifest = dataclasses.replace(engine.manifest, classes=classes)
+    return engine

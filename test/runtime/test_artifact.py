@@ -194,10 +194,11 @@ def test_missing_folder(training, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_no_numbers(model_file, tmp_path):
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers(model_file, tmp_path, value):
     with safe_open(model_file, framework='np') as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     name = next(name for name, values in stored.items() if values.dtype == np.float32)
-    stored[name] = np.full_like(stored[name], np.nan)
+    stored[name] = np.full_like(stored[name], value)
     path = tampered(model_file, tmp_path / 'nan.safetensors', tensors=stored)
     assert 'not finite' in refusal(path)

@@ -283,15 +283,25 @@ def test_export_refuses_what_it_cannot_do(capsys, model_file, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def _exported_before(exported_files, monkeypatch):
+    """Take the graphs of an earlier export: tracing them takes seconds."""
+
+    def copied(path, *_):
+        for suffix in {path.suffix, path.suffix.replace('.xml', '.bin')}:
+            shutil.copy(exported_files.with_suffix(suffix), path.with_suffix(suffix))
+
+    for backend in SUFFIXES:
+        monkeypatch.setattr(f'flow_anomaly_ros.runtime.export._write_{backend}', copied)
+
+
+@pytest.mark.usefixtures('_exported_before')
+@pytest.mark.parametrize('change', [1, float('nan')])
 def test_an_exported_model_that_scores_differently_is_not_written(
-    capsys, exported_files, tmp_path, monkeypatch
+    capsys, exported_files, tmp_path, monkeypatch, change
 ):
-    other = exported_files.with_suffix('.onnx')
-    monkeypatch.setattr(
-        'flow_anomaly_ros.runtime.export._write_onnx', lambda path, *_: shutil.copy(other, path)
-    )
     detector, manifest = load_artifact(exported_files)
-    detector.stored[0].stored += 1
+    detector.stored[0].stored += change
     monkeypatch.setattr(
         'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
     )
@@ -299,6 +309,35 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
     assert 'was not written: its score maps would differ' in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures('_exported_before')
+def test_an_exported_model_that_finds_no_good_part_good_is_not_written(
+    capsys, exported_files, tmp_path, monkeypatch
+):
+    def refused(_engine):
+        raise ValueError('a good part of its training is called defect')
+
+    monkeypatch.setattr(Engine, 'require_good_part', refused)
+    target = tmp_path / 'model.onnx'
+    line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
+    assert 'was not written: a good part' in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures('_exported_before')
+def test_an_exported_model_is_there_when_all_that_belongs_to_it_is(
+    exported_files, tmp_path, monkeypatch
+):
+    replace, targets = Path.replace, []
+
+    def noted(path, target):
+        targets.append(target)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, 'replace', noted)
+    export(tmp_path / 'model.xml', *load_artifact(exported_files), 'openvino')
+    assert targets == [tmp_path / 'model.bin', tmp_path / 'model.xml']
 
 
 @pytest.fixture(scope='module')

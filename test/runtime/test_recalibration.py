@@ -4,13 +4,14 @@
 
 import dataclasses
 
-from flow_anomaly_ros.runtime.calibration import MARGIN, recalibrate, stored
+from flow_anomaly_ros.runtime.calibration import MARGIN, recalibrate, score_images, stored
 from flow_anomaly_ros.runtime.engine import Criteria
 from flow_anomaly_ros.runtime.good_part import to_text
 from flow_anomaly_ros.scoring.calibration import CalibrationScores
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import pytest
+import torch
 
 
 def grey(value):
@@ -43,6 +44,39 @@ def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated)
         assert inspection.verdict == Verdict.OK
         assert not inspection.mask.any()
     assert again.classes[0].calibration['images'] == 12
+
+
+def test_a_part_that_was_accepted_stays_ok_after_darker_ones_were(calibrated):
+    manifest = calibrated.manifest
+    for values in ([210], range(60, 90)):
+        images = [grey(value) for value in values]
+        manifest = recalibrate(calibrated.backend.detector, manifest, images, accept=True)
+    inspection = calibrated.inspect([grey(210)], [Criteria(manifest.thresholds)])[0]
+    assert inspection.verdict == Verdict.OK
+    assert not inspection.mask.any()
+
+
+def test_parts_are_scored_as_of_their_class(class_engine):
+    calibration = stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
+    classes = [
+        dataclasses.replace(one, calibration=calibration) for one in class_engine.manifest.classes
+    ]
+    manifest = dataclasses.replace(
+        class_engine.manifest, classes=tuple(classes), training={'digests': []}
+    )
+    renewed = recalibrate(class_engine.backend.detector, manifest, [grey(102)], part_class='dark')
+    assert renewed.classes[0] == classes[0]
+    scores = renewed.classes[1].calibration_scores
+    assert scores == pytest.approx((0.2, 0.3, 0.4, 102 / 255 / 2))
+
+
+def test_few_bright_pixels_of_good_parts_lie_above_their_quantile(engine):
+    images = torch.zeros(2, 3, 32, 32)
+    images[..., :4, :4] = 1
+    scores = score_images(engine.backend.detector, images)
+    assert scores.pixel_quantile == 1
+    images[..., 1:4, :4] = 0
+    assert score_images(engine.backend.detector, images).pixel_quantile == 0
 
 
 def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):

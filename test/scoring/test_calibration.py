@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibrated thresholds reject the share of good parts that was asked for."""
 
-from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, upper_limit
+from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, upper_limit
 import numpy as np
 import pytest
 
@@ -69,13 +69,47 @@ def test_scores_of_zero_do_not_break_it(scores):
     assert thresholds.defect > max(scores)
 
 
-def test_thresholds_are_in_order():
+@pytest.mark.parametrize('quantile', [0.1, 0.9, 50.0])
+@pytest.mark.parametrize('rate', [0.001, 0.05, 0.49])
+def test_thresholds_are_in_order(rate, quantile):
     rng = np.random.default_rng(3)
-    for rate in (0.001, 0.05, 0.49):
-        scores = scores_of(good_scores(rng, 10), good_scores(rng, 10), pixel_quantile=50.0)
-        thresholds = calibrate(scores, rate)
-        assert thresholds.uncertain <= thresholds.defect
-        assert thresholds.pixel <= thresholds.region
+    scores = scores_of(good_scores(rng, 10), good_scores(rng, 10), quantile)
+    thresholds = calibrate(scores, rate)
+    assert thresholds.uncertain <= thresholds.defect
+    assert thresholds.pixel <= thresholds.region
+
+
+def test_the_uncertain_band_begins_where_twice_as_many_good_parts_are():
+    scores = [1.0, 1.1, 1.2]
+    thresholds = calibrate(scores_of(scores), 0.01)
+    assert thresholds.defect == upper_limit(np.array(scores), 0.01)
+    assert thresholds.uncertain == upper_limit(np.array(scores), 0.02) < thresholds.defect
+
+
+def test_regions_are_limited_by_the_peaks_of_good_parts():
+    peaks = [10.0, 12.0, 14.0]
+    thresholds = calibrate(scores_of([1.0, 1.1, 1.2], peaks), 0.01)
+    assert thresholds.region == upper_limit(np.array(peaks), 0.01)
+
+
+@pytest.mark.parametrize(('share', 'expected'), [(0.1, 0.5), (0.7, 0.7), (2.0, 1.0)])
+def test_regions_grow_down_to_what_few_pixels_of_good_parts_exceed(share, expected):
+    """`share` is that of the smallest peak of a region: no less than half of it, and no more."""
+    peaks = [10.0, 12.0, 14.0]
+    region = upper_limit(np.array(peaks), 0.01)
+    thresholds = calibrate(scores_of([1.0, 1.1, 1.2], peaks, share * region), 0.01)
+    assert thresholds.pixel == pytest.approx(expected * region)
+
+
+def test_one_part_gives_a_wide_margin():
+    assert calibrate(scores_of([1.0]), 0.01).defect >= 1.5
+
+
+def test_merged_quantiles_count_by_their_images():
+    merged = merge([scores_of([1.0], [5.0], 4.0), scores_of([2.0] * 3, [6.0] * 3, 0.0)])
+    assert merged.pixel_quantile == 1.0
+    assert merged.image_scores.tolist() == [1.0, 2.0, 2.0, 2.0]
+    assert merged.peaks.tolist() == [5.0, 6.0, 6.0, 6.0]
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, 1.0, -0.1, float('nan')])

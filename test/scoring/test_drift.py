@@ -24,3 +24,8 @@ def test_too_little_to_go_by_gives_none():
     assert drift([1.0] * (LEAST_PARTS - 1), CALIBRATION) is None
     assert drift([1.0] * LEAST_PARTS, CALIBRATION[:4]) is None
     assert drift([1.0] * LEAST_PARTS, [1.0] * 10) is None
+
+
+def test_nineteen_parts_are_too_few():
+    assert drift([1.0] * 19, CALIBRATION) is None
+    assert drift([1.0] * 20, CALIBRATION) is not None

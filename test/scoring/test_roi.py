@@ -56,3 +56,10 @@ def test_bad_files_give_one_line(tmp_path):
     write_image(tmp_path / 'black.png', np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match='black everywhere'):
         read_roi(tmp_path / 'black.png')
+
+
+def test_whatever_is_not_black_counts(tmp_path):
+    picture = np.zeros((6, 9, 3), np.uint8)
+    picture[2:4] = (0, 0, 1)
+    write_image(tmp_path / 'roi.png', picture)
+    assert read_roi(tmp_path / 'roi.png').sum() == 2 * 9

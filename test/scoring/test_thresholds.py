@@ -72,6 +72,8 @@ def test_map_without_a_number_has_no_mask(rule):
         ({'uncertain': 2.1}, r'uncertain \(2.1\) must not exceed threshold defect \(2\)'),
         ({'pixel': 2.1}, r'pixel \(2.1\) must not exceed threshold region \(2\)'),
         ({'defect': float('nan')}, 'finite'),
+        ({'uncertain': float('nan')}, 'finite'),
+        ({'pixel': float('nan')}, 'finite'),
         ({'region': float('inf')}, 'finite'),
         ({'rule': 'guess'}, "unknown mask rule 'guess'"),
         ({'min_area': 0}, 'min_area is 0'),
@@ -92,6 +94,10 @@ CALIBRATED = Thresholds(defect=10.0, uncertain=8.0, region=10.0, pixel=5.0)
     [
         ({'defect': 6.0}, Thresholds(defect=6.0, uncertain=6.0, region=6.0, pixel=5.0)),
         ({'defect': 4.0}, Thresholds(defect=4.0, uncertain=4.0, region=4.0, pixel=4.0)),
+        (
+            {'defect': 6.0, 'region': 9.0},
+            Thresholds(defect=6.0, uncertain=6.0, region=9.0, pixel=5.0),
+        ),
         ({'uncertain': 12.0}, Thresholds(defect=12.0, uncertain=12.0, region=10.0, pixel=5.0)),
         ({'pixel': 11.0}, Thresholds(defect=10.0, uncertain=8.0, region=11.0, pixel=11.0)),
         ({'min_area': 4}, Thresholds(10.0, 8.0, 10.0, 5.0, min_area=4)),
