@@ -487,6 +487,7 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--max-images', '0'], "'0' is no whole number from 1 up"),
         (['--max-images', 'ten'], "'ten' is no whole number"),
         (['--seed', '-1'], 'whole number from 0 up'),
+        (['--output', 'model.xml'], 'model.xml is the name of an exported model'),
         (['--image-size', '8'], 'whole number from 32 up'),
         (['--tile', '0'], 'whole number from 1 up'),
         (['--tile', '100'], 'tile is 100 px: it must be a multiple of 64'),

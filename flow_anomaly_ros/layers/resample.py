@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 from flow_anomaly_ros.layers import separable
+from flow_anomaly_ros.layers.precision import full_precision
 from flow_anomaly_ros.layers.separable import Axis
 import numpy as np
 import torch
@@ -37,9 +38,16 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if height % size[0] == 0 and width % size[1] == 0:
         # Equal to averaging and several times faster than the general case.
         return functional.avg_pool2d(maps, (height // size[0], width // size[1]))
-    shrinks = size[0] < height or size[1] < width
+    if size[0] < height or size[1] < width:
+        return _shrink(maps, size)
+    return functional.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+
+@full_precision
+def _shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Shrink maps in at least one direction; on CPUs torch cannot in half precision."""
     return functional.interpolate(
-        maps, size=size, mode='bilinear', align_corners=False, antialias=shrinks
+        maps, size=size, mode='bilinear', align_corners=False, antialias=True
     )
 
 

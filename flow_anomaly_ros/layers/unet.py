@@ -222,7 +222,8 @@ class _Half(nn.Module):
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """A group normalisation of so many channels."""
-    return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // CHANNELS_OF_GROUP)), channels)
+    groups = math.gcd(GROUPS, max(1, channels // CHANNELS_OF_GROUP), channels)
+    return nn.GroupNorm(groups, channels)
 
 
 def silent(convolution: nn.Conv2d) -> nn.Conv2d:

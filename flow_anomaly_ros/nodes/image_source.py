@@ -65,6 +65,10 @@ class ImageSourceNode(Node):
     def __init__(self, parameter_overrides: list[RosParameter] | None = None) -> None:
         super().__init__('image_source', parameter_overrides=parameter_overrides)
         self.parameters = ParameterTable(self, PARAMETERS)
+        if not self.parameters['path']:
+            # Path('') would be the current folder.
+            msg = 'parameter path is empty: give a video file or a folder of images'
+            raise ValueError(msg)
         self._path = Path(self.parameters['path']).expanduser()
         self._frames = open_frames(self._path)
         self._current: tuple[str, np.ndarray] | None = None

@@ -29,7 +29,8 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float | None
     """
     if len(scores) < LEAST_PARTS or len(calibration) < LEAST_CALIBRATION:
         return None
-    spread = float(np.std(calibration, ddof=1))
-    if spread == 0:
+    # The deviation of equal numbers is not always 0.
+    if np.ptp(calibration) == 0:
         return None
+    spread = float(np.std(calibration, ddof=1))
     return float(np.median(scores) - np.median(calibration)) / spread

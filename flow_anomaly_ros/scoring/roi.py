@@ -45,6 +45,9 @@ def restrict(
         inside. Scores that are not finite stay so.
     """
     height, width = score_map.shape
-    fitted = cv2.resize(roi.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    # Whatever is in part inside counts: a thin region must not fall between the pixels.
+    shrinks = height < roi.shape[0] or width < roi.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    fitted = cv2.resize(255 * roi.view(np.uint8), (width, height), interpolation=interpolation)
     inside = np.where(fitted > 0, score_map, np.float32(0))
     return inside, float(np.minimum(image_score, inside.max()))

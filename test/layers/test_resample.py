@@ -63,3 +63,11 @@ def test_an_image_in_whole_grey_levels_is_resized_like_a_map(size, channels):
         assert not difference.any()
     # torch's kernels for bytes round their weights too.
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16], ids=str)
+def test_maps_of_reduced_precision_shrink_too(kind):
+    maps = torch.rand(1, 2, 12, 17)
+    with torch.autocast('cpu', kind):
+        resized = resize(maps.to(kind), (7, 9))
+    torch.testing.assert_close(resized, resize(maps, (7, 9)), atol=0.01, rtol=0)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The U-Net has the published size, keeps shapes, and listens to all that it is told."""
 
-from flow_anomaly_ros.layers.unet import UNet, UNetSize
+from flow_anomaly_ros.layers.unet import group_norm, UNet, UNetSize
 import pytest
 import torch
 
@@ -71,3 +71,10 @@ def test_images_of_a_batch_do_not_see_each_other():
         part = slice(index, index + 1)
         alone = network(images[part], times[part], classes[part]).image
         torch.testing.assert_close(together[part], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('base', [2, 3, 6, 17, 18, 64])
+def test_any_number_of_channels_can_be_normalised(base):
+    for factor in (1, 2, 4):
+        channels = factor * base
+        assert group_norm(channels)(torch.rand(1, channels, 2, 2)).isfinite().all()

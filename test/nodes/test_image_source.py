@@ -97,3 +97,8 @@ def test_a_folder_that_loses_its_images_ends_with_what_is_wrong(tmp_path, show):
         ImageSourceNode(
             parameter_overrides=[Parameter('path', value=str(folder)), Parameter('rate', value=1.0)]
         ).show_next()
+
+
+def test_no_path_is_refused(show):
+    with pytest.raises(ValueError, match='parameter path is empty'):
+        ImageSourceNode()

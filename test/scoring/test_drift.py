@@ -29,3 +29,8 @@ def test_too_little_to_go_by_gives_none():
 def test_nineteen_parts_are_too_few():
     assert drift([1.0] * 19, CALIBRATION) is None
     assert drift([1.0] * 20, CALIBRATION) is not None
+
+
+@pytest.mark.parametrize('score', [0.1, 0.25, 0.3])
+def test_calibration_parts_that_do_not_differ_say_nothing(score):
+    assert drift([0.5] * 20, [score] * 6) is None

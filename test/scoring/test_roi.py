@@ -63,3 +63,12 @@ def test_whatever_is_not_black_counts(tmp_path):
     picture[2:4] = (0, 0, 1)
     write_image(tmp_path / 'roi.png', picture)
     assert read_roi(tmp_path / 'roi.png').sum() == 2 * 9
+
+
+@pytest.mark.parametrize('thickness', [1, 4])
+def test_a_thin_region_is_never_lost(thickness):
+    scores = np.full((64, 86), 9, np.float32)
+    for row in range(0, 1080 - thickness, 7):
+        roi = np.zeros((1080, 1440), bool)
+        roi[row : row + thickness] = True
+        assert restrict(scores, 9.0, roi)[1] == 9.0

@@ -37,7 +37,7 @@ class NfBmrConfig:
         copies: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
         mapping_steps: Training steps of the mapping.
-        batch: Images in a step (section 4.2).
+        batch: Images in a step (section 4.2: 8).
         flow_learning_rate: Peak learning rate of the flow; 2e-4 in the paper (section 4.2).
         mapping_learning_rate: Peak learning rate of the mapping; 3e-4 in the paper (section 4.2).
     """

@@ -50,6 +50,7 @@ class NfBmrDetector(Detector):
         'fast': {'flow_steps': 300, 'mapping_steps': 1000},
         # Section 4.2; wants a GPU.
         'paper': {
+            'batch': 8,
             'flow_hidden': 1024,
             'hidden': 1024,
             'flow_learning_rate': 2e-4,

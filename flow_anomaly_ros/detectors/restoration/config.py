@@ -65,7 +65,9 @@ class RestorationConfig:
             separately (70).
         second_threshold: Similarity of restored to scaled images, 1 / (1 + mean pixel distance),
             above which, at all scales, the scaling factors are kept; otherwise `added_scales`
-            more are added and training goes on (110-111, 114); 0: they are always kept.
+            more are added and training goes on (110-111, 114); 0: they are always kept. Where all
+            components of blocks of pixels are kept and `reverse` is `inverse`, the restored images
+            are the scaled ones, and always similar enough.
         added_scales: Scaling factors added at a time, K in paragraph 110.
         added_side: Which ones: `smaller`, halves of the smallest, or `larger`, doubles of the
             largest (112).

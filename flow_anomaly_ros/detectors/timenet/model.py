@@ -91,6 +91,12 @@ class TimeNetDetector(MulticlassDetector):
     def __init__(self, config: TimeNetConfig) -> None:
         super().__init__(config)
         self.backbone = Backbone(config.backbone, default_strides=config.strides, int8=config.int8)
+        if len(self.backbone.levels) != len(config.strides):
+            msg = (
+                f'{config.backbone} has {len(self.backbone.levels)} levels of the strides '
+                f'{list(config.strides)}: name in `strides` those that it has, or another backbone'
+            )
+            raise ValueError(msg)
         self.space: Autoencoder | PixelSpace = (
             PixelSpace(config.channels)
             if config.space == 'pixel'

@@ -184,6 +184,7 @@ def test_textures_of_a_folder_are_used(tmp_path):
         ({'attention': 3}, 'between 0 and the number'),
         ({'multipliers': ()}, 'numbers from 1 up'),
         ({'tolerance': 0.0}, 'greater than 0'),
+        ({'strides': (2, 4, 8, 16, 32, 64)}, 'has [0-9] levels of the strides'),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, words):
