@@ -18,7 +18,7 @@ from flow_anomaly_ros.detectors.registry import build_config, find_method, find_
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.checkpoints import clear
 from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.export import SUFFIXES
+from flow_anomaly_ros.runtime.engine import EXPORTED
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
 from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.training import train, Training
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: Bad data, options or output; nothing is written.
     """
     output: Path = arguments.output
-    if output.suffix in SUFFIXES.values():
+    if output.suffix in EXPORTED:
         msg = (
             f'{output} is the name of an exported model: train to a file that ends with '
             '.safetensors, then flow-anomaly export it'

@@ -242,7 +242,7 @@ class RejecterNode(Node):
 
     def _on_trigger(self, header: Header) -> None:
         assert isinstance(self._parts, TriggeredParts)
-        if not header.stamp.sec and not header.stamp.nanosec:
+        if not _seconds(header):
             header.stamp = self.get_clock().now().to_msg()
         self._parts.add_trigger(_seconds(header), header, time.monotonic())
 

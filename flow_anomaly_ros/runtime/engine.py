@@ -3,7 +3,7 @@
 """The engine: camera images in, inspections out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import functools
 from pathlib import Path
 import time
@@ -19,7 +19,7 @@ from flow_anomaly_ros.runtime.good_part import to_image
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.regions import Region
-from flow_anomaly_ros.scoring.roi import restrict
+from flow_anomaly_ros.scoring.roi import fitted, restrict
 from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
 import numpy as np
 
@@ -83,6 +83,17 @@ class Criteria:
     thresholds: tuple[Thresholds, ...]
     roi: np.ndarray | None = None
     part_class: str = ''
+    _rois: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def restrict(self, score_map: np.ndarray, image_score: float) -> tuple[np.ndarray, float]:
+        """Leave out what lies outside the region of interest; see `scoring.roi.restrict`."""
+        if self.roi is None:
+            return score_map, image_score
+        size = score_map.shape
+        if size not in self._rois:
+            # Once, not for every image: it has the size of the camera's.
+            self._rois[size] = fitted(self.roi, size)
+        return restrict(score_map, image_score, self._rois[size])
 
 
 class Engine:
@@ -248,8 +259,7 @@ class Engine:
         shared: dict[str, float],
     ) -> Inspection:
         start = time.perf_counter()
-        if criteria.roi is not None:
-            score_map, score = restrict(score_map, score, criteria.roi)
+        score_map, score = criteria.restrict(score_map, score)
         thresholds = criteria.thresholds[part_class]
         mask, regions, verdict = judge(score_map, score, thresholds, size)
         name = self.manifest.classes[part_class].name

@@ -30,6 +30,16 @@ def read_roi(path: Path) -> np.ndarray:
     return roi
 
 
+def fitted(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring a region of interest to a (height, width) in px: hxw bool."""
+    if roi.shape == size:
+        return roi
+    # Whatever is in part inside counts: a thin region must not fall between the pixels.
+    shrinks = size[0] < roi.shape[0] or size[1] < roi.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    return cv2.resize(255 * roi.view(np.uint8), size[::-1], interpolation=interpolation) > 0
+
+
 def restrict(
     score_map: np.ndarray, image_score: float, roi: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -44,10 +54,5 @@ def restrict(
         The score map with zeros outside, and the image score, no larger than the largest score
         inside. Scores that are not finite stay so.
     """
-    height, width = score_map.shape
-    # Whatever is in part inside counts: a thin region must not fall between the pixels.
-    shrinks = height < roi.shape[0] or width < roi.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-    fitted = cv2.resize(255 * roi.view(np.uint8), (width, height), interpolation=interpolation)
-    inside = np.where(fitted > 0, score_map, np.float32(0))
+    inside = np.where(fitted(roi, score_map.shape), score_map, np.float32(0))
     return inside, float(np.minimum(image_score, inside.max()))

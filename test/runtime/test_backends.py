@@ -295,34 +295,37 @@ def _exported_before(exported_files, monkeypatch):
         monkeypatch.setattr(f'flow_anomaly_ros.runtime.export._write_{backend}', copied)
 
 
-@pytest.mark.usefixtures('_exported_before')
+@pytest.fixture
+def refused_export(capsys, exported_files, tmp_path, _exported_before):
+    """Export to ONNX, which must write nothing; returns why."""
+
+    def run():
+        target = tmp_path / 'model.onnx'
+        line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
+        assert not list(tmp_path.iterdir())
+        return line
+
+    return run
+
+
 @pytest.mark.parametrize('change', [1, float('nan')])
 def test_an_exported_model_that_scores_differently_is_not_written(
-    capsys, exported_files, tmp_path, monkeypatch, change
+    exported_files, refused_export, monkeypatch, change
 ):
     detector, manifest = load_artifact(exported_files)
     detector.stored[0].stored += change
     monkeypatch.setattr(
         'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
     )
-    target = tmp_path / 'model.onnx'
-    line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
-    assert 'was not written: its score maps would differ' in line
-    assert not list(tmp_path.iterdir())
+    assert 'was not written: its score maps would differ' in refused_export()
 
 
-@pytest.mark.usefixtures('_exported_before')
-def test_an_exported_model_that_finds_no_good_part_good_is_not_written(
-    capsys, exported_files, tmp_path, monkeypatch
-):
+def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_export, monkeypatch):
     def refused(_engine):
         raise ValueError('a good part of its training is called defect')
 
     monkeypatch.setattr(Engine, 'require_good_part', refused)
-    target = tmp_path / 'model.onnx'
-    line = refusal(capsys, 'export', exported_files, '--backend', 'onnx', '--output', target)
-    assert 'was not written: a good part' in line
-    assert not list(tmp_path.iterdir())
+    assert 'was not written: a good part' in refused_export()
 
 
 @pytest.mark.usefixtures('_exported_before')
