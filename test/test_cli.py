@@ -81,7 +81,7 @@ def test_train(parts, tmp_path, tiny, outcome):
         prefix + stage
         for prefix in ('calibration 1/3 ', 'calibration 2/3 ', 'calibration 3/3 ', '')
         for stage in ('registration', 'features', 'flow', 'held out')
-    ]
+    ] + ['3 of 4 images that are needed at least']
     _, manifest = load_artifact(model)
     assert manifest.training['seed'] == 5
     assert manifest.classes[0].calibration['false_positive_rate'] == 0.01
@@ -90,9 +90,31 @@ def test_train(parts, tmp_path, tiny, outcome):
 def test_train_quietly(parts, tmp_path, tiny, outcome):
     model = tmp_path / 'model.safetensors'
     assert outcome(
-        'train', '--data', parts, '--output', model, '--max-images', 1, '--quiet', *tiny
+        'train', '--data', parts, '--output', model, '--max-images', 4, '--quiet', *tiny
     ) == (0, '', [])
     assert model.is_file()
+
+
+def test_train_warns_quietly_too(parts, tmp_path, tiny, outcome):
+    model = tmp_path / 'model.safetensors'
+    status, out, err = outcome(
+        'train', '--data', parts, '--output', model, '--max-images', 1, '--quiet', *tiny
+    )
+    assert (status, out, len(err)) == (0, '', 1)
+    assert 'say little about how good parts differ' in err[0]
+
+
+def test_train_names_a_defect_among_the_good_parts(parts, tmp_path, tiny, outcome):
+    good = tmp_path / 'good'
+    shutil.copytree(parts / 'train' / 'good', good)
+    defect = good / 'zz_defect.png'
+    image = read_image(sorted(good.iterdir())[0])
+    image[20:36, 20:36] = 255
+    write_image(defect, image)
+    model = tmp_path / 'model.safetensors'
+    status, _, err = outcome('train', '--data', good, '--output', model, '--quiet', *tiny)
+    assert status == 0
+    assert [line.split(' differs from the other good parts ')[0] for line in err] == [str(defect)]
 
 
 def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome):
@@ -336,7 +358,7 @@ def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
     lines = [json.loads(line) for line in process.stdout]
     assert process.wait(60) == 0
     assert output.is_file()
-    assert lines[0]['stage'].startswith('calibration 1/3')
+    assert lines[0]['stage'].startswith('calibration 1/5')
     assert lines[0]['seconds_left'] is None
     *steps, result = lines
     assert steps[-1]['step'] == steps[-1]['steps']

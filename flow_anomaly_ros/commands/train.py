@@ -13,7 +13,7 @@ from flow_anomaly_ros import distributed
 from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
-from flow_anomaly_ros.data.folder import load_good_images, read_folder
+from flow_anomaly_ros.data.folder import GoodImages, load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.checkpoints import clear
@@ -49,11 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     is_quiet = arguments.quiet or not is_first
     names = _class_names(arguments.data)
     images: list[np.ndarray] = []
+    paths: list[Path] = []
     classes: list[str] = []
     for data, name in zip(arguments.data, names, strict=True):
         good = _load(data, arguments, is_first)
-        images.extend(good)
-        classes.extend([name] * len(good))
+        images.extend(good.images)
+        paths.extend(good.paths)
+        classes.extend([name] * len(good.images))
     is_told = arguments.json_progress and is_first
     with JsonProgress() if is_told else StageProgress(is_quiet) as progress:
         training = train(
@@ -77,27 +79,46 @@ def run(arguments: argparse.Namespace) -> int:
         clear(arguments.checkpoints)
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
+    told = [*training.report.notes, *summary(training)]
+    warned = warnings(training, paths)
     if is_told:
-        print(json.dumps({'summary': summary(training).splitlines()}))
-    elif not arguments.quiet:
-        print(summary(training))
+        print(json.dumps({'summary': [*told, *warned]}))
+        return 0
+    if not arguments.quiet:
+        print('\n'.join(told))
         print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
+    for line in warned:
+        print(line, file=sys.stderr)
     return 0
 
 
-def summary(training: Training) -> str:
+def summary(training: Training) -> list[str]:
     """What was trained and what the thresholds rest on, a line each."""
     manifest = training.manifest
     height, width = manifest.input_size
     tiles = f', in tiles of {manifest.tile} px,' if manifest.tile else ''
-    return '\n'.join(
-        [
-            *training.report.notes,
-            f'trained {manifest.method} on {manifest.training["images"]} images at '
-            f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
-            *(line for one in manifest.classes for line in _class_lines(one)),
-        ]
-    )
+    return [
+        f'trained {manifest.method} on {manifest.training["images"]} images at '
+        f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
+        *(line for one in manifest.classes for line in _class_lines(one)),
+    ]
+
+
+def warnings(training: Training, paths: Sequence[Path]) -> list[str]:
+    """Say what speaks against the thresholds, a line each.
+
+    Args:
+        training: The training.
+        paths: The files of its images.
+    """
+    return [
+        *training.warnings,
+        *(
+            f'{paths[index]} differs from the other good parts as a defective one does (score '
+            f'{score:.4g}) and raises the limit: if it is one, remove it and train again'
+            for index, score in training.outliers.items()
+        ),
+    ]
 
 
 def _class_lines(part_class: PartClass) -> list[str]:
@@ -120,7 +141,7 @@ def _class_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> tuple[np.ndarray, ...]:
+def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> GoodImages:
     """Load the images of a class."""
     folder = read_folder(data)
     good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
@@ -128,7 +149,7 @@ def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> tuple[np.
         count = f'{len(good.skipped)} of {len(folder.train)}'
         lines = [*good.skipped, f'skipped {count} files, training on {len(good.images)} images']
         print('\n'.join(lines), file=sys.stderr)
-    return good.images
+    return good
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, object]:

@@ -34,6 +34,7 @@ from flow_anomaly_ros.scoring.calibration import (
     calibrate,
     CalibrationScores,
     merge,
+    outliers,
     require_rate,
 )
 from flow_anomaly_ros.scoring.thresholds import Verdict
@@ -44,7 +45,7 @@ from torch import Tensor
 # Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
 # trained on all of them; with more, a share is held out for good.
 FEW_IMAGES = 100
-FOLDS = 3
+FOLDS = 5
 # With fewer images than this thresholds are hardly more than a guess, and it is told.
 TELLING_IMAGES = 4
 # Begins the names of the stages of a fold.
@@ -72,11 +73,24 @@ class Training:
         detector: Trained detector on the CPU.
         manifest: Its manifest, with calibrated thresholds.
         report: Losses of the detector's own training (not of those for calibration).
+        outliers: Images that differ from the others as a defective part does: index and score,
+            held out, of each; the worst first.
+        warnings: What else speaks against the thresholds, a line each.
     """
 
     detector: Detector
     manifest: Manifest
     report: FitReport
+    outliers: dict[int, float]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Scores of images of a class, in the order of the indices of these."""
+
+    images: Tensor
+    scores: CalibrationScores
 
 
 def train(
@@ -176,13 +190,22 @@ def train(
                 raise ValueError(msg)
         return detector.eval(), report
 
-    fitted, report, scores = _fit_and_hold_out(fit, batch, indices, seed)
+    fitted, report, held_out = _fit_and_hold_out(fit, batch, indices, seed)
+    scores = [one.scores for one in held_out]
     detector = untiled(fitted)
+    warnings = []
     fewest = int(indices.bincount().min())
     if fewest < TELLING_IMAGES:
-        report.notes.append(
+        warnings.append(
             f'{fewest} of {TELLING_IMAGES} images that are needed at least: fewer say little '
             'about how good parts differ; the thresholds may reject nothing or too much'
+        )
+    copies = len(digests) - len(set(digests))
+    if copies:
+        warnings.append(
+            f'{copies} of {len(images)} images are the same as another one, pixel by pixel: they '
+            'say nothing about how good parts differ, and the limit comes out too low; show '
+            'different parts'
         )
     manifest = Manifest(
         method=method,
@@ -209,7 +232,12 @@ def train(
     detector.cpu()
     of_first = [one for one, index in zip(images, of_images, strict=True) if index == 0]
     manifest = dataclasses.replace(manifest, good_part=_good_part(detector, manifest, of_first))
-    return Training(detector, manifest, report)
+    suspect = {
+        int(one.images[index]): float(one.scores.image_scores[index])
+        for one in held_out
+        for index in outliers(one.scores.image_scores)
+    }
+    return Training(detector, manifest, report, suspect, warnings)
 
 
 def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]) -> str:
@@ -277,14 +305,14 @@ def _fit_and_hold_out(
     batch: Tensor,
     classes: Tensor,
     seed: int,
-) -> tuple[Detector, FitReport, list[CalibrationScores]]:
+) -> tuple[Detector, FitReport, list[_HeldOut]]:
     """Train on images, and score those of each class that are held out."""
     shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(batch)))
     order = [shuffled[classes[shuffled] == index] for index in range(int(classes.max()) + 1)]
 
-    def score(detector: Detector, held_out: Sequence[Tensor]) -> list[CalibrationScores]:
+    def score(detector: Detector, held_out: Sequence[Tensor]) -> list[_HeldOut]:
         return [
-            score_images(detector, batch[of_class], index)
+            _HeldOut(of_class, score_images(detector, batch[of_class], index))
             for index, of_class in enumerate(held_out)
         ]
 
@@ -304,4 +332,14 @@ def _fit_and_hold_out(
         parts.append(score(detector, [one[fold::folds] for one in order]))
     detector, report = fit(torch.arange(len(batch)), '')
     parts = parts or [score(detector, order)]
-    return detector, report, [merge(of_class) for of_class in zip(*parts, strict=True)]
+    of_classes = zip(*parts, strict=True)
+    return (
+        detector,
+        report,
+        [
+            _HeldOut(
+                torch.cat([one.images for one in of_class]), merge([one.scores for one in of_class])
+            )
+            for of_class in of_classes
+        ],
+    )

@@ -108,7 +108,7 @@ def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
     training = train(memory, flat_images(count), device='cpu')
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * count
     assert len(training.detector.seen) == count
-    assert Memory.fits == min(3, count) + 1
+    assert Memory.fits == min(5, count) + 1
 
 
 def test_of_many_images_a_share_is_held_out_for_good(memory):
@@ -209,11 +209,28 @@ def test_grey_images_of_16_bit_are_seen_like_those_of_8(good_images, tiny_option
     assert verdicts[0] == pytest.approx(verdicts[1], rel=1e-3)
 
 
-@pytest.mark.parametrize(('count', 'notes'), [(1, 1), (3, 1), (4, 0)])
-def test_it_is_told_that_few_images_say_little(memory, count, notes):
-    found = train(memory, flat_images(count), device='cpu').report.notes
-    assert [note for note in found if 'say little about how good parts differ' in note] == found
-    assert len(found) == notes
+@pytest.mark.parametrize(('count', 'warnings'), [(1, 1), (3, 1), (4, 0)])
+def test_it_is_told_that_few_images_say_little(memory, count, warnings):
+    found = train(memory, flat_images(count), device='cpu').warnings
+    assert [line for line in found if 'say little about how good parts differ' in line] == found
+    assert len(found) == warnings
+
+
+def test_it_is_told_that_images_are_the_same(memory):
+    assert train(memory, flat_images(5), device='cpu').warnings == []
+    (line,) = train(memory, [*flat_images(5), *flat_images(2)], device='cpu').warnings
+    assert line.startswith('2 of 7 images are the same as another one')
+
+
+def test_a_defect_among_good_parts_is_found(good_images, tiny_options):
+    images = [*good_images]
+    options = short(tiny_options)
+    assert train('restoration', images, options, device='cpu').outliers == {}
+    images[3] = images[3].copy()
+    images[3][20:36, 20:36] = 255
+    ((index, score),) = train('restoration', images, options, device='cpu').outliers.items()
+    assert index == 3
+    assert score > 0
 
 
 def test_progress_names_every_stage(good_images, tiny_options):

@@ -2,7 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibrated thresholds reject the share of good parts that was asked for."""
 
-from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, upper_limit
+from flow_anomaly_ros.scoring.calibration import (
+    calibrate,
+    CalibrationScores,
+    merge,
+    outliers,
+    upper_limit,
+)
 import numpy as np
 import pytest
 
@@ -54,6 +60,25 @@ def test_fewer_parts_give_a_wider_margin():
     assert upper_limit(np.array([1.0, 1.2, 1.4]), 0.01) > upper_limit(
         np.array([1.0, 1.2, 1.4] * 4), 0.01
     )
+
+
+@pytest.mark.parametrize('count', [4, 10, 60])
+def test_outliers_are_rare_among_good_parts(count):
+    found = [len(outliers(good_scores(np.random.default_rng(seed), count))) for seed in range(300)]
+    assert np.count_nonzero(found) <= 6
+
+
+@pytest.mark.parametrize('far', [[9.0], [9.0, 9.1], [9.0, 30.0, 8.0]])
+def test_outliers_do_not_hide_each_other(far):
+    scores = np.array([1.0, 1.2, *far, 0.9, 1.1, 1.3, 1.25])
+    worst_first = sorted(range(2, 2 + len(far)), key=lambda index: -scores[index])
+    assert outliers(scores) == worst_first
+    assert outliers(np.delete(scores, worst_first)) == []
+
+
+@pytest.mark.parametrize('scores', [[], [1.0], [1.0, 1.0, 50.0]])
+def test_too_few_parts_have_no_outliers(scores):
+    assert outliers(np.array(scores)) == []
 
 
 @pytest.mark.parametrize('scores', [[1.3], [1.3] * 10])
