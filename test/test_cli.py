@@ -314,6 +314,16 @@ def test_predict(parts, model_file, tmp_path, outcome):
     assert [len(entry['regions']) for entry in entries] == [int(x.split()[3]) for x in lines]
 
 
+def test_evaluate_warns_of_images_of_another_shape(parts, model_file, tmp_path, outcome):
+    folder = tmp_path / 'test/good'
+    folder.mkdir(parents=True)
+    for path in sorted((parts / 'test/good').iterdir()):
+        write_image(folder / path.name, read_image(path)[:32])
+    status, _, err = outcome('evaluate', model_file, '--data', tmp_path)
+    assert (status, len(err)) == (0, 1)
+    assert '64x32 px is another shape than the 64x64 px' in err[0]
+
+
 def test_predict_explains(parts, model_file, tmp_path, outcome):
     image = parts / 'test/stain/000.png'
     status, _, err = outcome('predict', model_file, image, '--output', tmp_path, '--explain')
@@ -345,9 +355,13 @@ def test_predict_goes_on_after_an_unreadable_image(parts, model_file, tmp_path, 
 
 def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
     write_image(tmp_path / 'wide.png', np.zeros((20, 90), np.uint8))
-    write_image(tmp_path / 'deep.tif', np.full((70, 50, 3), 40_000, np.uint16))
+    write_image(tmp_path / 'wide2.png', np.zeros((20, 90), np.uint8))
+    write_image(tmp_path / 'deep.tif', np.full((70, 69, 3), 40_000, np.uint16))
     status, out, err = outcome('predict', model_file, tmp_path, '--output', tmp_path / 'out')
-    assert (status, len(out.splitlines()), err) == (0, 2, [])
+    assert (status, len(out.splitlines())) == (0, 3)
+    # Once, not with every image.
+    (line,) = err
+    assert line.startswith(f'{tmp_path / "wide.png"}: 90x20 px is another shape than the 64x64 px')
     assert read_image(tmp_path / 'out/wide.mask.png').shape == (20, 90)
 
 
@@ -392,15 +406,23 @@ def test_calibrate(parts, model_file, tmp_path, outcome):
     assert model.read_bytes() == before
 
 
-def test_calibrate_makes_a_defect_that_somebody_calls_good_ok(parts, model_file, tmp_path, outcome):
-    model, part = tmp_path / 'model.safetensors', tmp_path / 'painted.png'
-    shutil.copy(model_file, model)
+@pytest.fixture
+def painted(parts, tmp_path):
+    """A good part with a spot of paint."""
     image = read_image(parts / 'test' / 'good' / '000.png')
     image[10:22, 26:38] = (220, 40, 30)
-    write_image(part, image)
-    assert 'ok ' not in outcome('predict', model, part)[1]
-    outcome('calibrate', '--accept', model, part)
-    assert 'ok ' in outcome('predict', model, part)[1]
+    write_image(tmp_path / 'painted.png', image)
+    return tmp_path / 'painted.png'
+
+
+def test_calibrate_makes_a_defect_that_somebody_calls_good_ok(
+    painted, model_file, tmp_path, outcome
+):
+    model = tmp_path / 'model.safetensors'
+    shutil.copy(model_file, model)
+    assert 'ok ' not in outcome('predict', model, painted)[1]
+    outcome('calibrate', '--accept', model, painted)
+    assert 'ok ' in outcome('predict', model, painted)[1]
 
 
 def test_calibrate_refuses(refused, parts, model_file, tmp_path):
@@ -408,6 +430,23 @@ def test_calibrate_refuses(refused, parts, model_file, tmp_path):
         'calibrate', tmp_path / 'none.safetensors', parts / 'test/good'
     )
     assert 'cannot read image' in refused('calibrate', model_file, tmp_path / 'none.png')
+    wide = tmp_path / 'wide.png'
+    write_image(wide, np.zeros((20, 90), np.uint8))
+    line = refused('calibrate', '--accept', model_file, wide)
+    assert f'{wide} is no image of these parts: 90x20 px' in line
+
+
+def test_calibrate_refuses_a_defect_unless_somebody_has_looked(
+    refused, painted, parts, model_file, tmp_path
+):
+    model = tmp_path / 'model.safetensors'
+    shutil.copy(model_file, model)
+    before = model.read_bytes()
+    line = refused('calibrate', model, painted, parts / 'test/good')
+    assert line.startswith(f'flow-anomaly: {painted} (')
+    assert 'good/00' not in line
+    assert '--accept' in line
+    assert model.read_bytes() == before
 
 
 @pytest.mark.parametrize('method', METHODS)

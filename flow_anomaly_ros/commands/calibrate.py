@@ -9,8 +9,11 @@ from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
 from flow_anomaly_ros.data.images import read_image
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
-from flow_anomaly_ros.runtime.calibration import recalibrate
+from flow_anomaly_ros.runtime.calibration import added_outliers, image_digest, recalibrate
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
+from flow_anomaly_ros.runtime.manifest import PartClass
+from flow_anomaly_ros.runtime.preprocess import size_of
+import numpy as np
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,16 +25,24 @@ def run(arguments: argparse.Namespace) -> int:
     model: Path = arguments.model
     require_writable(model)
     limit_threads(arguments.threads)
-    images = [read_image(path) for path in image_paths(arguments.images)]
+    images = {path: read_image(path) for path in image_paths(arguments.images)}
     detector, manifest = load_artifact(model)
+    for path, image in images.items():
+        if misfit := manifest.misfit(size_of(image)):
+            msg = f'{path} is no image of these parts: {misfit}'
+            raise ValueError(msg)
     detector.to(select_device(arguments.device))
-    renewed = recalibrate(detector, manifest, images, arguments.accept, arguments.part_class)
+    renewed = recalibrate(
+        detector, manifest, [*images.values()], arguments.accept, arguments.part_class
+    )
     index = manifest.class_index(arguments.part_class) or 0
     old, new = (one.thresholds[index] for one in (manifest, renewed))
     before, after = (one.classes[index].calibration['images'] for one in (manifest, renewed))
     if before == after and old == new:
         print(f'{model} knows all of these {len(images)} images already: nothing to do')
         return 0
+    if not arguments.accept:
+        _require_good_parts(images, manifest.classes[index], renewed.classes[index])
     save_artifact(model, detector, renewed)
     print(
         f'{model} rests on {after} good parts now (was {before}); '
@@ -39,3 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
         f'defect from {new.defect:.4g} (was {old.defect:.4g})'
     )
     return 0
+
+
+def _require_good_parts(
+    images: dict[Path, np.ndarray], before: PartClass, after: PartClass
+) -> None:
+    """Refuse images that look like defects: they would raise the limit for all that follow."""
+    found = added_outliers(before, after)
+    if found:
+        names = ', '.join(
+            f'{path} ({found[digest]:.4g})'
+            for path, image in images.items()
+            if (digest := image_digest(image)) in found
+        )
+        msg = (
+            f'{names}: the scores differ from those of the other good parts as those of defective '
+            f'ones do (defect from {before.thresholds.defect:.4g}): leave them out, or give '
+            '--accept if somebody has looked at all of these images'
+        )
+        raise ValueError(msg)

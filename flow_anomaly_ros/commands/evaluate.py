@@ -5,7 +5,12 @@
 import argparse
 import sys
 
-from flow_anomaly_ros.commands.output import make_folder, require_writable, write_json
+from flow_anomaly_ros.commands.output import (
+    make_folder,
+    require_writable,
+    tell_misfit,
+    write_json,
+)
 from flow_anomaly_ros.commands.pictures import free_name, inspection_strip
 from flow_anomaly_ros.data.folder import read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
@@ -39,11 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         make_folder(arguments.pictures)
 
     names: set[str] = set()
+    told: set[str] = set()
     # Shown on a terminal only.
     with tqdm(total=len(samples), desc='evaluate', unit='image', disable=None) as bar:
 
         def on_image(sample: Sample, image: np.ndarray, inspection: Inspection) -> None:
             bar.update()
+            tell_misfit(sample.path, image, engine.manifest, told)
             if arguments.pictures:
                 strip = inspection_strip(image, inspection)
                 name = free_name(f'{sample.label}_{sample.path.stem}', names)

@@ -1,12 +1,16 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that commands write: checked before the work, written whole or not at all."""
+"""What commands write: files, checked before the work, whole or not at all; and warnings."""
 
 import json
 import os
 from pathlib import Path
+import sys
 
 from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.runtime.manifest import Manifest
+from flow_anomaly_ros.runtime.preprocess import size_of
+import numpy as np
 
 
 def require_writable(path: Path) -> None:
@@ -24,6 +28,21 @@ def require_writable(path: Path) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         msg = f'cannot write {path}: the folder {path.parent} is read-only; give another one'
         raise ValueError(msg)
+
+
+def tell_misfit(path: Path, image: np.ndarray, manifest: Manifest, told: set[str]) -> None:
+    """Warn of an image that has another shape than the model's, once for each shape.
+
+    Args:
+        path: Where it is from.
+        image: HxW or HxWx3.
+        manifest: What the model says of itself.
+        told: Warnings that have been told; this one joins them.
+    """
+    misfit = manifest.misfit(size_of(image))
+    if misfit and misfit not in told:
+        told.add(misfit)
+        print(f'{path}: {misfit}', file=sys.stderr)
 
 
 def make_folder(path: Path) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 import sys
 
 from flow_anomaly_ros import distributed
-from flow_anomaly_ros.commands.output import make_folder, require_writable, write_json
+from flow_anomaly_ros.commands.output import (
+    make_folder,
+    require_writable,
+    tell_misfit,
+    write_json,
+)
 from flow_anomaly_ros.commands.pictures import explanation, free_name, inspection_strip
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
 from flow_anomaly_ros.runtime.device import limit_threads
@@ -44,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         make_folder(arguments.output)
 
     taken: set[str] = set()
+    told: set[str] = set()
     # Names of pictures depend on the arguments alone: every process knows those of all.
     names = [free_name(path.stem, taken) for path in paths]
     # By index of the image, of those that are this process's share.
@@ -57,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable[index] = str(error)
             print(error, file=sys.stderr)
             continue
+        tell_misfit(path, image, engine.manifest, told)
         inspection = engine.inspect([image], criteria)[0]
         print(describe(path, inspection), flush=True)
         if arguments.json:

@@ -208,6 +208,13 @@ class Camera:
         changed = self.parameters.changed(parameters)
         return {name: changed[name] for name in (*_THRESHOLDS, *_OTHER_CRITERIA) if name in changed}
 
+    def problem(self) -> str:
+        """Say in one line why no images come, or what is odd about them; empty if nothing is."""
+        problem = self.input.problem(self.parameters['silence'])
+        if not problem and self.engine and self.input.size:
+            problem = self.engine.manifest.misfit(self.input.size)
+        return problem
+
     def require_fitting_roi(self, image: np.ndarray) -> None:
         """Check that the region of interest was drawn for images like this one.
 

@@ -38,6 +38,7 @@ class CameraInput:
         topic: Resolved name of the image topic.
         lost: Messages that were lost on the way, as far as the middleware tells.
         shape: Size and encoding of the latest image, empty before the first one.
+        size: Its height and width in px, None before the first one.
     """
 
     def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
@@ -60,6 +61,7 @@ class CameraInput:
         """Forget what has come so far."""
         self.lost = 0
         self.shape = ''
+        self.size: tuple[int, int] | None = None
         self._first_shape = ''
         self._last_image = time.monotonic()
 
@@ -129,7 +131,7 @@ class CameraInput:
 
     def note_shape(self, image: np.ndarray, message: Image | CompressedImage) -> None:
         """Remember size and encoding of an image that was received."""
-        height, width = image.shape[:2]
+        self.size = height, width = image.shape[:2]
         encoding = message.encoding if isinstance(message, Image) else message.format
         self.shape = f'{width}x{height} {encoding}'
         self._first_shape = self._first_shape or self.shape

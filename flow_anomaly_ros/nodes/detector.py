@@ -364,7 +364,7 @@ class DetectorNode(LifecycleNode):
             is_wanted = not self.parameters['lazy'] or camera.output.is_wanted()
             if camera.engine and camera.parameters['enabled'] and is_wanted:
                 camera.input.subscribe(partial(self._receive, camera))
-                camera.input.complain(camera.input.problem(camera.parameters['silence']))
+                camera.input.complain(camera.problem())
             else:
                 camera.input.unsubscribe()
 

@@ -27,7 +27,7 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     ]
     moved = drift(statistics.ok_scores, *(calibration or [()]))
     level, message = DiagnosticStatus.OK, 'inspecting'
-    problem = camera.input.problem(camera.parameters['silence'])
+    problem = camera.problem()
     if not is_active:
         message = 'inactive'
     elif not camera.parameters['enabled']:

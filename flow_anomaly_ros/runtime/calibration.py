@@ -13,7 +13,13 @@ from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.tiling import tiled
-from flow_anomaly_ros.scoring.calibration import calibrate, CalibrationScores, merge, PIXEL_RATE
+from flow_anomaly_ros.scoring.calibration import (
+    calibrate,
+    CalibrationScores,
+    merge,
+    outliers,
+    PIXEL_RATE,
+)
 import numpy as np
 import torch
 from torch import Tensor
@@ -138,6 +144,23 @@ def recalibrate(
         # By the new thresholds it is none: whoever loads the model has nothing to find good.
         return dataclasses.replace(renewed, good_part='')
     return renewed
+
+
+def added_outliers(before: PartClass, after: PartClass) -> dict[str, float]:
+    """Find images that `recalibrate` has added and that differ as defective parts do.
+
+    Returns:
+        Digest and score of each, the worst first.
+    """
+    added: Any = after.calibration['added']
+    first = len(before.calibration_scores)
+    digests = added['digests'][first - len(after.calibration_scores) :]
+    scores = after.calibration_scores
+    return {
+        digests[index - first]: scores[index]
+        for index in outliers(np.array(scores))
+        if index >= first
+    }
 
 
 def _score(

@@ -13,6 +13,8 @@ from flow_anomaly_ros.scoring.thresholds import Thresholds
 FORMAT_VERSION = 4
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
+# Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
+LARGEST_SQUASH = 1.05
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,20 @@ class Manifest:
     def thresholds(self) -> tuple[Thresholds, ...]:
         """Those of each class."""
         return tuple(one.thresholds for one in self.classes)
+
+    def misfit(self, size: tuple[int, int]) -> str:
+        """Say in one line how images of a size (height, width) are squashed; empty if they fit.
+
+        A model of several classes, whose images may have shapes of their own, takes any.
+        """
+        height, width = self.image_size
+        ratio = size[0] * width / (size[1] * height)
+        if len(self.classes) > 1 or 1 / LARGEST_SQUASH < ratio < LARGEST_SQUASH:
+            return ''
+        return (
+            f'{size[1]}x{size[0]} px is another shape than the {width}x{height} px that the model '
+            'has learned: images are squashed, and scores say little'
+        )
 
     def class_index(self, name: str) -> int | None:
         """Which of the classes has a name; None for an empty one, where it is to be estimated.

@@ -330,6 +330,20 @@ def test_a_topic_of_another_type_is_reported(spinner, node, make_probe, wait_for
     camera.destroy_publisher(publisher)
 
 
+def test_images_of_another_shape_than_the_model_s_are_reported(node, make_probe, wait_for):
+    probe = make_probe()
+    start(node)
+    probe.verdict_for(to_message(np.zeros((64, 128, 3), np.uint8), 'rgb8', Header()))
+
+    def status():
+        found = probe.last('diagnostics').status[0]
+        return found if 'squashed' in found.message else None
+
+    found = wait_for(status, what='a warning')
+    assert found.level == DiagnosticStatus.WARN
+    assert found.message.startswith('128x64 px is another shape than the 64x64 px')
+
+
 def test_a_publisher_of_another_type_does_not_disturb_the_camera(node, make_probe, wait_for):
     probe = make_probe()
     start(node)
