@@ -20,7 +20,7 @@ from flow_anomaly_ros.nodes.diagnostics import camera_status, NO_MODEL
 from flow_anomaly_ros.nodes.image_conversion import conversion_backend, message_to_array
 from flow_anomaly_ros.nodes.mailbox import Mailbox
 from flow_anomaly_ros.nodes.models import Execution, Loading, Models
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
@@ -166,6 +166,8 @@ class DetectorNode(LifecycleNode):
         self._cameras = tuple(
             Camera(self, name) for name in camera_names(self.parameters['cameras'])
         )
+        # Launch files give config/detector.yaml, with its one camera, also to nodes of other ones.
+        warn_of_unknown(self, expected=('camera.',))
         self._models = Models(self._cameras, self._inspecting)
         # Held while models are loaded or freed: clean-up waits for a ~/load_model that is at work.
         # Whoever holds it may take `_inspecting`, never the other way round.

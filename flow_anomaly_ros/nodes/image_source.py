@@ -9,7 +9,7 @@ import cv2
 from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.nodes.image_conversion import to_message
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import output_profile
 import numpy as np
@@ -65,6 +65,7 @@ class ImageSourceNode(Node):
     def __init__(self, parameter_overrides: list[RosParameter] | None = None) -> None:
         super().__init__('image_source', parameter_overrides=parameter_overrides)
         self.parameters = ParameterTable(self, PARAMETERS)
+        warn_of_unknown(self)
         if not self.parameters['path']:
             # Path('') would be the current folder.
             msg = 'parameter path is empty: give a video file or a folder of images'

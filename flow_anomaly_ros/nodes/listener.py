@@ -15,7 +15,7 @@ from flow_anomaly_ros.commands.pictures import free_name
 from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.image_conversion import to_array
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import output_profile
 from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
@@ -104,6 +104,7 @@ class ListenerNode(Node):
     def __init__(self) -> None:
         super().__init__('listener')
         self.parameters = ParameterTable(self, PARAMETERS)
+        warn_of_unknown(self)
         folder = read_folder(Path(self.parameters['data']))
         if not folder.test:
             msg = f'{folder.root} has no test images: give a folder in MVTec layout'

@@ -3,6 +3,7 @@
 """Node parameters, declared once from a table."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -96,3 +97,21 @@ class ParameterTable:
         if row.choices and value not in row.choices:
             msg = f'{name} is {value!r}: it must be one of {", ".join(row.choices)}'
             raise ValueError(msg)
+
+
+def warn_of_unknown(node: Node, expected: tuple[str, ...] = ()) -> None:
+    """Warn of parameters that were given to a node and that it does not have: rclpy ignores them.
+
+    Args:
+        node: The node, with all its parameters declared.
+        expected: Names that begin with one of these are no mistake.
+    """
+    known = [*node._parameters]
+    unknown = []
+    # The only list of what was given, on the command line, in a file or by a launch file.
+    for name in node._parameter_overrides:
+        if name not in known and not name.startswith((*expected, 'qos_overrides.')):
+            near = get_close_matches(name, known, 1)
+            unknown.append(f'{name} ({near[0]}?)' if near else name)
+    if unknown:
+        node.get_logger().warning(f'no such parameters, ignored: {", ".join(unknown)}')

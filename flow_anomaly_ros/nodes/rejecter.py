@@ -18,7 +18,7 @@ from flow_anomaly_ros.cell.rules import (
 )
 from flow_anomaly_ros.nodes.arm import Arm, SERVICE_TYPES
 from flow_anomaly_ros.nodes.camera_names import camera_names
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.scoring.thresholds import Verdict
@@ -166,6 +166,7 @@ class RejecterNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__('rejecter', **options)
         self.parameters = ParameterTable(self, PARAMETERS)
+        warn_of_unknown(self)
         self._cameras = camera_names(self.parameters['cameras'])
         self._fault = Fault()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)

@@ -16,7 +16,7 @@ from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.image_conversion import message_to_array
 from flow_anomaly_ros.nodes.model_client import ModelClient
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
@@ -160,6 +160,7 @@ class TrainerNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__('trainer', **options)
         self.parameters = ParameterTable(self, PARAMETERS)
+        warn_of_unknown(self)
         (self._camera,) = camera_names([self.parameters['camera']])
         self._model = Path(self.parameters['model']).expanduser().absolute()
         self._good_parts = GoodParts(Path(self.parameters['data']).expanduser().absolute())

@@ -11,6 +11,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('vision_msgs')
 
 from flow_anomaly_ros.nodes import camera, detector, image_source, rejecter, trainer
+from rclpy.parameter import Parameter
 
 pytestmark = pytest.mark.ros
 
@@ -51,3 +52,13 @@ def test_a_parameter_file_holds_all_parameters_and_their_defaults(name, rows, ot
         assert type(value) is type(rows[parameter])
         if parameter not in others:
             assert value == rows[parameter], parameter
+
+
+def test_parameters_that_a_node_does_not_have_are_named(spinner, capfd):
+    given = {'cameras': ['front'], 'front.modle': 'm.safetensors', 'bogus': 1, 'camera.roi': ''}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    spinner.add(detector.DetectorNode(parameter_overrides=overrides))
+    found = [line for line in capfd.readouterr().err.splitlines() if 'ignored' in line]
+    assert len(found) == 1
+    # The file of the launch files holds camera.*, whatever the cameras are called.
+    assert found[0].endswith('no such parameters, ignored: front.modle (front.model?), bogus')
