@@ -47,11 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(msg)
             # Imported here, so that --help does not wait for torch.
             command = importlib.import_module(f'flow_anomaly_ros.commands.{parsed.command}')
-            return command.run(parsed)
+            status = command.run(parsed)
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         _complain('stopped')
         return 130
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does. What is left in the buffer must
+        # not raise again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        _complain(f'{error.filename}: {error.strerror}' if error.strerror else str(error))
+        return 2
+    except ValueError as error:
         _complain(str(error))
         return 2
 

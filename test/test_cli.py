@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: every command does its work, and every bad input is one line."""
 
+import errno
 import json
 from pathlib import Path
 import shutil
@@ -447,6 +448,30 @@ def test_calibrate_refuses_a_defect_unless_somebody_has_looked(
     assert 'good/00' not in line
     assert '--accept' in line
     assert model.read_bytes() == before
+
+
+def test_train_refuses_to_write_among_its_images(parts, tmp_path, tiny, refused):
+    good = tmp_path / 'good'
+    shutil.copytree(parts / 'train' / 'good', good)
+    line = refused('train', '--data', good, '--output', good / 'model.safetensors', *tiny)
+    assert 'model.safetensors would lie among the images' in line
+
+
+def test_a_full_disk_is_told_with_the_file(parts, model_file, tmp_path, monkeypatch, outcome):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_text', fail)
+    results = tmp_path / 'results.json'
+    status, _, err = outcome('evaluate', model_file, '--data', parts, '--json', results)
+    assert (status, err) == (2, [f'flow-anomaly: {results}: No space left on device'])
+    assert not listed(tmp_path)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    process = start_with_pipes('methods')
+    process.stdout.close()
+    assert process.wait(60) == 141
 
 
 @pytest.mark.parametrize('method', METHODS)

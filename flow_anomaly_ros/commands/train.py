@@ -144,6 +144,12 @@ def _class_names(folders: Sequence[Path]) -> list[str]:
 def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> GoodImages:
     """Load the images of a class."""
     folder = read_folder(data)
+    if any(path.parent.samefile(arguments.output.parent) for path in folder.train[:1]):
+        msg = (
+            f'{arguments.output} would lie among the images, and the picture of its losses be '
+            'taken for one of a good part: write it to another folder'
+        )
+        raise ValueError(msg)
     good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
     if good.skipped and is_told:
         count = f'{len(good.skipped)} of {len(folder.train)}'

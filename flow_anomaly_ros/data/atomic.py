@@ -16,11 +16,18 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file wanted.
+
+    Raises:
+        OSError: It cannot be written, with its name: a full disk alone would not tell it.
     """
     # The hidden name keeps a half-written file out of every folder listing.
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

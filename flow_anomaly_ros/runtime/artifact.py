@@ -38,7 +38,7 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
             # safetensors' own files cannot be read by other users, such as that of the detector.
             temporary.write_bytes(save(tensors, metadata={MANIFEST_KEY: manifest.to_json()}))
     except (OSError, SafetensorError) as error:
-        msg = f'cannot write the model to {path}: {error}'
+        msg = f'cannot write the model: {error}'
         raise ArtifactError(msg) from error
 
 
