@@ -41,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         with _processes() as is_shared:
-            parsed = _parser().parse_args(arguments)
+            parsed, unknown = _parser().parse_known_args(arguments)
+            if unknown:
+                # argparse itself would send to the help of the whole program.
+                msg = (
+                    f'unknown arguments: {" ".join(unknown)}; see {PROGRAM} {parsed.command} --help'
+                )
+                raise ValueError(msg)
             if is_shared and parsed.command not in SHARED:
                 msg = f'{parsed.command} cannot be shared by processes: start it without torchrun'
                 raise ValueError(msg)

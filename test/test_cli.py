@@ -561,6 +561,10 @@ def train_refused(parts, tmp_path, refused, tiny):
         (['train'], 'required: --data, --output; see flow-anomaly train --help'),
         (['evaluate', 'model.safetensors'], 'required: --data'),
         (['predict', 'model.safetensors'], 'required: IMAGE_OR_FOLDER'),
+        (
+            ['predict', 'model.safetensors', 'a.png', '--ouput', 'x'],
+            'unknown arguments: --ouput x; see flow-anomaly predict --help',
+        ),
     ],
 )
 def test_wrong_command_lines(refused, arguments, reason):
@@ -583,7 +587,7 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--threads', '-2'], 'whole number from 0 up'),
         (['--method', 'telepathy'], "unknown method 'telepathy'"),
         (['--preset', 'hasty'], "restoration has no preset 'hasty': choose one of fast"),
-        (['--device', 'gpu7'], "device 'gpu7' cannot be used"),
+        (['--device', 'gpu7'], "device 'gpu7' cannot be used: give auto, cpu or cuda"),
         (['--set', 'flow_steps'], 'write name=value'),
         (['--set', '=3'], 'write name=value'),
         (['--set', 'flow_step=3'], 'no option flow_step'),

@@ -59,7 +59,9 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
             text = (file.metadata() or {}).get(MANIFEST_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        msg = f'{path} is no model file or is damaged ({error}): copy it again or train anew'
+        msg = (
+            f'{path} is no .safetensors model or is damaged ({error}): copy it again or train anew'
+        )
         raise ArtifactError(msg) from error
     if text is None:
         msg = f'{path} holds weights, but was not written by flow-anomaly train: give such a file'

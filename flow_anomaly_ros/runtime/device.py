@@ -29,6 +29,11 @@ def select_device(name: str) -> torch.device:
         name = f'cuda:{os.environ["LOCAL_RANK"]}'
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        # The reason is a list of all that torch has ever known.
+        msg = f'device {name!r} cannot be used: give auto, cpu or cuda'
+        raise ValueError(msg) from error
+    try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
         # The first sentence: a list of all that torch was built with may follow.

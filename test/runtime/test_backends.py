@@ -373,6 +373,12 @@ def test_damaged_exported_models_are_refused_in_one_line(capsys, tmp_path, suffi
     assert 'export anew' in refusal(capsys, 'predict', damaged, images)
 
 
+def test_an_openvino_model_without_its_weights_is_told(capsys, exported_files, tmp_path, parts):
+    lone = shutil.copy(exported_files.with_suffix('.xml'), tmp_path)
+    line = refusal(capsys, 'predict', lone, parts / 'test/good')
+    assert 'model.xml lacks its weights, model.bin' in line
+
+
 @pytest.mark.parametrize(
     ('suffix', 'options', 'words'),
     [

@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
+from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.base import named
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
 from flow_anomaly_ros.runtime.manifest import Manifest
@@ -48,6 +48,7 @@ class OpenVinoBackend(ExportedBackend):
         }
         if target == 'CPU':
             options['INFERENCE_NUM_THREADS'] = torch.get_num_threads()
+        _require_both_files(path)
         try:
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
@@ -90,3 +91,18 @@ class OpenVinoBackend(ExportedBackend):
     def close(self) -> None:
         """Free the device's memory."""
         del self._model, self._requests
+
+
+def _require_both_files(path: Path) -> None:
+    """Check what OpenVINO tells of in a riddle, or in many lines of other formats' readers.
+
+    Raises:
+        ArtifactError: Not XML, or without its weights; one line.
+    """
+    with path.open('rb') as file:
+        if file.read(1) != b'<':
+            raise unusable(path, ValueError('it is not XML'))
+    weights = path.with_suffix('.bin')
+    if not weights.is_file():
+        msg = f'{path} lacks its weights, {weights.name}: the two files belong together, copy both'
+        raise ArtifactError(msg)
