@@ -72,6 +72,7 @@ class ImageSourceNode(Node):
             raise ValueError(msg)
         self._path = Path(self.parameters['path']).expanduser()
         self._frames = open_frames(self._path)
+        self._skipped: set[str] = set()
         self._current: tuple[str, np.ndarray] | None = None
         self.is_done = False
         camera = self.parameters['camera']
@@ -119,7 +120,10 @@ class ImageSourceNode(Node):
                 self._current = next(self._frames)
                 return self._show(*self._current)
             except ImageReadError as error:
-                self.get_logger().warning(f'skipped: {error}')
+                # Once, not in every loop.
+                if str(error) not in self._skipped:
+                    self._skipped.add(str(error))
+                    self.get_logger().warning(f'skipped: {error}')
             except StopIteration:
                 if self._current is None:
                     msg = f'none of the images in {self._path} is readable'

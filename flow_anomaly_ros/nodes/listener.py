@@ -105,6 +105,10 @@ class ListenerNode(Node):
         super().__init__('listener')
         self.parameters = ParameterTable(self, PARAMETERS)
         warn_of_unknown(self)
+        if not self.parameters['data']:
+            # Path('') would be the current folder.
+            msg = 'parameter data is empty: give the folder that the image source shows'
+            raise ValueError(msg)
         folder = read_folder(Path(self.parameters['data']))
         if not folder.test:
             msg = f'{folder.root} has no test images: give a folder in MVTec layout'

@@ -57,11 +57,12 @@ def test_without_looping_it_ends_after_the_last_image(tmp_path, show, wait_for):
     assert len(received) == 2
 
 
-def test_unreadable_files_are_skipped(tmp_path, show):
+def test_unreadable_files_are_skipped_and_named_once(tmp_path, show, capfd):
     folder = grey_folder(tmp_path / 'images', (10, 20))
     (folder / '0.png').write_bytes(b'no image')
-    _, received = show(folder, 2)
+    _, received = show(folder, 3)
     assert {int(to_array(message)[0, 0]) for message in received} == {20}
+    assert capfd.readouterr().err.count('skipped: ') == 1
 
 
 def test_sixteen_bits_are_kept(tmp_path, show):

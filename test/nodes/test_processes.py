@@ -105,6 +105,7 @@ def test_an_inactive_detector_ends_cleanly(
         ('image_source', ['-p', 'path:=/none'], '/none does not exist'),
         ('image_source', ['-p', 'path:=/none/film.mp4'], 'cannot open video /none/film.mp4'),
         ('listener', ['-p', 'data:=/none'], '/none does not exist'),
+        ('listener', [], 'parameter data is empty'),
         ('rejecter', ['-p', 'least_defects:=2'], 'least_defects is 2'),
         ('rejecter', ['-p', 'arm_service:="the arm"'], 'the arm'),
     ],
