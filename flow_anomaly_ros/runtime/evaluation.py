@@ -156,7 +156,8 @@ def summarise(
     labels = np.array([row.is_defect for row in rows])
     scores = np.array([row.score for row in rows])
     both = labels.any() and not labels.all()
-    marked = any(mask.any() for mask in masks)
+    # Figures of pixels need good ones too.
+    marked = any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
     return Evaluation(
         rows=tuple(rows),
         skipped=tuple(skipped),

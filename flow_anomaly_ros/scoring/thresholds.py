@@ -112,8 +112,10 @@ def judge(
     share = score_map.size / (height * width)
     mask = _mask(score_map, thresholds, math.ceil(share * thresholds.min_area))
     if mask.shape != (height, width):
-        # Linear, so that outlines are smooth.
-        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+        # Linear, so that outlines are smooth; less than twofold that would lose single pixels.
+        enlargement = min(height / score_map.shape[0], width / score_map.shape[1])
+        interpolation = cv2.INTER_LINEAR if enlargement >= 2 else cv2.INTER_NEAREST
+        mask = cv2.resize(mask, (width, height), interpolation=interpolation)
         _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
     regions = _find_regions(score_map, mask)
     if not math.isfinite(image_score):
@@ -145,7 +147,8 @@ def _mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.nd
         low, high = thresholds.pixel, thresholds.region
     else:
         scores = score_map[np.isfinite(score_map)]
-        if not scores.size:
+        if not scores.size or scores.min() == scores.max():
+            # Nothing stands out, whatever rounding makes of the mean.
             return np.zeros(score_map.shape, np.uint8)
         if thresholds.rule == 'mean':
             low = high = float(scores.mean())

@@ -77,6 +77,15 @@ def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
     assert result.pixel_auroc == pytest.approx(1)
 
 
+def test_masks_of_whole_images_leave_the_pixel_figures_out(engine, tmp_path):
+    path = add(tmp_path, 'spot', '0', 255, masked=True)
+    write_image(
+        tmp_path / 'ground_truth/spot' / f'{path.stem}_mask.png', np.full((32, 32), 255, np.uint8)
+    )
+    result = evaluate(engine, samples(tmp_path))
+    assert (result.pixel_auroc, result.aupro) == (None, None)
+
+
 @pytest.mark.parametrize('label', ['good', 'spot'])
 def test_one_class_has_no_image_figures(engine, tmp_path, label):
     add(tmp_path, label, '0', 60)

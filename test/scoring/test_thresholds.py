@@ -58,6 +58,13 @@ def test_rules_of_the_patent(rule, expected):
     assert verdict == Verdict.OK
 
 
+@pytest.mark.parametrize('value', [0.1, 0.7, 1e-3])
+@pytest.mark.parametrize('rule', ['mean', 'half'])
+def test_nothing_stands_out_of_a_map_that_is_the_same_everywhere(rule, value):
+    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
+    assert not judge(np.full((97, 89), value, np.float32), value, limits)[0].any()
+
+
 @pytest.mark.parametrize('rule', RULES)
 def test_map_without_a_number_has_no_mask(rule):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
@@ -112,11 +119,11 @@ def test_contradicting_changes_are_refused():
         CALIBRATED.override(defect=3.0, uncertain=4.0)
 
 
-@pytest.mark.parametrize('factor', [2, 3, 4])
+@pytest.mark.parametrize('factor', [1.1, 1.5, 1.9, 2, 2.1, 3, 4])
 def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
     score_map = np.zeros((20, 30), np.float32)
     score_map[5, 7] = 12.0
-    size = (20 * factor, 30 * factor)
+    size = (round(20 * factor), round(30 * factor))
     mask, regions, verdict = judge(score_map, 12.0, CALIBRATED, size)
     assert verdict == 'defect'
     assert mask.shape == size

@@ -128,12 +128,16 @@ class TimeNetDetector(MulticlassDetector):
         """Load the weights of the network that images are compared in."""
         self.backbone.load_pretrained(weights)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents of BxCxHxW images, of sizes that the denoiser takes: borders are repeated."""
+    def padded(self, images: Tensor) -> Tensor:
+        """BxCxHxW images with borders repeated, to a size that latents and denoiser take."""
         multiple = self.space.stride * self.denoiser.size.divisor
         height, width = size_of(images)
         padding = (0, -width % multiple, 0, -height % multiple)
-        return self.space.encode(functional.pad(images, padding, mode='replicate'))
+        return functional.pad(images, padding, mode='replicate')
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents of BxCxHxW images."""
+        return self.space.encode(self.padded(images))
 
     def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
         """Images of (height, width) from latents of `encode`."""

@@ -119,7 +119,8 @@ class _Training:
         space = self.detector.space
         if isinstance(space, Autoencoder):
             self.run.progress('autoencoder', 1, 1, None)
-            space.fit(self.samples[:: -(-len(self.samples) // MOST_ENCODED)])
+            some = self.samples[:: -(-len(self.samples) // MOST_ENCODED)]
+            space.fit(self.detector.padded(some))
             distributed.agree(space)
 
     def flow(self) -> None:

@@ -154,6 +154,14 @@ def test_images_of_all_sizes_are_restored_whole(detector, size):
     assert tuple(detector(images).score_map.shape) == (1, *size)
 
 
+def test_images_of_all_sizes_are_learned_from():
+    images, classes = parts()
+    detector = build(flow_steps=1, reflow_steps=1, perception_steps=1)
+    images = images[..., 2:, 3:]
+    detector.fit(images, classes=classes)
+    assert tuple(detector(images).score_map.shape) == (4, *images.shape[-2:])
+
+
 def test_every_class_needs_an_image():
     images, _ = parts()
     with pytest.raises(ValueError, match='no image of class light'):
