@@ -147,6 +147,7 @@ def train(
         _require_classes(method, names, of_images, tile)
         decided['classes'] = names
     config = build_config(method, {**options, **decided})
+    scoring_config = find_method(method).scoring_config(config)
     size = _common_size(images, shorter_side)
     if tile is not None:
         require_tile(tile, size)
@@ -174,7 +175,8 @@ def train(
     def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
         with torch.random.fork_rng(devices=[target] if target.type == 'cuda' else []):
             torch.manual_seed(seed)
-            untrained = find_method(method)(config)
+            # The detectors of the calibration are for scores alone.
+            untrained = find_method(method)(scoring_config if prefix else config)
             untrained.load_pretrained(weights)
             detector = tiled(untrained, tile).to(target)
             of_chosen = {'classes': indices[chosen].to(target)} if len(names) > 1 else {}

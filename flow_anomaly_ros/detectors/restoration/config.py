@@ -105,7 +105,8 @@ class RestorationConfig:
         max_shift: Training images are also seen shifted by up to this many px.
         copies: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
-        decoder_steps: Training steps of the inverse feature model; pixels need none.
+        decoder_steps: Training steps of the inverse feature model; pixels need none. 0: it is left
+            out, and with it the pictures of restored images; scores stay as they are.
         batch: Images in a step.
         learning_rate: Peak learning rate of the flow.
         decoder_learning_rate: Peak learning rate of the inverse feature model.
@@ -185,7 +186,6 @@ class RestorationConfig:
             'blocks',
             'hidden',
             'flow_steps',
-            'decoder_steps',
             'batch',
             'copies',
             'stored',
@@ -200,6 +200,7 @@ class RestorationConfig:
             'smoothing',
             'max_shift',
             'coreset',
+            'decoder_steps',
         ):
             require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name, several, known in (
@@ -270,6 +271,12 @@ class RestorationConfig:
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
         )
+        require(
+            self.decoder_steps > 0 or not self.compares_decoded,
+            'decoder_steps',
+            self.decoder_steps,
+            '1 or more where pixel_weight or second_threshold is: they compare restored images',
+        )
         for name in ('learning_rate', 'decoder_learning_rate', 'coarse_weight', 'border_weight'):
             require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name, choices in (
@@ -296,6 +303,16 @@ class RestorationConfig:
         Features that were fused are no longer the image's, even if they are blocks of pixels.
         """
         return PIXELS not in self.backbone or 'features' in self.fusion
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether it is learned."""
+        return self.needs_decoder and self.decoder_steps > 0
+
+    @property
+    def compares_decoded(self) -> bool:
+        """Whether what it makes has a share in scores or scales, and not in pictures alone."""
+        return self.needs_decoder and (self.pixel_weight > 0 or self.second_threshold > 0)
 
     @property
     def image_share(self) -> float:

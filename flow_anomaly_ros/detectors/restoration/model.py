@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 import copy
+import dataclasses
 from dataclasses import dataclass
 import functools
 import math
@@ -126,7 +127,7 @@ class RestorationDetector(Detector):
             self.reverse_flow.take_permutations(self.flow)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
-            for _ in range(scales if config.needs_decoder else 0)
+            for _ in range(scales if config.has_decoder else 0)
         )
         self.targets = cast(
             Sequence[TargetDistribution],
@@ -185,6 +186,11 @@ class RestorationDetector(Detector):
             _take_over(self.reverse_flow, old_reverse, kept)
         for new, decoder in zip(kept, old_decoders, strict=False):
             self.decoders[new].load_state_dict(decoder.state_dict())
+
+    @classmethod
+    def scoring_config(cls, config: Any) -> Any:
+        """Leave the decoder out where it makes pictures alone."""
+        return config if config.compares_decoded else dataclasses.replace(config, decoder_steps=0)
 
     @classmethod
     def takes_weights(cls, config: Any) -> bool:
@@ -393,7 +399,12 @@ class RestorationDetector(Detector):
         return functools.reduce(torch.add, maps)
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """A row per scale: the scaled image, the restored one and the second images."""
+        """A row per scale: the scaled image, the restored one and the second images.
+
+        None without a decoder that would make images of features.
+        """
+        if self.config.needs_decoder and not self.config.has_decoder:
+            return []
         restoration = self.restore(images)
         return [
             {

@@ -113,7 +113,7 @@ class _Training:
                 config.flow_steps,
                 config.learning_rate,
             )
-        if config.needs_decoder:
+        if config.has_decoder:
             self._optimise(
                 'decoder',
                 detector.decoders,

@@ -648,6 +648,30 @@ def test_a_backbone_learns_to_decode_its_features(backbone_training):
     assert (restored[0] - image).abs().mean() < (image - image.mean()).abs().mean()
 
 
+def test_scores_need_no_decoder(backbone_training):
+    detector, _ = backbone_training
+    config = RestorationDetector.scoring_config(detector.config)
+    torch.manual_seed(0)
+    other = RestorationDetector(config)
+    other.features.load_state_dict(detector.features.state_dict())
+    report = other.fit(good_images(2))
+    assert report.losses.keys() == {'flow'}
+    images = stained(good_images(2, seed=1))
+    for one, same in zip(other(images)[:2], detector(images)[:2], strict=True):
+        assert torch.equal(one, same)
+    # There is nothing to make pictures with.
+    assert detector.explain(images)
+    assert other.explain(images) == []
+
+
+@pytest.mark.parametrize('options', [{'pixel_weight': 0.5}, {'second_threshold': 0.5}])
+def test_a_decoder_that_has_a_share_in_scores_is_always_learned(options):
+    config = RestorationConfig(backbone=('squeezenet1_1',), **options)
+    assert RestorationDetector.scoring_config(config) == config
+    with pytest.raises(ValueError, match='decoder_steps is 0'):
+        dataclasses.replace(config, decoder_steps=0)
+
+
 def test_components_limit_what_the_flow_sees():
     detector = build(components=6)
     with torch.no_grad():
@@ -670,7 +694,7 @@ def test_components_limit_what_the_flow_sees():
         ('blocks', 0),
         ('hidden', 0),
         ('flow_steps', 0),
-        ('decoder_steps', 0),
+        ('decoder_steps', -1),
         ('batch', 0),
         ('copies', 0),
         ('tolerance', -1.0),
