@@ -10,7 +10,7 @@ class TimeLeft:
 
     Each fold of the calibration takes about as long as the training itself, so that the first one
     tells how long the rest takes; before it is done nothing is known. A training without folds is
-    estimated stage by stage.
+    estimated stage by stage, and so is what it takes longer than they did.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,12 @@ class TimeLeft:
         if fold != self._fold:
             self._fold_seconds = now - self._fold_started
             self._fold, self._fold_started = fold, now
+        # The first step of a stage is told when it is done.
+        of_stage = (now - self._stage_started) * (steps - step) / (step - 1) if step > 1 else None
         if self._fold_seconds:
             later = fold[1] - fold[0] + 1 if fold else 0
             this = max(0.0, self._fold_seconds - (now - self._fold_started))
-            return later * self._fold_seconds + this
-        if fold or step < 2:
-            return None
-        # The first step is told when it is done.
-        return (now - self._stage_started) * (steps - step) / (step - 1)
+            # Those that calibrate leave out what scores do not need.
+            least = 0.0 if fold else of_stage or 0.0
+            return max(later * self._fold_seconds + this, least)
+        return None if fold else of_stage

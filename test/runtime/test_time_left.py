@@ -23,6 +23,15 @@ def test_the_first_fold_tells_how_long_the_rest_takes():
     assert all(value >= 0 for value in told[10:])
 
 
+def test_a_last_training_that_takes_longer_tells_of_itself():
+    time_left = TimeLeft()
+    time_left.after('calibration 1/1 flow', 1, 2, 0.0)
+    time_left.after('calibration 1/1 flow', 2, 2, 5.0)
+    time_left.after('flow', 1, 2, 6.0)
+    time_left.after('decoder', 1, 100, 12.0)
+    assert time_left.after('decoder', 11, 100, 13.0) == pytest.approx(8.9)
+
+
 def test_without_folds_a_stage_tells_of_itself():
     time_left = TimeLeft()
     assert time_left.after('flow', 1, 100, 10.0) is None
