@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import math
 from pathlib import Path
+import threading
 from types import ModuleType
 from typing import Any
 import warnings
@@ -27,6 +28,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Names of timm's networks begin with this: some of them are torchvision's too.
 TIMM = 'timm/'
+# Held while a network is traced: torch.fx changes how all modules of the process are called, also
+# those of a detector that goes on inspecting in another thread, which has to wait.
+TRACING = threading.Lock()
 # Levels of a backbone that are used when none are named: the last one of each of these strides.
 DEFAULT_STRIDES = (4, 8, 16)
 # Side in px of the empty image that a network is probed with.
@@ -216,7 +220,8 @@ def _take_apart(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Mo
         with warnings.catch_warnings():
             # torchvision warns about nodes that only exist in training mode; none is used.
             warnings.simplefilter('ignore', UserWarning)
-            return library.create_feature_extractor(network, {level: level for level in levels})
+            with TRACING:
+                return library.create_feature_extractor(network, {level: level for level in levels})
     except TraceError as error:
         msg = f'backbone {name} cannot be taken apart ({_first_line(error)}): choose another'
         raise BackboneError(msg) from error
@@ -229,7 +234,7 @@ def _folded(extractor: nn.Module) -> nn.Module:
     """Fold batch normalisations into convolutions, where there are any to be found."""
     if isinstance(extractor, GraphModule):
         # Traced again: batch normalisations are within modules that were not taken apart.
-        with contextlib.suppress(TraceError):
+        with contextlib.suppress(TraceError), TRACING:
             return fuse(extractor, inplace=True).eval()
     return extractor
 

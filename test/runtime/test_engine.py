@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images of every kind become inspections of their own size."""
 
+import threading
 from types import SimpleNamespace
 
 from flow_anomaly_ros.detectors.base import DetectorOutput
+from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict
 import numpy as np
@@ -167,3 +169,19 @@ def test_unusable_device_is_refused(model_file, name):
     with pytest.raises(ValueError, match=f"device '{name}' cannot be used") as caught:
         Engine.load(model_file, name)
     assert '\n' not in str(caught.value)
+
+
+def test_inspection_goes_on_while_a_network_is_taken_apart(training):
+    """torch.fx changes how the modules of the whole process are called while it traces."""
+    engine = Engine.of(training.detector, training.manifest, 'cpu')
+    image = np.zeros((64, 64, 3), np.uint8)
+    expected = engine.inspect([image])[0].image_score
+    loading = threading.Thread(
+        target=lambda: [Backbone('squeezenet1_1').fold() for _ in range(3)], daemon=True
+    )
+    loading.start()
+    count = 0
+    while loading.is_alive():
+        assert engine.inspect([image])[0].image_score == expected
+        count += 1
+    assert count > 3

@@ -5,6 +5,7 @@
 from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
+from flow_anomaly_ros.layers.backbone import TRACING
 from flow_anomaly_ros.layers.inference import fold, lay_out, pack
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
 from flow_anomaly_ros.runtime.device import select_device
@@ -78,7 +79,7 @@ class PyTorchBackend(Backend):
     @torch.inference_mode()
     def _detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         is_reduced = self._dtype != torch.float32
-        with torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
+        with TRACING, torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
             output = self._forward(batch, *self._given(classes))
         known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
         return Scores(
