@@ -3,7 +3,7 @@
 """A machining cell: cameras, a detector, a trainer for each camera, and a rejecter.
 
 ros2 launch flow_anomaly_ros cell.launch.py cameras:=front,side namespace:=cell_a folder:=cell_a
-ros2 launch flow_anomaly_ros cell.launch.py images:=/usb_cam/image_raw grouping:=trigger rviz:=true
+ros2 launch flow_anomaly_ros cell.launch.py images:=/usb_cam/image_raw rviz:=true
 
 In `folder` each camera has a folder of its own, with the images of good parts (good/) and the model
 (model.safetensors). A camera whose model is still to be trained waits for it.

@@ -70,8 +70,9 @@ def test_scores_of_good_parts_that_move_either_way_are_told(score, told):
         name='front',
         engine=SimpleNamespace(manifest=manifest, backend=SimpleNamespace(name='PyTorch on cpu')),
         statistics=counts,
-        input=SimpleNamespace(problem=lambda _: '', is_subscribed=True, shape='', lost=0),
-        parameters={'enabled': True, 'silence': 0.0},
+        input=SimpleNamespace(is_subscribed=True, shape='', lost=0),
+        problem=lambda: '',
+        parameters={'enabled': True},
         model_file='model.safetensors',
     )
     status = camera_status('detector', camera, is_active=True, dropped=0)
