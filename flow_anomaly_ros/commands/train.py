@@ -144,7 +144,7 @@ def _class_names(folders: Sequence[Path]) -> list[str]:
 def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> GoodImages:
     """Load the images of a class."""
     folder = read_folder(data)
-    if any(path.parent.samefile(arguments.output.parent) for path in folder.train[:1]):
+    if folder.train and folder.train[0].parent.samefile(arguments.output.parent):
         msg = (
             f'{arguments.output} would lie among the images, and the picture of its losses be '
             'taken for one of a good part: write it to another folder'

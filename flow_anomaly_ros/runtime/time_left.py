@@ -37,12 +37,13 @@ class TimeLeft:
         if fold != self._fold:
             self._fold_seconds = now - self._fold_started
             self._fold, self._fold_started = fold, now
-        # The first step of a stage is told when it is done.
-        of_stage = (now - self._stage_started) * (steps - step) / (step - 1) if step > 1 else None
+        of_stage = None
+        if not fold and step > 1:
+            # The first step is told when it is done.
+            of_stage = (now - self._stage_started) * (steps - step) / (step - 1)
         if self._fold_seconds:
             later = fold[1] - fold[0] + 1 if fold else 0
             this = max(0.0, self._fold_seconds - (now - self._fold_started))
             # Those that calibrate leave out what scores do not need.
-            least = 0.0 if fold else of_stage or 0.0
-            return max(later * self._fold_seconds + this, least)
-        return None if fold else of_stage
+            return max(later * self._fold_seconds + this, of_stage or 0.0)
+        return of_stage

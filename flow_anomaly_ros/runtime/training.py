@@ -92,6 +92,13 @@ class _HeldOut:
     images: Tensor
     scores: CalibrationScores
 
+    @classmethod
+    def merged(cls, parts: Sequence['_HeldOut']) -> '_HeldOut':
+        """Put those of several detectors together."""
+        return cls(
+            torch.cat([part.images for part in parts]), merge([part.scores for part in parts])
+        )
+
 
 def train(
     method: str,
@@ -334,14 +341,4 @@ def _fit_and_hold_out(
         parts.append(score(detector, [one[fold::folds] for one in order]))
     detector, report = fit(torch.arange(len(batch)), '')
     parts = parts or [score(detector, order)]
-    of_classes = zip(*parts, strict=True)
-    return (
-        detector,
-        report,
-        [
-            _HeldOut(
-                torch.cat([one.images for one in of_class]), merge([one.scores for one in of_class])
-            )
-            for of_class in of_classes
-        ],
-    )
+    return detector, report, [_HeldOut.merged(of_class) for of_class in zip(*parts, strict=True)]
