@@ -52,6 +52,7 @@ ARGUMENTS = (
     ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', YES),
     ('rejecter', 'true', 'Start a rejecter.', YES),
     ('grouping', 'window', 'What makes a part for the rejecter.', ('window', 'trigger')),
+    ('one_image', 'false', 'Each camera takes one image of a part, by a hardware trigger.', YES),
     ('arm_service', '', 'Service of the arm that the rejecter calls.', None),
     ('rviz', 'false', 'Start rviz2 with the pictures of all cameras.', YES),
     ('detector_params', _config('detector.yaml'), 'Parameter file; the arguments win.', None),
@@ -172,6 +173,7 @@ def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
             {
                 'cameras': cameras,
                 'grouping': values['grouping'],
+                'one_image': values['one_image'] == 'true',
                 'arm_service': values['arm_service'],
             },
         ],

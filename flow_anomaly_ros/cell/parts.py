@@ -73,6 +73,10 @@ class Parts(ABC):
     The order holds even if a later part is complete earlier: who only counts decisions must not
     mistake one part's for another's.
 
+    A camera may say something of a part several times while its window is open, and the worst
+    counts; so a part can be rejected at once, and passes at the end, or, if the rules say that each
+    camera takes one image, as soon as all have spoken.
+
     Args:
         rules: The rules; the attribute may be replaced at any time.
         decide: Called with each decision.
@@ -102,6 +106,7 @@ class Parts(ABC):
         self._silent: set[str] = set()
         self._stamps: dict[str, float] = {}
         self._still: set[str] = set()
+        self._set_back: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -122,9 +127,15 @@ class Parts(ABC):
         self.check(now)
         self._heard[camera] = now
         self._silent.discard(camera)
-        still = self._stamps.get(camera) == stamp
+        last = self._stamps.get(camera, -math.inf)
         self._stamps[camera] = stamp
+        still = stamp == last
         self._note_stamps(camera, still)
+        if stamp < last:
+            self._set_back[camera] = now
+            self._fault(
+                f'the stamps of {camera} went back by {last - stamp:.3g} s: look at its clock', None
+            )
         self._take(_Arrival(camera, stamp, header, vote, now, still))
         self.check(now)
 
@@ -143,9 +154,13 @@ class Parts(ABC):
     def _take(self, arrival: _Arrival) -> None:
         """Give a verdict to its part."""
 
-    @abstractmethod
     def _is_complete(self, part: _Part, now: float) -> bool:
         """Tell whether no further verdict of a part is to be expected."""
+        rules = self.rules
+        if rules.missing(part.votes):
+            return False
+        # Images at the end of the window have to be inspected as well.
+        return rules.one_image or now - part.opened >= rules.window + rules.tolerance
 
     def _is_overdue(self, part: _Part, now: float) -> bool:
         return now - part.opened >= self.rules.timeout
@@ -280,14 +295,14 @@ class TriggeredParts(Parts):
         if since == 0 and waited <= max(rules.debounce, rules.tolerance):
             return True
         self._note_stamps('triggers', since == 0)
-        if waited > rules.timeout + rules.debounce:
-            return False
-        if 0 < abs(since) <= rules.debounce:
+        least = rules.window + rules.tolerance
+        # No other part comes so soon; what comes later is one, whatever its clock says.
+        if 0 < abs(since) <= rules.debounce and waited <= least + rules.debounce:
             return True
-        if 0 < since <= rules.window + rules.tolerance:
+        if 0 < since <= least and waited <= rules.timeout + rules.debounce:
             self._fault(
                 f'the next part follows within {since:.3g} s, faster than window and tolerance '
-                f'({rules.window + rules.tolerance:.3g} s) can tell apart: shorten them',
+                f'({least:.3g} s) can tell apart: shorten them',
                 newest.header,
             )
         return False
@@ -311,17 +326,13 @@ class TriggeredParts(Parts):
                 return part
         return None
 
-    def _is_complete(self, part: _Part, now: float) -> bool:
-        del now
-        return not self.rules.missing(part.votes)
-
 
 class WindowedParts(Parts):
     """Parts that nothing announces: images taken at about the same time are of the same part.
 
-    The first verdict opens a part. While a window is open a camera may say something several times,
-    and the worst counts; so a part can be rejected at once and pass at the end only. A part that no
-    camera has seen does not exist here: silence must not mean pass to whoever listens.
+    The first verdict opens a part. A part that no camera has seen does not exist here: silence must
+    not mean pass to whoever listens. Verdicts of a camera whose clock has been set back are not of
+    parts from before that.
 
     Within `debounce` after the window ok verdicts are ignored. Any other opens a part of its own,
     though it may be of the same one: a defect is never ignored. So does any verdict of a camera
@@ -343,6 +354,7 @@ class WindowedParts(Parts):
             # The newest first: where stamps stand still all are as near.
             for part in (*reversed(self._open), *reversed(self._decided))
             if abs(stamp - part.stamp) <= self.rules.window
+            and part.opened >= self._set_back.get(camera, -math.inf)
             and not (arrival.still and part.decision and camera in part.votes)
         ]
         return min(parts, key=lambda part: abs(stamp - part.stamp), default=None)
@@ -354,12 +366,6 @@ class WindowedParts(Parts):
             0 < stamp - part.stamp - self.rules.window <= self.rules.debounce
             for part in (*self._decided, *self._open)
         )
-
-    def _is_complete(self, part: _Part, now: float) -> bool:
-        if self.rules.missing(part.votes):
-            return False
-        # Images at the end of the window have to be inspected as well.
-        return now - part.opened >= self.rules.window + self.rules.tolerance
 
 
 def _severity(vote: Vote) -> tuple[int, float]:

@@ -56,6 +56,8 @@ class Rules:
         debounce: A trigger so soon after another is the same one; where there are no triggers, ok
             verdicts so soon after a part's window are of the same part.
         silence: A camera without any verdict for so long is a fault; 0 never is.
+        one_image: Each camera takes one image of a part, so that it passes as soon as all have
+            spoken; otherwise it passes at the end of its window, with the worst of their verdicts.
 
     Raises:
         ValueError: Rules that contradict each other; one line.
@@ -70,6 +72,7 @@ class Rules:
     tolerance: float = 0.05
     debounce: float = 0.0
     silence: float = 0.0
+    one_image: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.least_defects <= len(self.cameras):

@@ -27,7 +27,8 @@ class Arm:
     """Tells an arm of decisions, one after the other, and sees to it that it answers.
 
     A call that could not be made or was not answered in time after its decision is given up and
-    reported: an arm that acts on it later would take hold of another part.
+    reported: an arm that acts on it later would take hold of another part. No other is made before
+    the arm has answered, lest they queue up behind it and are all acted on too late.
 
     Args:
         node: The node that calls.
@@ -50,11 +51,15 @@ class Arm:
         fault: Callable[[str, Any], None],
     ) -> None:
         self._kind = SERVICE_TYPES[kind]
+        self._node = node
         self._client = node.create_client(self._kind, service)
         self._timeout = timeout
         self._fault = fault
         self._calls: deque[_Call] = deque()
         self._answer: Future | None = None
+        # Of a call that was given up.
+        self._owed: Future | None = None
+        self._servers = 0
         self.failed = 0
 
     def tell(self, header: Any, decision: Decision) -> None:
@@ -71,15 +76,23 @@ class Arm:
 
     def check(self) -> None:
         """Make the next call if it is due, and give up calls that are too old."""
+        self._forgive_owed()
         while self._calls:
             if self._answer and self._answer.done():
                 self._finish(self._answer)
             elif time.monotonic() - self._calls[0].made >= self._timeout():
                 self._give_up()
-            elif self._answer is None and self._client.service_is_ready():
+            elif not (self._answer or self._owed) and self._client.service_is_ready():
                 self._start()
             else:
                 return
+
+    def _forgive_owed(self) -> None:
+        servers, self._servers = self._servers, self._node.count_services(self._client.service_name)
+        # A server that has been started again knows nothing of what the one before was asked.
+        if self._owed and (self._owed.done() or servers != self._servers):
+            self._client.remove_pending_request(self._owed)
+            self._owed = None
 
     def _start(self) -> None:
         request = self._kind.Request()
@@ -99,7 +112,9 @@ class Arm:
         why = 'was busy' if self._client.service_is_ready() else 'was not there'
         if self._answer:
             why = 'did not answer'
-            self._client.remove_pending_request(self._answer)
+            self._owed = self._answer
+        elif self._owed:
+            why = 'had an earlier call to answer'
         call = self._next()
         name, seconds = self._client.service_name, self._timeout()
         self._fail(f'{name} {why} for {seconds:g} s, asked to {call.decision} the part', call)

@@ -63,6 +63,13 @@ PARAMETERS = (
         limits=_SECONDS,
     ),
     Parameter(
+        'one_image',
+        False,
+        'True if each camera takes one image of a part, as with a hardware trigger: it passes as '
+        'soon as all have spoken. False waits for the end of the window: of several images the '
+        'first may not have the defect in view yet.',
+    ),
+    Parameter(
         'tolerance',
         0.05,
         'Seconds that an image may be stamped before its trigger, or its verdict may come after '
@@ -147,6 +154,7 @@ _RULES = (
     'tolerance',
     'debounce',
     'silence',
+    'one_image',
 )
 
 

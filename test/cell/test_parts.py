@@ -16,13 +16,16 @@ OK, UNCERTAIN, DEFECT = Verdict.OK, Verdict.UNCERTAIN, Verdict.DEFECT
 
 
 class Cell:
-    """Parts whose clock and decisions the test holds; stamps are 1000 ahead of arrivals."""
+    """Parts whose clock and decisions the test holds; stamps are 1000 ahead of arrivals.
+
+    With triggers each camera takes one image unless the test says otherwise.
+    """
 
     def __init__(self, kind=TriggeredParts, cameras=('front', 'back'), **rules):
         self.now = 0.0
         self.decisions, self.faults = [], []
         self.parts = kind(
-            Rules(cameras, **rules),
+            Rules(cameras, **({'one_image': kind is TriggeredParts} | rules)),
             self.decisions.append,
             lambda text, header: self.faults.append((text, header)),
         )
@@ -86,6 +89,36 @@ def test_a_decision_says_why_and_has_the_highest_score(order):
         cell.say(camera, verdict, score=score)
     assert cell.decisions[0].reason == 'back: uncertain (0.875)'
     assert cell.decisions[0].score == 0.875
+
+
+@pytest.mark.parametrize('kind', [TriggeredParts, WindowedParts])
+def test_of_several_images_of_a_part_the_worst_counts(kind):
+    cell = Cell(kind, cameras=('front',), one_image=False, window=0.3, tolerance=0.05)
+    for name, verdicts in (('bad', (OK, DEFECT)), ('good', (OK, OK, OK))):
+        if kind is TriggeredParts:
+            cell.trigger(name)
+        for verdict in verdicts:
+            cell.say('front', verdict)
+            cell.wait(0.1)
+        cell.wait(0.7)
+    assert [decision for _, decision in cell.told] == ['reject', 'pass']
+    assert not cell.faults
+
+
+@pytest.mark.parametrize('kind', [TriggeredParts, WindowedParts])
+@pytest.mark.parametrize(('one_image', 'waited'), [(True, 0.0), (False, 0.36)])
+def test_a_part_passes_when_no_further_image_of_it_can_come(kind, one_image, waited):
+    cell = Cell(kind, one_image=one_image, window=0.3, tolerance=0.05)
+    if kind is TriggeredParts:
+        cell.trigger('part')
+    cell.say('front', OK)
+    assert not cell.decisions
+    cell.say('back', OK)
+    if waited:
+        cell.wait(0.34)
+        assert not cell.decisions
+        cell.wait(waited - 0.34)
+    assert [decision for _, decision in cell.told] == ['pass']
 
 
 def test_a_certain_rejection_does_not_wait_for_the_other_cameras():
@@ -295,12 +328,33 @@ def test_a_clock_that_is_set_back_a_little_makes_no_bounce_of_a_part():
     assert cell.told == [('first', 'pass'), ('second', 'pass')]
 
 
+def test_a_clock_that_is_set_back_by_a_cycle_makes_no_bounce_of_a_part():
+    cell = Cell(cameras=('front',), debounce=0.2, timeout=2.0)
+    for name, stamp, verdict in (('first', 50.0, OK), ('second', 50.0 + 0.1, DEFECT)):
+        cell.trigger(name, stamp=stamp)
+        cell.wait(0.1)
+        cell.say('front', verdict, stamp=stamp)
+        cell.wait(0.9)
+    assert cell.told == [('first', 'pass'), ('second', 'reject')]
+
+
+@pytest.mark.parametrize('verdict', [OK, DEFECT])
+def test_without_triggers_a_clock_that_is_set_back_takes_no_part_for_one_before(verdict):
+    cell = Cell(WindowedParts, cameras=('front',), window=0.2)
+    for stamp, said in ((10, OK), (11, verdict), (12, OK), (11, DEFECT), (12, OK)):
+        cell.say('front', said, stamp=stamp)
+        cell.wait(1)
+    before = 'pass' if verdict == OK else 'reject'
+    assert [decision for _, decision in cell.told] == ['pass', before, 'pass', 'reject', 'pass']
+    assert cell.fault_texts == ['the stamps of front went back by 1 s: look at its clock']
+
+
 def test_memory_is_bounded_whatever_arrives(monkeypatch):
     monkeypatch.setattr(parts_module, 'MOST', 10)
     cell = Cell(timeout=100.0)
     for index in range(50):
         cell.trigger(index, stamp=10.0 * index)
-        cell.say('front', OK, stamp=-100.0 - index)
+        cell.say('front', OK, stamp=-500.0 + index)
     assert cell.parts.waiting == 10
     assert cell.told == [(index, 'reject') for index in range(40)]
     assert cell.parts.counts['verdicts without part'] == 40

@@ -113,7 +113,12 @@ def make_line(spinner, wait_for):
     """Make a rejecter of two cameras, and what stands around it."""
 
     def make(**parameters):
-        values = {'cameras': list(CAMERAS), 'grouping': 'trigger', 'timeout': 5.0} | parameters
+        values = {
+            'cameras': list(CAMERAS),
+            'grouping': 'trigger',
+            'one_image': True,
+            'timeout': 5.0,
+        } | parameters
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         rejecter = spinner.add(RejecterNode(parameter_overrides=overrides))
         return Line(spinner.add(rclpy.create_node('line')), rejecter, wait_for)
@@ -307,8 +312,55 @@ def test_an_arm_that_does_not_answer_is_a_fault_and_does_not_stop_the_decisions(
     line.wait_for(lambda: line.values.get('arm failures') == '3')
     faults = [s.message for s in line.statuses if 'for 0.3 s' in s.message]
     assert 'did not answer' in faults[0]
-    assert 'was busy' in faults[1]
+    assert 'had an earlier call to answer' in faults[1]
     asleep.destroy_node()
+
+
+def test_an_arm_that_wakes_up_is_not_told_of_the_parts_that_have_gone_by(make_line, spinner):
+    line = make_line(arm_service='arm', arm_timeout=0.3)
+    arm_node = rclpy.create_node('arm_node')
+    told = []
+
+    def serve(request, response):
+        told.append(request.data)
+        response.success = True
+        return response
+
+    arm_node.create_service(SetBool, 'arm', serve)
+    line.wait_for(lambda: dict(line.rejecter.get_service_names_and_types()).get('/arm'))
+    time.sleep(0.2)
+    for part in range(3):
+        line.announce(10 + part)
+        line.say('front', 'defect', 10.1 + part)
+    line.wait_for(lambda: line.values.get('arm failures') == '3')
+    spinner.add(arm_node)
+    line.wait_for(lambda: told, what='the call that was under way')
+    line.announce(20)
+    for camera in CAMERAS:
+        line.say(camera, 'ok', 20.1)
+    line.wait_for(lambda: len(told) > 1, what='a call for the next part')
+    assert told == [True, False]
+
+
+def test_an_arm_that_is_started_again_owes_no_answer(make_line):
+    line = make_line(arm_service='arm', arm_timeout=0.3)
+    asleep = rclpy.create_node('asleep')
+    asleep.create_service(SetBool, 'arm', lambda _request, response: response)
+    line.wait_for(lambda: dict(line.rejecter.get_service_names_and_types()).get('/arm'))
+    time.sleep(0.2)
+    line.announce(10)
+    line.say('front', 'defect', 10.1)
+    line.status(DiagnosticStatus.ERROR, 'did not answer')
+    asleep.destroy_node()
+    line.wait_for(lambda: not line.rejecter.count_services('/arm'))
+    time.sleep(0.2)
+    line.serve_arm(SetBool, lambda _request: (True, ''))
+    line.wait_for(lambda: line.rejecter.count_services('/arm'))
+    time.sleep(0.2)
+    line.announce(20)
+    line.say('front', 'defect', 20.1)
+    line.wait_for(lambda: line.calls, what='a call')
+    assert line.calls == [True]
 
 
 def test_a_publisher_that_cannot_be_heard_is_a_fault(make_line):
