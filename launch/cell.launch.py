@@ -74,6 +74,12 @@ def generate_launch_description() -> LaunchDescription:
 def _cell(context: LaunchContext) -> list:
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     images = _image_topics(values['cameras'], values['images'])
+    if values['source'] and (values['images'] or values['transport'] != 'raw'):
+        msg = (
+            f'source:={values["source"]} stands in for cameras that publish raw images on '
+            '<camera>/image: leave images and transport out'
+        )
+        raise ValueError(msg)
     actions = [_detector(values, images)] if values['detector'] == 'true' else []
     if values['source']:
         actions += [_source(values, camera) for camera in images]
@@ -91,6 +97,9 @@ def _image_topics(cameras: str, images: str) -> dict[str, str]:
     topics = [topic.strip() for topic in images.split(',')] if images else [''] * len(names)
     if len(topics) != len(names) or not all(names):
         msg = f'cameras:={cameras} images:={images}: give one image topic for each camera, or none'
+        raise ValueError(msg)
+    if len(set(names)) < len(names):
+        msg = f'cameras:={cameras}: give each camera a name of its own'
         raise ValueError(msg)
     return dict(zip(names, topics, strict=True))
 

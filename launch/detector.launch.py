@@ -47,6 +47,8 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
+                # A file with other cameras must not make the arguments those of nobody.
+                'cameras': ['camera'],
                 'camera.model': ParameterValue(LaunchConfiguration('model'), value_type=str),
                 'camera.topic': ParameterValue(LaunchConfiguration('image'), value_type=str),
                 'device': LaunchConfiguration('device'),

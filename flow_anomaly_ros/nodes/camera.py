@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_output import CameraOutput
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters import check_name, Parameter, ParameterTable
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.scoring.roi import read_roi
@@ -14,7 +14,6 @@ from flow_anomaly_ros.scoring.thresholds import RULES
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.validate_topic_name import validate_topic_name
 
 # 0 keeps what the model was calibrated with.
 _CALIBRATED = '0 takes the calibrated one from the model file'
@@ -39,6 +38,7 @@ CAMERA_PARAMETERS = (
         '',
         'Image topic, of compressed images without the /compressed at its end; empty takes '
         '<camera>/image.',
+        check=check_name,
         read_only=True,
     ),
     Parameter(
@@ -134,6 +134,8 @@ class Camera:
         output: Where its results go.
         engine: What inspects it; None until a model is loaded.
         model_file: The file that `engine` was loaded from.
+        model_problem: Why the model that is wanted could not be loaded, in one line; empty if it
+            was, or is not there yet.
         criteria: What its images are judged by.
         is_open: Whether it has its topics.
     """
@@ -148,11 +150,9 @@ class Camera:
         self.parameters = ParameterTable(node, CAMERA_PARAMETERS, f'{name}.')
         self.statistics = CameraStatistics()
         self.engine: Engine | None = None
+        self.model_problem = ''
         self._node = node
         self.is_open = False
-        # Here and not when it opens, where rclpy would take the exception without a word.
-        if self.parameters['topic']:
-            validate_topic_name(self.parameters['topic'])
 
     @property
     def wanted_model(self) -> Path | None:

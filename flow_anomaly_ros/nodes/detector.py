@@ -24,7 +24,6 @@ from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
-from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.one_line import one_line
 from lifecycle_msgs.srv import ChangeState
@@ -41,6 +40,7 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
+import torch
 
 # Seconds between looks at who publishes the images and who wants the results.
 DISCOVERY_PERIOD = 0.2
@@ -92,8 +92,8 @@ PARAMETERS = (
     Parameter(
         'await_models',
         False,
-        'Wait for model files that are not there yet, as in a cell that is still to be trained; '
-        'false refuses to configure without them.',
+        'Wait for model files that are not there yet or cannot be loaded, as in a cell that is '
+        'still to be trained, and inspect with the others; false refuses to configure.',
     ),
     Parameter(
         'lazy',
@@ -153,6 +153,8 @@ class DetectorNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__('detector', **options)
         self._is_configured = False
+        # What `threads: 0` goes back to.
+        self._all_threads = torch.get_num_threads()
         # Held while frames are inspected, so that models change between two frames.
         self._inspecting = threading.Lock()
         self._mailbox = Mailbox()
@@ -207,14 +209,17 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the models; fails with one line in the log if that is not possible."""
         started = time.perf_counter()
-        limit_threads(self.parameters['threads'])
+        torch.set_num_threads(self.parameters['threads'] or self._all_threads)
         with self._loading:
             news, problems, waiting = self._load_models()
-            if problems:
+            is_possible = not problems or self.parameters['await_models']
+            if not is_possible:
                 self._models.release()
         if problems:
             # rclpy would fail the transition without a word.
-            self.get_logger().error(f'cannot configure: {"; ".join(problems)}')
+            what = 'configuring without' if is_possible else 'cannot configure'
+            self.get_logger().error(f'{what}: {"; ".join(problems)}')
+        if not is_possible:
             return TransitionCallbackReturn.FAILURE
         for camera in self._cameras:
             camera.open()
@@ -238,9 +243,8 @@ class DetectorNode(LifecycleNode):
             camera.statistics = CameraStatistics()
             camera.input.restart()
             if camera.engine is None:
-                self.get_logger().warning(
-                    f'camera {camera.name}: {NO_MODEL.format(camera=camera.name)}'
-                )
+                why = camera.model_problem or NO_MODEL.format(camera=camera.name)
+                self.get_logger().warning(f'camera {camera.name}: {why}')
         worker = threading.Thread(target=self._inspect_forever, name='inspection')
         worker.start()
         self._worker = worker

@@ -32,6 +32,8 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
         message = 'inactive'
     elif not camera.parameters['enabled']:
         message = 'disabled by parameter'
+    elif engine is None and camera.model_problem:
+        level, message = DiagnosticStatus.ERROR, camera.model_problem
     elif engine is None:
         level, message = DiagnosticStatus.WARN, NO_MODEL.format(camera=camera.name)
     elif statistics.last_error:

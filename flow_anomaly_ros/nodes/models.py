@@ -9,6 +9,7 @@ from typing import cast, NamedTuple
 
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.runtime.engine import Engine
+from flow_anomaly_ros.runtime.one_line import one_line
 
 
 class Execution(NamedTuple):
@@ -69,7 +70,6 @@ class Models:
             execution: How the models are run.
             await_missing: A camera without a model may stay so if its file is not there.
         """
-        problems = []
         engines = {
             self._stamps[camera.name]: camera.engine
             for camera in self._cameras
@@ -77,11 +77,12 @@ class Models:
         }
         wanted = {}
         for camera in self._cameras:
+            camera.model_problem = ''
             try:
                 wanted[camera] = self._load_wanted(camera, engines, execution, await_missing)
             except Exception as error:
                 # Whatever is wrong with a file, the other cameras get theirs.
-                problems.append(f'camera {camera.name}: {error}')
+                camera.model_problem = one_line(error)
         news = []
         with self._inspecting:
             for camera, stamp in wanted.items():
@@ -93,7 +94,7 @@ class Models:
                     self._hand_over(camera, engines, stamp)
                     news.append(f'{camera.name}: {stamp.path if stamp else "none"}')
                 except Exception as error:
-                    problems.append(f'camera {camera.name}: {error}')
+                    camera.model_problem = one_line(error)
             for loaded, engine in engines.items():
                 if loaded not in self._stamps.values():
                     engine.close()
@@ -102,7 +103,12 @@ class Models:
             for camera, stamp in wanted.items()
             if stamp is None and camera.wanted_model
         ]
-        return Loading(news, [' '.join(problem.split()) for problem in problems], waiting)
+        problems = [
+            f'camera {camera.name}: {camera.model_problem}'
+            for camera in self._cameras
+            if camera.model_problem
+        ]
+        return Loading(news, problems, waiting)
 
     def _load_wanted(
         self,

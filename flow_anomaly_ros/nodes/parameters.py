@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node parameters, declared once from a table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -12,8 +13,10 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.validate_topic_name import validate_topic_name
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Parameter:
         description: What it is, with unit and meaning of special values.
         limits: Smallest and largest value of a number.
         choices: Allowed strings; empty allows any.
+        check: Called with a value; raises ValueError, in one line, if it is not allowed.
         read_only: Cannot change once the node runs.
     """
 
@@ -34,6 +38,7 @@ class Parameter:
     description: str
     limits: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
+    check: Callable[[Any], None] | None = None
     read_only: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
@@ -53,7 +58,7 @@ class Parameter:
 
 
 class ParameterTable:
-    """Declares a table of parameters on a node and refuses values outside their choices.
+    """Declares a table of parameters on a node and refuses values that are not allowed.
 
     Args:
         node: The node.
@@ -68,7 +73,7 @@ class ParameterTable:
         for name, row in self._rows.items():
             if not node.has_parameter(name):
                 node.declare_parameter(name, row.default, row.descriptor())
-                self._require_choice(name, row, node.get_parameter(name).value)
+                self._require_allowed(name, row, node.get_parameter(name).value)
         node.add_on_set_parameters_callback(self._validate)
 
     def __getitem__(self, name: str) -> Any:
@@ -87,16 +92,36 @@ class ParameterTable:
             row = self._rows.get(parameter.name)
             try:
                 if row:
-                    self._require_choice(parameter.name, row, parameter.value)
+                    self._require_allowed(parameter.name, row, parameter.value)
             except ValueError as error:
                 return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     @staticmethod
-    def _require_choice(name: str, row: Parameter, value: object) -> None:
+    def _require_allowed(name: str, row: Parameter, value: object) -> None:
         if row.choices and value not in row.choices:
             msg = f'{name} is {value!r}: it must be one of {", ".join(row.choices)}'
             raise ValueError(msg)
+        if row.check:
+            try:
+                row.check(value)
+            except ValueError as error:
+                msg = f'{name} is {value!r}: {error}'
+                raise ValueError(msg) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a topic or node; empty is none, which is allowed.
+
+    Raises:
+        ValueError: It has characters that names do not have; one line.
+    """
+    try:
+        if name:
+            validate_topic_name(name)
+    except InvalidTopicNameException as error:
+        msg = str(error).splitlines()[0].removesuffix(':')
+        raise ValueError(msg) from error
 
 
 def warn_of_unknown(node: Node, expected: tuple[str, ...] = ()) -> None:

@@ -16,7 +16,7 @@ from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.image_conversion import message_to_array
 from flow_anomaly_ros.nodes.model_client import ModelClient
-from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
+from flow_anomaly_ros.nodes.parameters import check_name, Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
@@ -39,6 +39,7 @@ PARAMETERS = (
         '',
         'Image topic, of compressed images without the /compressed at its end; empty takes '
         '<camera>/image.',
+        check=check_name,
         read_only=True,
     ),
     Parameter(
@@ -132,7 +133,12 @@ PARAMETERS = (
         'Niceness of a training: 0 competes with inspection, 19 takes only what is left.',
         limits=(0, 19),
     ),
-    Parameter('detector', '', 'Detector node to hand the model to; empty for none.'),
+    Parameter(
+        'detector',
+        '',
+        'Detector node to hand the model to; empty for none.',
+        check=check_name,
+    ),
     Parameter('load', True, 'Hand the model to the detector as soon as it is there.'),
     Parameter(
         'recent_images',

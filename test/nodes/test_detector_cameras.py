@@ -383,6 +383,22 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     assert front.verdict_for(message_of(seconds=2)).results
 
 
+def test_in_a_cell_a_camera_whose_model_is_broken_waits_and_the_others_inspect(
+    make_node, make_probe, load_model, wait_for, tmp_path, model_file
+):
+    path = tmp_path / 'model.safetensors'
+    path.write_bytes(model_file.read_bytes()[:1000])
+    make_node('front', 'side', front__model=str(path), await_models=True)
+    front, side = make_probe('front'), make_probe('side')
+    assert side.verdict_for(message_of()).results
+    wait_for(lambda: str(path) in status_of(front, 'front').message)
+    assert status_of(front, 'front').level == DiagnosticStatus.ERROR
+    path.write_bytes(model_file.read_bytes())
+    assert load_model(front).message == f'front: {path}'
+    assert front.verdict_for(message_of()).results[0].class_id == 'ok'
+    wait_for(lambda: status_of(front, 'front').level == DiagnosticStatus.OK)
+
+
 def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_probe, tmp_path):
     node = make_node('front')
     probe = make_probe('front')

@@ -420,3 +420,13 @@ def test_the_training_ends_with_the_trainer(tmp_path, make_probe, wait_for, part
 
 def _is_zombie(pid):
     return Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].startswith('Z')
+
+
+def test_a_detector_that_no_node_can_be_named_is_refused_before_anything_is_trained(make_machine):
+    machine = make_machine()
+    answer = machine.node.set_parameters([Parameter('detector', value='the detector')])[0]
+    assert not answer.successful
+    assert 'must not contain characters' in answer.reason
+    assert len(answer.reason.splitlines()) == 1
+    with pytest.raises(ValueError, match='the detector'):
+        make_machine(detector='the detector')
