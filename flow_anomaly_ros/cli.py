@@ -12,6 +12,7 @@ import sys
 from typing import NoReturn
 
 from flow_anomaly_ros import __version__
+from flow_anomaly_ros.runtime.one_line import one_line
 
 PROGRAM = 'flow-anomaly'
 DATA_LAYOUT = (
@@ -69,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ValueError as error:
         _complain(str(error))
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for what the CPU lacks.
+        if not isinstance(error, MemoryError) and 'memory' not in str(error):
+            raise
+        _complain(f'out of memory: take fewer or smaller images ({one_line(error, 200)})')
         return 2
 
 

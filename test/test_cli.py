@@ -685,6 +685,20 @@ def test_predict_refuses_an_empty_folder(refused, model_file, tmp_path):
     assert 'no images in folder' in refused('predict', model_file, tmp_path / 'empty')
 
 
+@pytest.mark.parametrize(
+    'error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_too_little_memory_is_told_in_one_line(monkeypatch, outcome, error):
+    def exhausting(_arguments):
+        raise error
+
+    monkeypatch.setattr('flow_anomaly_ros.commands.methods.run', exhausting)
+    status, _, errors = outcome('methods')
+    assert status == 2
+    assert len(errors) == 1
+    assert 'out of memory' in errors[0]
+
+
 def test_mistakes_of_the_program_keep_their_traceback(monkeypatch):
     def broken(_arguments):
         raise RuntimeError

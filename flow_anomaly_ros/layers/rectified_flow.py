@@ -72,7 +72,7 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0, tolerance: float 
             source's own program.
 
     Raises:
-        RuntimeError: The velocity is not finite, or the steps would become too small.
+        ValueError: The velocity is not finite, or the steps would become too small; one line.
     """
     # Half a second of import, which only a reflow is to pay for.
     from scipy.integrate import solve_ivp
@@ -82,8 +82,8 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0, tolerance: float 
         found = velocity(maps, start.new_full(start.shape[:1], now))
         # The solver would look for a step that is small enough for ever.
         if not found.isfinite().all():
-            msg = f'the velocity at time {now:.3g} is not finite: the flow has not learned'
-            raise RuntimeError(msg)
+            msg = f'the velocity at time {now:.3g} is not finite: lower learning_rate'
+            raise ValueError(msg)
         return found.double().cpu().numpy().ravel()
 
     found = solve_ivp(
@@ -96,7 +96,7 @@ def rk45(velocity: Velocity, start: Tensor, time: float = 0.0, tolerance: float 
     )
     if not found.success:
         msg = f'the way from noise to images cannot be followed: {found.message}'
-        raise RuntimeError(msg)
+        raise ValueError(msg)
     return torch.from_numpy(found.y[:, -1]).to(start).view(start.shape)
 
 

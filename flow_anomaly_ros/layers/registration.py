@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar, NamedTuple
 
 from flow_anomaly_ros.layers import separable
+from flow_anomaly_ros.layers.evenly import evenly
 from flow_anomaly_ros.layers.precision import full_precision
 from flow_anomaly_ros.layers.resample import resize, size_of
 from flow_anomaly_ros.layers.separable import Axis
@@ -68,7 +69,8 @@ class Registration(SizedByTraining):
             images: NxCxHxW images of good parts in [0, 1].
             force: Register whatever the images show.
         """
-        images = images[:FIT_IMAGES]
+        # Evenly: images that follow each other may be of one batch of parts.
+        images = images[evenly(len(images), FIT_IMAGES)]
         grey = _shrink(images, FINE)
         disc = _disc(size_of(grey), images.device)
         before = _normalise(_blur(grey), disc)
@@ -138,6 +140,16 @@ class Registration(SizedByTraining):
             return maps
         inverse_shift = -_rotation(-poses[:, 0]) @ poses[:, 1:, None]
         return _warp(maps, torch.cat([-poses[:, :1], inverse_shift[..., 0]], 1))
+
+    @full_precision
+    def in_view(self, maps: Tensor, poses: Tensor | None) -> Tensor:
+        """Maps of registered images, BxCxHxW, with 0 where the camera saw nothing.
+
+        There a registered image repeats the border of the camera's.
+        """
+        if poses is None:
+            return maps
+        return maps * (_grid(poses, size_of(maps)).abs().amax(-1) <= 1)[:, None]
 
     def _use(self, reference: Tensor) -> None:
         """Take another mean part."""
@@ -305,14 +317,19 @@ def _rotation(angles: Tensor, aspect: float = 1.0) -> Tensor:
 
 def _warp(maps: Tensor, poses: Tensor) -> Tensor:
     """Sample BxCxHxW maps where the poses say; beyond the border its values are repeated."""
-    size = size_of(maps)
+    return functional.grid_sample(
+        maps, _grid(poses, size_of(maps)), padding_mode='border', align_corners=False
+    )
+
+
+def _grid(poses: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where poses sample maps of a size, BxHxWx2; what the maps show lies between -1 and 1."""
     height, width = size
     # From halves of the shorter side to grid_sample's halves of each side.
     turns = _rotation(poses[:, 0], height / width)
     shifts = [min(size) / width * poses[:, 1], min(size) / height * poses[:, 2]]
     matrices = torch.cat([turns, torch.stack(shifts, 1)[..., None]], 2)
-    grid = functional.affine_grid(matrices, [maps.shape[0], 1, *size], align_corners=False)
-    return functional.grid_sample(maps, grid, padding_mode='border', align_corners=False)
+    return functional.affine_grid(matrices, [poses.shape[0], 1, *size], align_corners=False)
 
 
 def _shrunk(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:

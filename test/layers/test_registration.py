@@ -79,6 +79,31 @@ def test_maps_go_back_to_where_the_camera_saw_them(fitted):
         assert torch.equal(registration.undo(registered, poses), back)
 
 
+def test_what_the_camera_did_not_see_is_known(fitted):
+    registration, (height, width) = fitted
+    ones = torch.ones(2, 1, height, width)
+    # Half of the shorter side's half to the right, and a quarter turn.
+    poses = torch.tensor([[0.0, 0.5, 0.0], [torch.pi / 2, 0.0, 0.0]])
+    moved, turned = registration.in_view(ones, poses)[:, 0]
+    unseen = min(height, width) // 4
+    assert moved[:, : width - unseen].all()
+    assert not moved[:, width - unseen :].any()
+    middle = abs(width - height) // 2
+    assert turned.sum() == min(height, width) ** 2
+    assert turned[middle : -middle or None].all() or turned[:, middle:-middle].all()
+    assert registration.in_view(ones, None) is ones
+
+
+def test_parts_of_a_whole_day_are_looked_at():
+    # Forty that lie alike, then others: files follow each other in the order they were taken.
+    angles, shifts = random_poses(40, 0)
+    still = torch.zeros(40), torch.zeros(40, 2)
+    images = torch.cat([parts(*still, (64, 64)), parts(angles, shifts, (64, 64))])
+    registration = Registration()
+    registration.fit(images)
+    assert registration.is_active
+
+
 def test_parts_that_lie_alike_are_left_alone():
     angles = 0.5 + 0.02 * torch.randn(8, generator=torch.Generator().manual_seed(0))
     images = parts(angles, torch.zeros(8, 2), (96, 96))

@@ -188,11 +188,12 @@ class RestorationConfig:
             'flow_steps',
             'batch',
             'copies',
-            'stored',
             'added_scales',
             'most_scales',
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+        # Each image in turn is compared with the others.
+        require(self.stored >= 2, 'stored', self.stored, '2 or more')
         for name in (
             'tolerance',
             'pixel_weight',

@@ -72,7 +72,7 @@ class RestorationDetector(Detector):
     config_class = RestorationConfig
     presets: ClassVar = {'fast': {'scales': (1.0,), 'stored': 100, 'flow_steps': 50}}
     stages: ClassVar = {
-        'align': ('registration.forward', 'registration.undo'),
+        'align': ('registration.forward', 'registration.in_view', 'registration.undo'),
         'features': ('extract',),
         'flow': ('restored_features',),
         'restore': ('second_features',),
@@ -337,6 +337,7 @@ class RestorationDetector(Detector):
         both = [torch.cat(pair, 1) for pair in zip(distances, inner, strict=True)]
         score_map, inner_map = self._summed(both, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
+        inner_map = self.registration.in_view(inner_map, poses)
         return DetectorOutput(score_map, inner_map.amax(dim=(1, 2, 3)))
 
     def _inner(self, distances: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from flow_anomaly_ros.detectors.optimisation import (
 )
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.layers import prior
+from flow_anomaly_ros.layers.evenly import evenly
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -137,9 +138,11 @@ class _Training:
         )
         for target, of_scale in zip(detector.targets, latents, strict=True):
             target.fit(of_scale)
-        stored = [x[: config.stored] for x in self.features]
+        # Images rather than their copies, and evenly where there are too many.
+        kept = evenly(max(images, min(config.stored, len(self.samples))), config.stored)
+        stored = [x[kept] for x in self.features]
         if config.relative and images > 1:
-            self._fit_usual(stored, images)
+            self._fit_usual(stored, kept % images, images)
         self._store(stored)
 
     def _store(self, features: list[Tensor]) -> None:
@@ -150,12 +153,17 @@ class _Training:
         ):
             stored.fit(x * whitening.unit, self.detector.config.coreset)
 
-    def _fit_usual(self, features: list[Tensor], images: int) -> None:
-        """Hold images out, with their copies, and measure how far from the others they are."""
+    def _fit_usual(self, features: list[Tensor], origin: Tensor, images: int) -> None:
+        """Hold images out, with their copies, and measure how far from the others they are.
+
+        Args:
+            features: What is stored.
+            origin: Numbers of the images that it is of.
+            images: How many images there are.
+        """
         detector = self.detector
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
-        held_out = torch.linspace(0, images - 1, min(images, HELD_OUT)).round().long().tolist()
-        origin = torch.arange(len(features[0])) % images
+        held_out = evenly(images, HELD_OUT).tolist()
 
         def distances(part: slice) -> list[Tensor]:
             (image,) = held_out[part]

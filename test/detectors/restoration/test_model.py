@@ -137,6 +137,15 @@ def test_distances_to_several_second_images_are_weighted_and_added(detector):
     torch.testing.assert_close(both, 0.5 * nearest + 2 * stored, rtol=1e-4, atol=1e-5)
 
 
+def test_of_more_images_than_are_stored_all_kinds_are():
+    kinds = torch.tensor([0.1] * 6 + [-0.1] * 6)[:, None, None, None]
+    images = good_images(12) + kinds
+    detector = build(second_images=('stored',), stored=4, copies=2)
+    detector.fit(images)
+    scores = detector(good_images(2, seed=1) + kinds[[0, -1]]).image_score
+    assert scores.max() < 1.5 * scores.min()
+
+
 def test_the_nearest_likely_image_counts_less_beside_stored_ones():
     def shares(**options):
         return RestorationConfig(**options).shares
