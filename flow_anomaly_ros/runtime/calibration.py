@@ -167,7 +167,8 @@ def _score(
     detector: Detector, manifest: Manifest, image: np.ndarray, part_class: int
 ) -> CalibrationScores:
     channels = detector.config.channels
-    batch = to_tensor(image, channels, manifest.input_size, _device_of(detector))
+    device = _device_of(detector)
+    batch = to_tensor(image, channels, manifest.input_size, device, manifest.white)
     return score_images(tiled(detector, manifest.tile), batch, part_class)
 
 

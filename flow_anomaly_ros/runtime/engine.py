@@ -123,8 +123,14 @@ class Engine:
         Raises:
             ValueError: The device cannot be used.
         """
-        whole, size = tiled(detector, manifest.tile), manifest.input_size
-        backend = PyTorchBackend(whole, size, device, precision, compiled)
+        backend = PyTorchBackend(
+            tiled(detector, manifest.tile),
+            manifest.input_size,
+            manifest.white,
+            device,
+            precision,
+            compiled,
+        )
         if frozen:
             backend.freeze()
         return cls(backend, manifest)

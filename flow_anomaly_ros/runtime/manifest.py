@@ -6,11 +6,12 @@ import dataclasses
 from dataclasses import dataclass, field
 import json
 
+from flow_anomaly_ros.runtime.preprocess import WHITE_LEVELS
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 
-# Version 2 has tiles, version 3 classes, version 4 a good part.
-FORMAT_VERSION = 4
+# Version 2 has tiles, version 3 classes, version 4 a good part, version 5 a white level.
+FORMAT_VERSION = 5
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
 # Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
@@ -53,6 +54,7 @@ class Manifest:
         tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
         good_part: Image at `input_size` of a part of the training, of the first class, that the
             model finds good; see `runtime.good_part`. Empty if there is none.
+        white: Level that is white in uint16 images, see `preprocess.white_level`.
     """
 
     method: str
@@ -64,6 +66,7 @@ class Manifest:
     libraries: dict[str, str] = field(default_factory=dict)
     tile: int | None = None
     good_part: str = ''
+    white: int = WHITE_LEVELS[-1]
 
     @property
     def thresholds(self) -> tuple[Thresholds, ...]:
@@ -136,6 +139,8 @@ class Manifest:
             values['classes'] = [{'name': '', **of_class}]
         if version < 4:
             values['good_part'] = ''
+        if version < 5:
+            values['white'] = WHITE_LEVELS[-1]
         names = {one.name for one in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:
@@ -160,6 +165,9 @@ class Manifest:
             raise ValueError(msg) from error
         if not isinstance(values['good_part'], str):
             msg = 'the manifest has a good part that is no text'
+            raise ValueError(msg)
+        if values['white'] not in WHITE_LEVELS:
+            msg = f'the manifest has white {values["white"]}'
             raise ValueError(msg)
         if not values['classes']:
             msg = 'the manifest has no classes'

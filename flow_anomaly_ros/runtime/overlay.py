@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import cv2
+from flow_anomaly_ros.runtime.preprocess import to_bytes, white_level
 import numpy as np
 
 Colour = tuple[int, int, int]
@@ -141,8 +142,7 @@ def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT
 
 def _to_rgb(image: np.ndarray) -> np.ndarray:
     """Copy an image as HxWx3 uint8."""
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+    image = to_bytes(image, white_level([image]))
     return np.stack([image] * 3, axis=-1) if image.ndim == 2 else np.array(image, order='C')
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images to what detectors take: one resize, one conversion of colours."""
 
+from collections.abc import Sequence
+
 from flow_anomaly_ros.layers.resample import resize, resize_image, resize_levels
 import numpy as np
 import torch
@@ -9,10 +11,28 @@ from torch import Tensor
 
 # ITU-R BT.601, as OpenCV's RGB to grey conversion.
 LUMA = (0.299, 0.587, 0.114)
+# Of the bits that cameras have; many send 10 or 12 of them in 16 as they are.
+WHITE_LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+
+
+def white_level(images: Sequence[np.ndarray]) -> int:
+    """The level that is white in the uint16 ones of a camera's images.
+
+    Returns:
+        The lowest of `WHITE_LEVELS` that no pixel exceeds; the highest where none is uint16.
+    """
+    highest = max((int(one.max()) for one in images if one.dtype == np.uint16), default=None)
+    if highest is None:
+        return WHITE_LEVELS[-1]
+    return next(level for level in WHITE_LEVELS if level >= highest)
 
 
 def to_tensor(
-    image: np.ndarray, channels: int, size: tuple[int, int], device: torch.device
+    image: np.ndarray,
+    channels: int,
+    size: tuple[int, int],
+    device: torch.device,
+    white: int = WHITE_LEVELS[-1],
 ) -> Tensor:
     """Turn a camera image into a detector's input.
 
@@ -21,6 +41,7 @@ def to_tensor(
         channels: 1 or 3; grey is repeated, colour is reduced to luma.
         size: Target (height, width).
         device: Where to.
+        white: Level that is white where they are uint16; higher ones are white as well.
 
     Returns:
         1xCxheightxwidth float32 in [0, 1].
@@ -29,8 +50,8 @@ def to_tensor(
         ValueError: Another shape or type.
     """
     require_image(image)
-    scale = float(np.iinfo(image.dtype).max)
     is_bytes = image.dtype == np.uint8
+    scale = 255.0 if is_bytes else float(white)
     array = _owned(image)
     if device.type == 'cuda':
         # The device resizes faster, and bytes are few.
@@ -45,12 +66,13 @@ def to_tensor(
     return convert_colours((pixels / scale).clamp(0, 1), channels)
 
 
-def to_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def to_rgb(image: np.ndarray, size: tuple[int, int], white: int = WHITE_LEVELS[-1]) -> np.ndarray:
     """Turn a camera image into the input of an exported model.
 
     Args:
         image: HxW or HxWx3 RGB array, uint8 or uint16, of which the upper 8 bits are kept.
         size: Target (height, width).
+        white: Level that is white where they are uint16; higher ones are white as well.
 
     Returns:
         heightxwidthx3 uint8; grey is repeated.
@@ -59,10 +81,16 @@ def to_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ValueError: Another shape or type.
     """
     require_image(image)
-    if image.dtype == np.uint16:
-        image = np.round(image / 257.0).astype(np.uint8)
+    image = to_bytes(image, white)
     resized = resize_image(_owned(image), size)
     return resized if resized.ndim == 3 else np.repeat(resized[..., None], 3, axis=2)
+
+
+def to_bytes(image: np.ndarray, white: int) -> np.ndarray:
+    """The nearest uint8 levels of an image whose uint16 white is given."""
+    if image.dtype == np.uint8:
+        return image
+    return np.round(image * (255.0 / white)).clip(max=255).astype(np.uint8)
 
 
 def convert_colours(pixels: Tensor, channels: int) -> Tensor:

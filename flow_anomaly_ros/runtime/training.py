@@ -28,7 +28,7 @@ from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.good_part import to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
-from flow_anomaly_ros.runtime.preprocess import size_of, to_rgb, to_tensor
+from flow_anomaly_ros.runtime.preprocess import size_of, to_rgb, to_tensor, white_level
 from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
@@ -175,7 +175,8 @@ def train(
     )
     kept = FolderCheckpoints(checkpoints, given) if checkpoints else None
     distributed.require_same(given, 'images, options, weights, seed and versions of libraries')
-    batch = torch.cat([to_tensor(image, channels, size, target) for image in images])
+    white = white_level(images)
+    batch = torch.cat([to_tensor(image, channels, size, target, white) for image in images])
 
     indices = torch.tensor(of_images)
 
@@ -237,6 +238,7 @@ def train(
         },
         libraries=library_versions(),
         tile=tile,
+        white=white,
     )
     detector.cpu()
     of_first = [one for one, index in zip(images, of_images, strict=True) if index == 0]
@@ -259,7 +261,7 @@ def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarr
     engine = Engine.of(detector, manifest, 'cpu')
     best, least = None, math.inf
     for image in images[:CANDIDATES]:
-        pixels = to_rgb(image, manifest.input_size)
+        pixels = to_rgb(image, manifest.input_size, manifest.white)
         pixels = pixels[..., 0] if image.ndim == 2 else pixels
         found = engine.inspect_first_class(pixels)
         if found.verdict == Verdict.OK and found.image_score < least:

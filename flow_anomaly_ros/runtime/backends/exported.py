@@ -35,7 +35,8 @@ class ExportedBackend(Backend):
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """BxHxWx3 uint8; see `Backend.prepare`."""
-        return np.stack([to_rgb(one, self.manifest.input_size) for one in images])
+        size, white = self.manifest.input_size, self.manifest.white
+        return np.stack([to_rgb(one, size, white) for one in images])
 
     def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""

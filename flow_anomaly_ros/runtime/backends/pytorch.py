@@ -22,6 +22,7 @@ class PyTorchBackend(Backend):
     Args:
         detector: Trained detector.
         size: (height, width) of its input in px.
+        white: Level that is white in uint16 images.
         device: Device name, see `select_device`.
         precision: One of `PRECISIONS`; networks compute in it, what is exact by design does not.
         compiled: Compile it (`torch.compile`, on a GPU as CUDA graphs): minutes at the first image
@@ -35,6 +36,7 @@ class PyTorchBackend(Backend):
         self,
         detector: Detector,
         size: tuple[int, int],
+        white: int,
         device: str = 'auto',
         precision: str = 'float32',
         compiled: bool = False,
@@ -43,6 +45,7 @@ class PyTorchBackend(Backend):
         self.name = named('PyTorch' + ', compiled' * compiled, precision, str(self.device))
         self.detector = detector.to(self.device).eval()
         self._size = size
+        self._white = white
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
@@ -68,7 +71,9 @@ class PyTorchBackend(Backend):
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
         """BxCxHxW float32 in [0, 1] on the device; see `Backend.prepare`."""
         channels = self.detector.config.channels
-        return torch.cat([to_tensor(one, channels, self._size, self.device) for one in images])
+        return torch.cat(
+            [to_tensor(one, channels, self._size, self.device, self._white) for one in images]
+        )
 
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
