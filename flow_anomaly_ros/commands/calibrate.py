@@ -3,17 +3,17 @@
 """`flow-anomaly calibrate`: thresholds of a model from further good parts."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
-from flow_anomaly_ros.data.images import read_image
+from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.calibration import added_outliers, image_digest, recalibrate
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
 from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.preprocess import size_of
-import numpy as np
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,16 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     model: Path = arguments.model
     require_writable(model)
     limit_threads(arguments.threads)
-    images = {path: read_image(path) for path in image_paths(arguments.images)}
+    paths = list(image_paths(arguments.images))
+    images = ImageFiles(paths, ImageCache())
     detector, manifest = load_artifact(model)
-    for path, image in images.items():
+    for path, image in zip(paths, images, strict=True):
         if misfit := manifest.misfit(size_of(image)):
             msg = f'{path} is no image of these parts: {misfit}'
             raise ValueError(msg)
     detector.to(select_device(arguments.device))
-    renewed = recalibrate(
-        detector, manifest, [*images.values()], arguments.accept, arguments.part_class
-    )
+    renewed = recalibrate(detector, manifest, images, arguments.accept, arguments.part_class)
     index = manifest.class_index(arguments.part_class) or 0
     old, new = (one.thresholds[index] for one in (manifest, renewed))
     before, after = (one.classes[index].calibration['images'] for one in (manifest, renewed))
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'{model} knows all of these {len(images)} images already: nothing to do')
         return 0
     if not arguments.accept:
-        _require_good_parts(images, manifest.classes[index], renewed.classes[index])
+        _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])
     save_artifact(model, detector, renewed)
     print(
         f'{model} rests on {after} good parts now (was {before}); '
@@ -53,14 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _require_good_parts(
-    images: dict[Path, np.ndarray], before: PartClass, after: PartClass
+    paths: Sequence[Path], images: ImageFiles, before: PartClass, after: PartClass
 ) -> None:
     """Refuse images that look like defects: they would raise the limit for all that follow."""
     found = added_outliers(before, after)
     if found:
         names = ', '.join(
             f'{path} ({found[digest]:.4g})'
-            for path, image in images.items()
+            for path, image in zip(paths, images, strict=True)
             if (digest := image_digest(image)) in found
         )
         msg = (

@@ -14,6 +14,7 @@ from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
 from flow_anomaly_ros.data.folder import GoodImages, load_good_images, read_folder
+from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.checkpoints import clear
@@ -48,19 +49,18 @@ def run(arguments: argparse.Namespace) -> int:
     is_first = distributed.rank() == 0
     is_quiet = arguments.quiet or not is_first
     names = _class_names(arguments.data)
-    images: list[np.ndarray] = []
+    cache = ImageCache()
     paths: list[Path] = []
     classes: list[str] = []
     for data, name in zip(arguments.data, names, strict=True):
-        good = _load(data, arguments, is_first)
-        images.extend(good.images)
+        good = _load(data, arguments, cache, is_first)
         paths.extend(good.paths)
-        classes.extend([name] * len(good.images))
+        classes.extend([name] * len(good.paths))
     is_told = arguments.json_progress and is_first
     with JsonProgress() if is_told else StageProgress(is_quiet) as progress:
         training = train(
             arguments.method,
-            images,
+            ImageFiles(paths, cache),
             options=options,
             weights=arguments.weights,
             seed=arguments.seed,
@@ -141,7 +141,9 @@ def _class_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> GoodImages:
+def _load(
+    data: Path, arguments: argparse.Namespace, cache: ImageCache, is_told: bool
+) -> GoodImages:
     """Load the images of a class."""
     folder = read_folder(data)
     if folder.train and folder.train[0].parent.samefile(arguments.output.parent):
@@ -150,7 +152,7 @@ def _load(data: Path, arguments: argparse.Namespace, is_told: bool) -> GoodImage
             'taken for one of a good part: write it to another folder'
         )
         raise ValueError(msg)
-    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict)
+    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict, cache)
     if good.skipped and is_told:
         count = f'{len(good.skipped)} of {len(folder.train)}'
         lines = [*good.skipped, f'skipped {count} files, training on {len(good.images)} images']

@@ -16,10 +16,12 @@ licence, license or readme are passed over.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image
 import numpy as np
 
@@ -72,12 +74,12 @@ class GoodImages:
     """Images of good parts, all of one size, channel count and depth.
 
     Attributes:
-        images: `uint8` or `uint16` arrays, HxW or HxWx3 RGB.
+        images: `uint8` or `uint16` arrays, HxW or HxWx3 RGB; many are read again when asked for.
         paths: Where each of them came from.
         skipped: One line per file that could not be read: which and why.
     """
 
-    images: tuple[np.ndarray, ...]
+    images: Sequence[np.ndarray]
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]
 
@@ -119,6 +121,7 @@ def load_good_images(
     max_images: int | None = None,
     seed: int = 0,
     strict: bool = False,
+    cache: ImageCache | None = None,
 ) -> GoodImages:
     """Load images of good parts, at random which where only some are asked for.
 
@@ -130,6 +133,7 @@ def load_good_images(
         max_images: At most this many images; None takes all.
         seed: Decides which images are taken.
         strict: Refuse the folder when any of its files is unreadable.
+        cache: Reads the files; None: one of its own.
 
     Returns:
         The images in the order of their paths, and what was skipped.
@@ -146,19 +150,21 @@ def load_good_images(
         raise ValueError(msg)
     wanted = len(folder.train) if max_images is None else max_images
 
-    images: dict[Path, np.ndarray] = {}
+    cache = cache or ImageCache()
+    kinds: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
     for index in np.random.default_rng(seed).permutation(len(folder.train)):
-        if len(images) == wanted and not strict:
+        if len(kinds) == wanted and not strict:
             break
         path = folder.train[index]
         try:
-            image = read_image(path)
+            # Those that are only looked at, whether they can be read, are not to be kept.
+            image = cache.read(path) if len(kinds) < wanted else read_image(path)
         except ImageReadError as error:
             skipped[path] = str(error)
             continue
-        if len(images) < wanted:
-            images[path] = image
+        if len(kinds) < wanted:
+            kinds[path] = _describe(image)
 
     if strict and skipped:
         names = ', '.join(path.name for path in sorted(skipped))
@@ -167,16 +173,16 @@ def load_good_images(
             f'are unreadable: {names}; repair or remove them'
         )
         raise ValueError(msg)
-    if not images:
+    if not kinds:
         msg = (
             f'none of the {len(skipped)} files in {folder.train[0].parent} is readable; '
             f'the first: {skipped[min(skipped)]}'
         )
         raise ValueError(msg)
-    _require_one_size(images)
-    paths = tuple(sorted(images))
+    _require_one_kind(kinds)
+    paths = tuple(sorted(kinds))
     return GoodImages(
-        images=tuple(images[path] for path in paths),
+        images=ImageFiles(paths, cache),
         paths=paths,
         skipped=tuple(skipped[path] for path in sorted(skipped)),
     )
@@ -232,13 +238,12 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
 
 
-def _require_one_size(images: dict[Path, np.ndarray]) -> None:
-    kinds = {path: _describe(image) for path, image in sorted(images.items())}
-    counts = Counter(kinds.values()).most_common()
+def _require_one_kind(kinds: dict[Path, str]) -> None:
+    counts = Counter(kinds[path] for path in sorted(kinds)).most_common()
     if len(counts) == 1:
         return
     rarest = counts[-1][0]
-    example = next(path for path, kind in kinds.items() if kind == rarest)
+    example = min(path for path, kind in kinds.items() if kind == rarest)
     listed = ', '.join(f'{count} of {kind}' for kind, count in counts)
     msg = f'images of good parts differ: {listed} (such as {example}); make them all alike'
     raise ValueError(msg)

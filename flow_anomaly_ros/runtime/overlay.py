@@ -142,7 +142,7 @@ def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT
 
 def _to_rgb(image: np.ndarray) -> np.ndarray:
     """Copy an image as HxWx3 uint8."""
-    image = to_bytes(image, white_level([image]))
+    image = to_bytes(image, white_level(image))
     return np.stack([image] * 3, axis=-1) if image.ndim == 2 else np.array(image, order='C')
 
 

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images to what detectors take: one resize, one conversion of colours."""
 
-from collections.abc import Sequence
-
 from flow_anomaly_ros.layers.resample import resize, resize_image, resize_levels
 import numpy as np
 import torch
@@ -15,15 +13,15 @@ LUMA = (0.299, 0.587, 0.114)
 WHITE_LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
-def white_level(images: Sequence[np.ndarray]) -> int:
-    """The level that is white in the uint16 ones of a camera's images.
+def white_level(image: np.ndarray) -> int:
+    """The level that is white in uint16 images, as far as one of them tells.
 
     Returns:
-        The lowest of `WHITE_LEVELS` that no pixel exceeds; the highest where none is uint16.
+        The lowest of `WHITE_LEVELS` that no pixel exceeds; the highest where it is uint8.
     """
-    highest = max((int(one.max()) for one in images if one.dtype == np.uint16), default=None)
-    if highest is None:
+    if image.dtype == np.uint8:
         return WHITE_LEVELS[-1]
+    highest = image.max()
     return next(level for level in WHITE_LEVELS if level >= highest)
 
 

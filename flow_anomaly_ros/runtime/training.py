@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 import re
 import time
+from typing import NamedTuple
 
 from flow_anomaly_ros import distributed
 from flow_anomaly_ros.detectors.base import (
@@ -85,6 +86,19 @@ class Training:
     warnings: list[str]
 
 
+class _Seen(NamedTuple):
+    """What is asked of every image before any is resized."""
+
+    size: tuple[int, int]
+    is_grey: bool
+    white: int
+    digest: str
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> '_Seen':
+        return cls(size_of(image), image.ndim == 2, white_level(image), image_digest(image))
+
+
 @dataclass(frozen=True)
 class _HeldOut:
     """Scores of images of a class, in the order of the indices of these."""
@@ -146,7 +160,9 @@ def train(
         if name in options:
             msg = f'{name} cannot be set: {who}'
             raise ValueError(msg)
-    channels = 1 if all(image.ndim == 2 for image in images) else 3
+    # Read one after the other: there may be more than the memory holds.
+    seen = [_Seen.of(image) for image in images]
+    channels = 1 if all(one.is_grey for one in seen) else 3
     names = [*dict.fromkeys(classes)] or ['']
     of_images = [names.index(name) for name in classes] or [0] * len(images)
     decided: dict[str, object] = {'channels': channels}
@@ -155,11 +171,11 @@ def train(
         decided['classes'] = names
     config = build_config(method, {**options, **decided})
     scoring_config = find_method(method).scoring_config(config)
-    size = _common_size(images, shorter_side)
+    size = _common_size([one.size for one in seen], shorter_side)
     if tile is not None:
         require_tile(tile, size)
     target = select_device(device)
-    digests = [image_digest(image) for image in images]
+    digests = [one.digest for one in seen]
     given = str(
         (
             config,
@@ -175,7 +191,7 @@ def train(
     )
     kept = FolderCheckpoints(checkpoints, given) if checkpoints else None
     distributed.require_same(given, 'images, options, weights, seed and versions of libraries')
-    white = white_level(images)
+    white = max(one.white for one in seen)
     batch = torch.cat([to_tensor(image, channels, size, target, white) for image in images])
 
     indices = torch.tensor(of_images)
@@ -221,7 +237,7 @@ def train(
         method=method,
         config=plain_config(detector),
         input_size=size,
-        image_size=size_of(images[0]),
+        image_size=seen[0].size,
         classes=tuple(
             PartClass(
                 name,
@@ -241,8 +257,10 @@ def train(
         white=white,
     )
     detector.cpu()
-    of_first = [one for one, index in zip(images, of_images, strict=True) if index == 0]
-    manifest = dataclasses.replace(manifest, good_part=_good_part(detector, manifest, of_first))
+    first = [number for number, index in enumerate(of_images) if index == 0][:CANDIDATES]
+    manifest = dataclasses.replace(
+        manifest, good_part=_good_part(detector, manifest, [images[number] for number in first])
+    )
     suspect = {
         int(one.images[index]): float(one.scores.image_scores[index])
         for one in held_out
@@ -252,7 +270,7 @@ def train(
 
 
 def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]) -> str:
-    """Choose what the model file carries: of the first images that are found good, the best.
+    """Choose what the model file carries: of some images that are found good, the best.
 
     A single image makes thresholds that it is good by, and says nothing.
     """
@@ -260,7 +278,7 @@ def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarr
         return ''
     engine = Engine.of(detector, manifest, 'cpu')
     best, least = None, math.inf
-    for image in images[:CANDIDATES]:
+    for image in images:
         pixels = to_rgb(image, manifest.input_size, manifest.white)
         pixels = pixels[..., 0] if image.ndim == 2 else pixels
         found = engine.inspect_first_class(pixels)
@@ -305,9 +323,9 @@ def _require_classes(
             raise ValueError(msg)
 
 
-def _common_size(images: Sequence[np.ndarray], shorter_side: int) -> tuple[int, int]:
+def _common_size(of_images: Sequence[tuple[int, int]], shorter_side: int) -> tuple[int, int]:
     """Size to inspect at: that of all classes, or a square where these have different ones."""
-    sizes = {input_size_of(size_of(image), shorter_side) for image in images}
+    sizes = {input_size_of(size, shorter_side) for size in of_images}
     return sizes.pop() if len(sizes) == 1 else (min(min(size) for size in sizes),) * 2
 
 

@@ -1,0 +1,44 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Images of files as a sequence, with no more of them in memory than there is room for."""
+
+from flow_anomaly_ros.data import image_files
+from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
+from flow_anomaly_ros.data.images import ImageReadError, write_image
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def paths(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f'{number}.png', np.full((10, 10), number, np.uint8))
+    return sorted(tmp_path.iterdir())
+
+
+def test_images_come_in_the_order_of_their_files(paths):
+    images = ImageFiles(paths, ImageCache())
+    assert [image[0, 0] for image in images] == [0, 1, 2, 3]
+    assert [image[0, 0] for image in images[1:3]] == [1, 2]
+    assert images[-1].shape == (10, 10)
+    assert len(images) == 4
+
+
+def test_what_there_is_room_for_is_read_once_and_the_rest_again(paths, monkeypatch):
+    read = []
+    original = image_files.read_image
+    monkeypatch.setattr(image_files, 'ROOM', 250)
+    monkeypatch.setattr(image_files, 'read_image', lambda path: read.append(path) or original(path))
+    images = ImageFiles(paths, ImageCache())
+    for _ in range(3):
+        assert [image[0, 0] for image in images] == [0, 1, 2, 3]
+    assert [read.count(path) for path in paths] == [1, 1, 3, 3]
+
+
+def test_a_file_that_is_gone_meanwhile_is_named(paths, monkeypatch):
+    monkeypatch.setattr(image_files, 'ROOM', 0)
+    images = ImageFiles(paths, ImageCache())
+    assert images[2][0, 0] == 2
+    paths[2].unlink()
+    with pytest.raises(ImageReadError, match=r'2\.png'):
+        images[2]
