@@ -141,7 +141,7 @@ class DetectorNode(LifecycleNode):
 
     `PARAMETERS` are its parameters, `camera.CAMERA_PARAMETERS` those of each camera. The service
     ~/load_model (std_srvs/Trigger) loads the models that the parameters name where these, or the
-    files, have changed, while the old ones go on inspecting.
+    files, have changed, while the old ones go on inspecting; ~/<camera>/load_model that of one.
 
     Args:
         options: Passed on to rclpy's node, such as `namespace` and `parameter_overrides`.
@@ -180,12 +180,13 @@ class DetectorNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._apply_criteria)
         # Loading takes seconds, in which images are to be received: a thread loads, while the
         # answer waits in a callback group of its own.
-        self.create_service(
-            Trigger,
-            '~/load_model',
-            self._on_load_model,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
+        group = MutuallyExclusiveCallbackGroup()
+        for name, cameras in (
+            ('~/load_model', self._cameras),
+            *((f'~/{camera.name}/load_model', (camera,)) for camera in self._cameras),
+        ):
+            on_call = partial(self._on_load_model, cameras)
+            self.create_service(Trigger, name, on_call, callback_group=group)
 
     # Lifecycle ------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class DetectorNode(LifecycleNode):
         started = time.perf_counter()
         torch.set_num_threads(self.parameters['threads'] or self._all_threads)
         with self._loading:
-            news, problems, waiting = self._load_models()
+            news, problems, waiting = self._load_models(self._cameras)
             is_possible = not problems or self.parameters['await_models']
             if not is_possible:
                 self._models.release()
@@ -311,18 +312,21 @@ class DetectorNode(LifecycleNode):
 
     # Models and criteria --------------------------------------------------------------------
 
-    def _load_models(self) -> Loading:
+    def _load_models(self, cameras: tuple[Camera, ...]) -> Loading:
         execution = Execution(*(self.parameters[x] for x in ('device', 'precision', 'compile')))
-        return self._models.load(execution, self.parameters['await_models'])
+        return self._models.load(cameras, execution, self.parameters['await_models'])
 
     async def _on_load_model(
-        self, _request: Trigger.Request, response: Trigger.Response
+        self,
+        cameras: tuple[Camera, ...],
+        _request: Trigger.Request,
+        response: Trigger.Response,
     ) -> Trigger.Response:
         executor = self.executor
         assert executor is not None
         done: Future = Future()
         done.add_done_callback(lambda _: executor.wake())
-        threading.Thread(target=self._reload_models, args=(done,), name='loading').start()
+        threading.Thread(target=self._reload_models, args=(cameras, done), name='loading').start()
         news, problems, waiting = await done
         # Whoever asks for a model that is not there is told; others need not be there yet.
         response.success = not problems and (bool(news) or not waiting)
@@ -334,11 +338,11 @@ class DetectorNode(LifecycleNode):
             self.get_logger().error(f'load_model: {response.message}')
         return response
 
-    def _reload_models(self, done: Future) -> None:
+    def _reload_models(self, cameras: tuple[Camera, ...], done: Future) -> None:
         try:
             with self._loading:
                 if self._is_configured:
-                    done.set_result(self._load_models())
+                    done.set_result(self._load_models(cameras))
                 else:
                     problem = 'the detector is not configured: configuring it loads the models'
                     done.set_result(Loading([], [problem], []))

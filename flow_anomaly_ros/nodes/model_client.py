@@ -17,7 +17,7 @@ LOADING_PATIENCE = 300.0
 
 
 class ModelClient:
-    """Sets `<camera>.model` of a detector and calls its ~/load_model, without waiting.
+    """Sets `<camera>.model` of a detector and has it loaded, without waiting.
 
     Args:
         node: The node that calls.
@@ -34,7 +34,7 @@ class ModelClient:
         self._camera = camera
         self._done = done
         self._parameters = node.create_client(SetParameters, f'{detector}/set_parameters')
-        self._loading = node.create_client(Trigger, f'{detector}/load_model')
+        self._loading = node.create_client(Trigger, f'{detector}/{camera}/load_model')
         self._model = ''
         self._deadline = 0.0
         self._is_asked = False

@@ -60,13 +60,16 @@ class Models:
         # The files as the parameters named them.
         self._names: dict[str, Path] = {}
 
-    def load(self, execution: Execution, await_missing: bool = False) -> Loading:
-        """Load and warm up what the cameras' parameters name, then change over between two frames.
+    def load(
+        self, cameras: Sequence[Camera], execution: Execution, await_missing: bool = False
+    ) -> Loading:
+        """Load and warm up what cameras' parameters name, then change over between two frames.
 
         A file that is loaded already is not loaded again. A camera whose file cannot be used keeps
         what it has; so does one whose file is gone since it was loaded.
 
         Args:
+            cameras: All cameras, or some.
             execution: How the models are run.
             await_missing: A camera without a model may stay so if its file is not there.
         """
@@ -76,7 +79,7 @@ class Models:
             if camera.engine is not None
         }
         wanted = {}
-        for camera in self._cameras:
+        for camera in cameras:
             camera.model_problem = ''
             try:
                 wanted[camera] = self._load_wanted(camera, engines, execution, await_missing)
@@ -105,7 +108,7 @@ class Models:
         ]
         problems = [
             f'camera {camera.name}: {camera.model_problem}'
-            for camera in self._cameras
+            for camera in cameras
             if camera.model_problem
         ]
         return Loading(news, problems, waiting)

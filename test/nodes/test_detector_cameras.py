@@ -72,10 +72,12 @@ def set_parameter(node, name, value):
 
 @pytest.fixture
 def call_load_model(wait_for):
-    """Call the detector's ~/load_model from a probe; returns the future answer."""
+    """Call the detector's ~/load_model, or that of a camera; returns the future answer."""
 
-    def call(probe):
-        client = probe.node.create_client(Trigger, 'detector/load_model')
+    def call(probe, camera=''):
+        client = probe.node.create_client(
+            Trigger, f'detector/{camera}/load_model'.replace('//', '/')
+        )
         wait_for(client.service_is_ready)
         return client.call_async(Trigger.Request())
 
@@ -84,10 +86,10 @@ def call_load_model(wait_for):
 
 @pytest.fixture
 def load_model(call_load_model, wait_for):
-    """Call the detector's ~/load_model from a probe and wait for the answer."""
+    """Call the detector's ~/load_model, or that of a camera, and wait for the answer."""
 
-    def call(probe):
-        answer = call_load_model(probe)
+    def call(probe, camera=''):
+        answer = call_load_model(probe, camera)
         wait_for(answer.done, what='an answer')
         return answer.result()
 
@@ -381,6 +383,22 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     assert answer.success
     assert 'is gone' in answer.message
     assert front.verdict_for(message_of(seconds=2)).results
+
+
+def test_the_model_of_one_camera_is_loaded_whatever_is_wrong_with_another(
+    make_node, make_probe, load_model, tmp_path, model_file
+):
+    node = make_node('front', 'side')
+    probe = make_probe('front')
+    set_parameter(node, 'side.model', str(tmp_path / 'absent.safetensors'))
+    path = tmp_path / 'model.safetensors'
+    path.write_bytes(model_file.read_bytes())
+    set_parameter(node, 'front.model', str(path))
+    answer = load_model(probe, 'front')
+    assert answer.success
+    assert answer.message == f'front: {path}'
+    assert not load_model(probe, 'side').success
+    assert not load_model(probe).success
 
 
 def test_in_a_cell_a_camera_whose_model_is_broken_waits_and_the_others_inspect(
