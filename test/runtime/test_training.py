@@ -226,6 +226,11 @@ def test_it_is_told_that_images_are_the_same(memory):
     assert line.startswith('2 of 7 images are the same as another one')
 
 
+def test_beside_copies_no_good_part_looks_defective(good_images, tiny_options):
+    images = [*good_images[:5]] + [good_images[5]] * 10
+    assert train('restoration', images, short(tiny_options), device='cpu').outliers == {}
+
+
 def test_a_defect_among_good_parts_is_found(good_images, tiny_options):
     images = [*good_images]
     options = short(tiny_options)
