@@ -14,7 +14,7 @@ from flow_anomaly_ros import cli
 from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.images import read_image, write_image
-from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD, METHODS
+from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
 import numpy as np
 import pytest
@@ -513,7 +513,7 @@ def test_help_does_not_wait_for_torch():
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == 'False'
-    assert f'(default: {DEFAULT_METHOD})' in done.stdout
+    assert '(default: restoration)' in done.stdout
 
 
 def test_as_a_process(parts, model_file, tmp_path):

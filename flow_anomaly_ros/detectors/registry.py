@@ -23,7 +23,6 @@ METHODS: dict[str, type[Detector]] = {
         TimeNetDetector,
     )
 }
-DEFAULT_METHOD = RestorationDetector.method
 
 
 class ConfigError(ValueError):

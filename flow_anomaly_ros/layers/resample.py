@@ -39,12 +39,12 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
         # Equal to averaging and several times faster than the general case.
         return functional.avg_pool2d(maps, (height // size[0], width // size[1]))
     if size[0] < height or size[1] < width:
-        return _shrink(maps, size)
+        return _antialiased(maps, size)
     return functional.interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
 
 @full_precision
-def _shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _antialiased(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Shrink maps in at least one direction; on CPUs torch cannot in half precision."""
     return functional.interpolate(
         maps, size=size, mode='bilinear', align_corners=False, antialias=True
@@ -84,11 +84,18 @@ def resize_levels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         BxCxheightxwidth tensor of whole grey levels.
     """
-    resized = resize(pixels, size)
-    # OpenCV has a way of its own for blocks of 2x2, in which halves are rounded up.
-    if size_of(pixels) == (2 * size[0], 2 * size[1]):
-        return (resized + 0.5).floor()
-    return resized.round()
+    height, width = size_of(pixels)
+    if height % size[0] == 0 and width % size[1] == 0:
+        # OpenCV has a way of its own for blocks of 2x2, in which halves are rounded up.
+        is_halved = (height, width) == (2 * size[0], 2 * size[1])
+        resized = resize(pixels, size)
+        return (resized + 0.5).floor() if is_halved else resized.round()
+    # torch resizes bytes along the rows first, and what comes of that is bytes again.
+    shrinks = size[0] < height or size[1] < width
+    for step in ((height, size[1]), size):
+        resized = _antialiased(pixels, step) if shrinks else resize(pixels, step)
+        pixels = (resized + 0.5).floor()
+    return pixels
 
 
 def resample(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points of the target distribution stored once, and the nearest of them to a restored one."""
 
+import math
 from typing import Any, ClassVar
 
 from flow_anomaly_ros.layers.precision import full_precision
@@ -119,16 +120,10 @@ def coreset(points: Tensor, count: int) -> Tensor:
 
 
 def _coreset(points: Tensor, count: int) -> Tensor:
-    distances = torch.cdist(points, points)
-    chosen = torch.zeros(len(points), 1, dtype=torch.long, device=points.device)
-    nearest = distances[:, 0]
+    chosen = [points[:, :1]]
+    nearest = points.new_full(points.shape[:2], math.inf)
     for _ in range(count - 1):
-        farthest = nearest.argmax(1, keepdim=True)
-        chosen = torch.cat([chosen, farthest], 1)
-        nearest = torch.minimum(nearest, distances.gather(1, _rows(farthest, distances))[:, 0])
-    return points.gather(1, _rows(chosen, points))
-
-
-def _rows(indices: Tensor, tensor: Tensor) -> Tensor:
-    """Let PxM indices choose whole rows of PxNxK tensors."""
-    return indices[:, :, None].expand(-1, -1, tensor.shape[2])
+        nearest = torch.minimum(nearest, (points - chosen[-1]).square().sum(2))
+        farthest = nearest.argmax(1)[:, None, None].expand(-1, 1, points.shape[2])
+        chosen.append(points.gather(1, farthest))
+    return torch.cat(chosen, 1)

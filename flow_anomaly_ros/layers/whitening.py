@@ -44,9 +44,14 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
         """Fit to the channel statistics of BxCxHxW features of good images."""
-        samples = features.permute(1, 0, 2, 3).flatten(1).double()
-        mean = samples.mean(1)
-        covariance = torch.cov(samples) if samples.shape[1] > 1 else torch.zeros(len(mean)).diag()
+        # Image by image: all of them in double precision may be more than the memory holds.
+        count = features.numel() // features.shape[1]
+        mean = torch.stack([one.double().flatten(1).sum(1) for one in features]).sum(0) / count
+        scatter = torch.zeros(len(mean), len(mean)).to(mean)
+        for one in features:
+            centred = one.double().flatten(1) - mean[:, None]
+            scatter += centred @ centred.T
+        covariance = scatter / max(count - 1, 1)
         variance, vectors = torch.linalg.eigh(covariance)
         components = self.rotation.shape[1]
         deviation = variance.clamp(min=0).sqrt().flip(0)[:components]

@@ -176,7 +176,9 @@ class Manifest:
 
 
 def input_size_of(image_size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Size to inspect at: the shorter side as given, the other in proportion, never enlarged.
+    """Size to inspect at: the shorter side as given, the other in proportion.
+
+    Smaller images are enlarged to the next multiples of 8 only.
 
     Args:
         image_size: (height, width) of the camera image in px.

@@ -109,6 +109,7 @@ def judge(
         Mask (uint8, 0 or 255) of the camera image, its regions by falling peak, verdict.
     """
     height, width = size or score_map.shape
+    score_map = _maxima(score_map, (height, width))
     share = score_map.size / (height * width)
     mask = _mask(score_map, thresholds, math.ceil(share * thresholds.min_area))
     if mask.shape != (height, width):
@@ -128,8 +129,20 @@ def judge(
     return mask, regions, Verdict.OK
 
 
+def _maxima(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Shrink a score map to no more than a (height, width), keeping all of its peaks."""
+    for axis, (length, most) in enumerate(zip(score_map.shape, size, strict=True)):
+        if length > most:
+            starts = np.arange(most) * length // most
+            score_map = np.maximum.reduceat(score_map, starts, axis=axis)
+    return score_map
+
+
 def _find_regions(score_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]:
-    """Describe the regions of a mask, looking only at the part of it that has any."""
+    """Describe the regions of a mask, looking only at the part of it that has any.
+
+    What an enlarged mask has of pixels without a score is taken away.
+    """
     x, y, width, height = cv2.boundingRect(mask)
     # The nearest score, so that peaks are kept.
     rows, columns = (
@@ -138,8 +151,10 @@ def _find_regions(score_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]
             (y, x), (height, width), score_map.shape, mask.shape, strict=True
         )
     )
-    part = slice(y, y + height), slice(x, x + width)
-    return find_regions(score_map[np.ix_(rows, columns)], mask[part], offset=(x, y))
+    scores = score_map[np.ix_(rows, columns)]
+    part = mask[y : y + height, x : x + width]
+    part[np.isnan(scores)] = 0
+    return find_regions(scores, part, offset=(x, y))
 
 
 def _mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:

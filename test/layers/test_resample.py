@@ -58,11 +58,12 @@ def test_an_image_in_whole_grey_levels_is_resized_like_a_map(size, channels):
     expected = resize_levels(maps, size)[0].permute(1, 2, 0).numpy().reshape(*size, *channels)
     resized = resize_image(image, size)
     assert resized.dtype == np.uint8
-    difference = resized - expected
+    difference = resized.astype(float) - expected
     if (24 % size[0], 32 % size[1]) == (0, 0):
         assert not difference.any()
     # torch's kernels for bytes round their weights too.
     assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.05
 
 
 @pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16], ids=str)

@@ -132,6 +132,36 @@ def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
     assert centre == pytest.approx((7.5 * factor, 5.5 * factor), abs=1)
 
 
+@pytest.mark.parametrize('size', [(19, 30), (15, 20), (7, 11), (1, 1), (40, 10), (10, 90)])
+def test_a_single_pixel_stays_a_defect_on_a_smaller_camera_image(size):
+    for row in range(20):
+        for column in (0, 7, 22, 29):
+            score_map = np.zeros((20, 30), np.float32)
+            score_map[row, column] = 12.0
+            mask, regions, verdict = judge(score_map, 12.0, CALIBRATED, size)
+            assert verdict == 'defect'
+            assert mask.shape == size
+            (region,) = regions
+            assert region.max_score == 12.0
+            centre = region.x + region.width / 2, region.y + region.height / 2
+            expected = (column + 0.5) * size[1] / 30, (row + 0.5) * size[0] / 20
+            assert centre == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize('factor', [0.5, 1, 1.5, 2, 3, 4, 8])
+def test_scores_that_are_no_numbers_are_of_no_region(factor):
+    score_map = np.zeros((20, 30), np.float32)
+    score_map[5:15, 7:17] = 12.0
+    score_map[10, 12] = np.nan
+    size = (round(20 * factor), round(30 * factor))
+    mask, regions, verdict = judge(score_map, float('nan'), CALIBRATED, size)
+    assert verdict == 'uncertain'
+    assert len(regions) == 1
+    row, column = (int((one + 0.5) * factor) for one in (10, 12))
+    assert mask.any()
+    assert not mask[row, column]
+
+
 def test_the_smallest_area_is_in_pixels_of_the_camera_image():
     score_map = np.zeros((20, 30), np.float32)
     score_map[5:7, 7:9] = 12.0

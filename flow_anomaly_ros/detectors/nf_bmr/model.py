@@ -53,6 +53,7 @@ class NfBmrDetector(Detector):
             'batch': 8,
             'flow_hidden': 1024,
             'hidden': 1024,
+            'flow_steps': 3000,
             'flow_learning_rate': 2e-4,
             'mapping_learning_rate': 3e-4,
         },
