@@ -288,6 +288,7 @@ def test_evaluate_with_an_unreadable_image(parts, model_file, tmp_path, outcome)
     status, out, err = outcome('evaluate', model_file, '--data', tmp_path)
     assert status == 1
     assert '001.png' in err[0]
+    assert '/ground_truth/burr/000_mask.png: figures of pixels leave them out' in err[-1]
     assert err[1] == 'skipped 1 of 9 images'
     assert out.splitlines()[4].split()[:2] == ['good', '2']
 
@@ -340,6 +341,21 @@ def test_predict_explains(parts, model_file, tmp_path, outcome):
 def test_predict_explains_into_a_folder_only(refused, model_file, parts):
     image = parts / 'test/stain/000.png'
     assert '--output DIR' in refused('predict', model_file, image, '--explain')
+
+
+def test_predict_does_not_write_among_the_images(refused, model_file, parts, tmp_path):
+    folder = tmp_path / 'parts'
+    shutil.copytree(parts / 'test/good', folder)
+    line = refused('predict', model_file, folder / '000.png', '--output', folder)
+    assert f'the pictures would lie among the images in {folder}' in line
+    assert len(listed(folder)) == 3
+
+
+def test_an_exported_model_is_no_model_to_calibrate(refused, parts, tmp_path):
+    exported = tmp_path / 'model.onnx'
+    exported.write_bytes(b'exported')
+    line = refused('calibrate', exported, parts / 'test/good')
+    assert f'{exported} is an exported model: give the .safetensors file' in line
 
 
 def test_predict_goes_on_after_an_unreadable_image(parts, model_file, tmp_path, outcome):
@@ -448,6 +464,19 @@ def test_calibrate_refuses_a_defect_unless_somebody_has_looked(
     assert 'good/00' not in line
     assert '--accept' in line
     assert model.read_bytes() == before
+
+
+def test_grey_images_are_no_parts_of_a_model_that_has_learned_colours(
+    refused, parts, model_file, tmp_path, outcome
+):
+    good = parts / 'test' / 'good' / '000.png'
+    image = read_image(good)
+    write_image(tmp_path / 'grey.png', image[..., 1])
+    line = refused('calibrate', '--accept', model_file, tmp_path / 'grey.png')
+    assert 'it is grey, and the model has learned images in colour' in line
+    _, _, errors = outcome('predict', model_file, tmp_path / 'grey.png', good)
+    assert [line for line in errors if 'it is grey' in line] == errors
+    assert len(errors) == 1
 
 
 def test_train_refuses_to_write_among_its_images(parts, tmp_path, tiny, refused):

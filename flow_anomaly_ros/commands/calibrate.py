@@ -10,10 +10,9 @@ from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
-from flow_anomaly_ros.runtime.calibration import added_outliers, image_digest, recalibrate
+from flow_anomaly_ros.runtime.calibration import image_digest, recalibrate, suspects
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
 from flow_anomaly_ros.runtime.manifest import PartClass
-from flow_anomaly_ros.runtime.preprocess import size_of
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = ImageFiles(paths, ImageCache())
     detector, manifest = load_artifact(model)
     for path, image in zip(paths, images, strict=True):
-        if misfit := manifest.misfit(size_of(image)):
+        if misfit := manifest.misfit(image.shape):
             msg = f'{path} is no image of these parts: {misfit}'
             raise ValueError(msg)
     detector.to(select_device(arguments.device))
@@ -55,7 +54,7 @@ def _require_good_parts(
     paths: Sequence[Path], images: ImageFiles, before: PartClass, after: PartClass
 ) -> None:
     """Refuse images that look like defects: they would raise the limit for all that follow."""
-    found = added_outliers(before, after)
+    found = suspects(before, after)
     if found:
         names = ', '.join(
             f'{path} ({found[digest]:.4g})'
@@ -63,8 +62,8 @@ def _require_good_parts(
             if (digest := image_digest(image)) in found
         )
         msg = (
-            f'{names}: the scores differ from those of the other good parts as those of defective '
-            f'ones do (defect from {before.thresholds.defect:.4g}): leave them out, or give '
-            '--accept if somebody has looked at all of these images'
+            f'{names}: they look defective beside the good parts that the model knows (defect from '
+            f'{before.thresholds.defect:.4g}): leave them out, or give --accept if somebody has '
+            'looked at all of these images'
         )
         raise ValueError(msg)

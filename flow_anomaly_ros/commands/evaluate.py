@@ -61,6 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if result.skipped:
         print(f'skipped {len(result.skipped)} of {len(samples)} images', file=sys.stderr)
+    unmarked = [one for one in samples if one.is_defect and one.mask_path is None]
+    if unmarked:
+        path = unmarked[0].path
+        mask = arguments.data / 'ground_truth' / path.parent.name / f'{path.stem}_mask.png'
+        print(
+            f'{len(unmarked)} defective images have no mask, such as {mask}: figures of pixels '
+            'leave them out',
+            file=sys.stderr,
+        )
     print(table(result))
     print(_figure_lines(result))
     if arguments.json:

@@ -9,7 +9,6 @@ import sys
 
 from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.runtime.manifest import Manifest
-from flow_anomaly_ros.runtime.preprocess import size_of
 import numpy as np
 
 
@@ -31,7 +30,7 @@ def require_writable(path: Path) -> None:
 
 
 def tell_misfit(path: Path, image: np.ndarray, manifest: Manifest, told: set[str]) -> None:
-    """Warn of an image that has another shape than the model's, once for each shape.
+    """Warn of an image of another kind than the model's, once for each kind.
 
     Args:
         path: Where it is from.
@@ -39,7 +38,7 @@ def tell_misfit(path: Path, image: np.ndarray, manifest: Manifest, told: set[str
         manifest: What the model says of itself.
         told: Warnings that have been told; this one joins them.
     """
-    misfit = manifest.misfit(size_of(image))
+    misfit = manifest.misfit(image.shape)
     if misfit and misfit not in told:
         told.add(misfit)
         print(f'{path}: {misfit}', file=sys.stderr)

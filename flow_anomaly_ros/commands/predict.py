@@ -47,6 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     engine.manifest.class_index(arguments.part_class)
     if arguments.output:
         make_folder(arguments.output)
+        if any(folder.samefile(arguments.output) for folder in {path.parent for path in paths}):
+            msg = (
+                f'the pictures would lie among the images in {arguments.output}, and be inspected '
+                'the next time: give another folder'
+            )
+            raise ValueError(msg)
 
     taken: set[str] = set()
     told: set[str] = set()

@@ -16,6 +16,7 @@ from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
 from flow_anomaly_ros.data.folder import GoodImages, load_good_images, read_folder
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
+from flow_anomaly_ros.detectors.restoration.config import PIXELS
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.checkpoints import clear
 from flow_anomaly_ros.runtime.device import limit_threads
@@ -24,6 +25,10 @@ from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
 from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.training import train, Training
 import numpy as np
+
+_ONLY_PIXELS = (
+    'it compares pixels; a pretrained network finds more: --backbone mobilenet_v2 (downloads 14 MB)'
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,6 +106,7 @@ def summary(training: Training) -> list[str]:
         f'trained {manifest.method} on {manifest.training["images"]} images at '
         f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
         *(line for one in manifest.classes for line in _class_lines(one)),
+        *([_ONLY_PIXELS] if PIXELS in str(manifest.config.get('backbone')) else []),
     ]
 
 

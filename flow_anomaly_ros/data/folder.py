@@ -26,7 +26,7 @@ from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image
 import numpy as np
 
 GOOD = 'good'
-_DOCUMENT_SUFFIXES = ('.txt', '.md')
+_DOCUMENT_SUFFIXES = ('.txt', '.md', '.ini', '.db')
 _DOCUMENT_STEMS = ('licence', 'license', 'readme')
 _EXPECTED = (
     "expected images in it, or the MVTec layout: 'train/good/' and "

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import math
 from pathlib import Path
+import sys
 import threading
 from types import ModuleType
 from typing import Any
@@ -309,11 +310,9 @@ def _not_convolutional(name: str, error: Exception) -> BackboneError:
 
 def _download(name: str) -> dict[str, Tensor]:
     try:
-        if name.startswith(TIMM):
-            model = _timm(name).create_model(name.removeprefix(TIMM), pretrained=True)
-        else:
-            model = torchvision.models.get_model(name, weights='DEFAULT')
-        return model.state_dict()
+        # What is printed of it is no result.
+        with contextlib.redirect_stdout(sys.stderr):
+            return _pretrained(name).state_dict()
     # RuntimeError: timm's own, of models that nobody trained.
     except (OSError, RuntimeError) as error:
         msg = (
@@ -321,6 +320,12 @@ def _download(name: str) -> dict[str, Tensor]:
             'download them elsewhere and give the file with --weights'
         )
         raise BackboneError(msg) from error
+
+
+def _pretrained(name: str) -> nn.Module:
+    if name.startswith(TIMM):
+        return _timm(name).create_model(name.removeprefix(TIMM), pretrained=True)
+    return torchvision.models.get_model(name, weights='DEFAULT')
 
 
 def _weights_file(path: Path, name: str) -> Path:

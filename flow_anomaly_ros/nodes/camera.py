@@ -211,8 +211,8 @@ class Camera:
     def problem(self) -> str:
         """Say in one line why no images come, or what is odd about them; empty if nothing is."""
         problem = self.input.problem(self.parameters['silence'])
-        if not problem and self.engine and self.input.size:
-            problem = self.engine.manifest.misfit(self.input.size)
+        if not problem and self.engine and self.input.array_shape:
+            problem = self.engine.manifest.misfit(self.input.array_shape)
         return problem
 
     def require_fitting_roi(self, image: np.ndarray) -> None:

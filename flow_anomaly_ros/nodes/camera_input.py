@@ -38,7 +38,7 @@ class CameraInput:
         topic: Resolved name of the image topic.
         lost: Messages that were lost on the way, as far as the middleware tells.
         shape: Size and encoding of the latest image, empty before the first one.
-        size: Its height and width in px, None before the first one.
+        array_shape: HxW or HxWx3 of its array, empty before the first one.
     """
 
     def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
@@ -61,7 +61,7 @@ class CameraInput:
         """Forget what has come so far."""
         self.lost = 0
         self.shape = ''
-        self.size: tuple[int, int] | None = None
+        self.array_shape: tuple[int, ...] = ()
         self._first_shape = ''
         self._last_image = time.monotonic()
 
@@ -131,7 +131,8 @@ class CameraInput:
 
     def note_shape(self, image: np.ndarray, message: Image | CompressedImage) -> None:
         """Remember size and encoding of an image that was received."""
-        self.size = height, width = image.shape[:2]
+        self.array_shape = image.shape
+        height, width = image.shape[:2]
         encoding = message.encoding if isinstance(message, Image) else message.format
         self.shape = f'{width}x{height} {encoding}'
         self._first_shape = self._first_shape or self.shape

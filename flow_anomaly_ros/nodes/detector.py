@@ -169,7 +169,8 @@ class DetectorNode(LifecycleNode):
             Camera(self, name) for name in camera_names(self.parameters['cameras'])
         )
         # Launch files give config/detector.yaml, with its one camera, also to nodes of other ones.
-        warn_of_unknown(self, expected=('camera.',))
+        own = any(camera.name == 'camera' for camera in self._cameras)
+        warn_of_unknown(self, expected=() if own else ('camera.',))
         self._models = Models(self._cameras, self._inspecting)
         # Held while models are loaded or freed: clean-up waits for a ~/load_model that is at work.
         # Whoever holds it may take `_inspecting`, never the other way round.

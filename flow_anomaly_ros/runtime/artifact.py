@@ -14,6 +14,8 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 import torch
 
+# Of files that `flow-anomaly export` writes.
+EXPORTED_SUFFIXES = ('.onnx', '.xml', '.bin')
 MANIFEST_KEY = 'flow_anomaly_ros'
 
 
@@ -53,6 +55,9 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
     """
     if not path.is_file():
         msg = f'no model file at {path}: train one with flow-anomaly train'
+        raise ArtifactError(msg)
+    if path.suffix in EXPORTED_SUFFIXES:
+        msg = f'{path} is an exported model: give the .safetensors file that it was made of'
         raise ArtifactError(msg)
     try:
         with safe_open(path, framework='pt') as file:

@@ -27,6 +27,8 @@ from torch import Tensor
 # No limit lies below this many times the scores of a part that somebody has called good: the next
 # picture of the same part is not exactly the same.
 MARGIN = 1.02
+# Share of further good parts that thresholds from few may reject; more are not all good.
+MOST_REJECTED = 0.25
 
 
 @torch.inference_mode()
@@ -146,21 +148,24 @@ def recalibrate(
     return renewed
 
 
-def added_outliers(before: PartClass, after: PartClass) -> dict[str, float]:
-    """Find images that `recalibrate` has added and that differ as defective parts do.
+def suspects(before: PartClass, after: PartClass) -> dict[str, float]:
+    """Find images that `recalibrate` has added and that look defective beside those before.
+
+    They do if their scores differ as those of defective parts do, or if the thresholds before
+    rejected so many that they cannot all be good: a group of them looks like parts that scatter.
 
     Returns:
         Digest and score of each, the worst first.
     """
     added: Any = after.calibration['added']
     first = len(before.calibration_scores)
-    digests = added['digests'][first - len(after.calibration_scores) :]
-    scores = after.calibration_scores
-    return {
-        digests[index - first]: scores[index]
-        for index in outliers(np.array(scores))
-        if index >= first
-    }
+    scores = np.array(after.calibration_scores)
+    digests = added['digests'][first - len(scores) :]
+    found = outliers(scores, first)
+    rejected = first + np.flatnonzero(scores[first:] >= before.thresholds.defect)
+    if len(rejected) > max(1, MOST_REJECTED * (len(scores) - first)):
+        found = rejected[np.argsort(-scores[rejected])].tolist()
+    return {digests[index - first]: float(scores[index]) for index in found}
 
 
 def _score(

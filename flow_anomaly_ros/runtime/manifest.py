@@ -4,11 +4,14 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+import functools
 import json
 
+from flow_anomaly_ros.runtime.good_part import to_image
 from flow_anomaly_ros.runtime.preprocess import WHITE_LEVELS
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
+import numpy as np
 
 # Version 2 has tiles, version 3 classes, version 4 a good part, version 5 a white level.
 FORMAT_VERSION = 5
@@ -16,6 +19,8 @@ FORMAT_VERSION = 5
 LARGEST = 2**16
 # Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
 LARGEST_SQUASH = 1.05
+# Levels that the channels of an image with colours differ by, on average.
+COLOURFUL = 3.0
 
 
 @dataclass(frozen=True)
@@ -73,19 +78,31 @@ class Manifest:
         """Those of each class."""
         return tuple(one.thresholds for one in self.classes)
 
-    def misfit(self, size: tuple[int, int]) -> str:
-        """Say in one line how images of a size (height, width) are squashed; empty if they fit.
+    @functools.cached_property
+    def has_colours(self) -> bool:
+        """Whether the good part that it carries has colours."""
+        if not self.good_part:
+            return False
+        image = to_image(self.good_part, self.input_size)
+        return image.ndim == 3 and bool(np.ptp(image, axis=2).mean() > COLOURFUL)
+
+    def misfit(self, shape: tuple[int, ...]) -> str:
+        """Say in one line why images of a shape, HxW or HxWx3, are of another kind; empty if not.
 
         A model of several classes, whose images may have shapes of their own, takes any.
         """
-        height, width = self.image_size
-        ratio = size[0] * width / (size[1] * height)
-        if len(self.classes) > 1 or 1 / LARGEST_SQUASH < ratio < LARGEST_SQUASH:
+        if len(self.classes) > 1:
             return ''
-        return (
-            f'{size[1]}x{size[0]} px is another shape than the {width}x{height} px that the model '
-            'has learned: images are squashed, and scores say little'
-        )
+        rows, columns = shape[:2]
+        height, width = self.image_size
+        if not 1 / LARGEST_SQUASH < rows * width / (columns * height) < LARGEST_SQUASH:
+            return (
+                f'{columns}x{rows} px is another shape than the {width}x{height} px that the model '
+                'has learned: images are squashed, and scores say little'
+            )
+        if len(shape) == 2 and self.has_colours:
+            return 'it is grey, and the model has learned images in colour: scores say little'
+        return ''
 
     def class_index(self, name: str) -> int | None:
         """Which of the classes has a name; None for an empty one, where it is to be estimated.

@@ -66,7 +66,7 @@ def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Threshol
     )
 
 
-def outliers(scores: np.ndarray) -> list[int]:
+def outliers(scores: np.ndarray, known: int = 0) -> list[int]:
     """Find parts that are called good and differ from the others as a defective one does.
 
     From the median upwards, a score that a further part like all those below it would hardly reach
@@ -74,13 +74,15 @@ def outliers(scores: np.ndarray) -> list[int]:
 
     Args:
         scores: N scores, not negative.
+        known: How many of them, the first ones, are known to be of good parts: they are not asked
+            about, and the others are compared with them rather than with the lower half.
 
     Returns:
         Their indices, the worst first; none of fewer than four parts.
     """
-    order = np.argsort(scores, kind='stable')
     count = len(scores)
-    for index in range(max(3, math.ceil(count / 2)), count):
+    order = np.concatenate([np.arange(known), known + np.argsort(scores[known:], kind='stable')])
+    for index in range(max(3, known or math.ceil(count / 2)), count):
         below = scores[order[:index]]
         if scores[order[index]] > upper_limit(below, OUTLIER_RATE / count):
             return order[index:][::-1].tolist()

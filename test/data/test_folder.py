@@ -69,7 +69,7 @@ def test_half_a_layout_will_do(tmp_path, half):
 
 
 def test_every_visible_file_counts_but_documents(mvtec):
-    for name in ('.DS_Store', 'readme.txt', 'NOTES.md', 'LICENSE', 'report.csv'):
+    for name in ('.DS_Store', 'Thumbs.db', 'readme.txt', 'NOTES.md', 'LICENSE', 'report.csv'):
         (mvtec / 'train/good' / name).touch()
     assert [path.name for path in read_folder(mvtec).train][12:] == ['report.csv']
 

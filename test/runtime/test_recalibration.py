@@ -4,11 +4,18 @@
 
 import dataclasses
 
-from flow_anomaly_ros.runtime.calibration import MARGIN, recalibrate, score_images, stored
+from flow_anomaly_ros.runtime.calibration import (
+    MARGIN,
+    recalibrate,
+    score_images,
+    stored,
+    suspects,
+)
 from flow_anomaly_ros.runtime.engine import Criteria
 from flow_anomaly_ros.runtime.good_part import to_text
+from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.scoring.calibration import CalibrationScores
-from flow_anomaly_ros.scoring.thresholds import Verdict
+from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict
 import numpy as np
 import pytest
 import torch
@@ -139,3 +146,18 @@ def test_mask_rule_and_area_are_kept(calibrated):
 def test_a_model_that_does_not_hold_its_scores_is_refused(engine):
     with pytest.raises(ValueError, match='train it anew'):
         recalibrate(engine.backend.detector, engine.manifest, [grey(90)])
+
+
+@pytest.mark.parametrize(('above', 'named'), [(1, 0), (2, 2), (5, 5)])
+def test_a_group_of_rejected_parts_does_not_pass_for_good_ones(above, named):
+    limits = Thresholds(defect=1.0, uncertain=0.95, region=1.0, pixel=0.5)
+    known = np.linspace(0.5, 0.8, 10)
+    # Each by itself is hardly farther from the others than these are from each other.
+    further = np.concatenate([np.linspace(1.01, 1.2, above), np.full(6 - above, 0.7)])
+    before = PartClass('', limits, {'image_scores': known.tolist()})
+    scores = [*known.tolist(), *further.tolist()]
+    digests = ['earlier', *(f'new {index}' for index in range(6))]
+    after = PartClass('', limits, {'image_scores': scores, 'added': {'digests': digests}})
+    found = suspects(before, after)
+    assert found == {f'new {n}': pytest.approx(further[n]) for n in range(named)}
+    assert [*found.values()] == sorted(found.values(), reverse=True)

@@ -76,6 +76,16 @@ def test_outliers_do_not_hide_each_other(far):
     assert outliers(np.delete(scores, worst_first)) == []
 
 
+@pytest.mark.parametrize('count', [2, 8, 30])
+def test_outliers_among_many_are_found_beside_parts_that_are_known(count):
+    known = good_scores(np.random.default_rng(0), 10)
+    far = np.linspace(12, 12.1, count) * known.max()
+    scores = np.concatenate([known, far])
+    assert outliers(scores, 10) == [*range(10, 10 + count)][::-1]
+    # Good ones that scatter a little more are none.
+    assert outliers(np.concatenate([known, np.linspace(0.9, 1.15, count) * known.max()]), 10) == []
+
+
 @pytest.mark.parametrize('scores', [[], [1.0], [1.0, 1.0, 50.0]])
 def test_too_few_parts_have_no_outliers(scores):
     assert outliers(np.array(scores)) == []
