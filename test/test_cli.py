@@ -714,6 +714,12 @@ def test_predict_refuses_an_empty_folder(refused, model_file, tmp_path):
     assert 'no images in folder' in refused('predict', model_file, tmp_path / 'empty')
 
 
+def test_predict_names_the_folders_in_a_folder_that_have_images(refused, model_file, parts):
+    test = parts / 'test'
+    line = refused('predict', model_file, test)
+    assert line.endswith('such as ' + ' '.join(map(str, sorted(test.iterdir()))))
+
+
 @pytest.mark.parametrize(
     'error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
 )

@@ -103,7 +103,9 @@ def image_paths(given: Sequence[Path]) -> Iterator[Path]:
             continue
         images = list_images(path)
         if not images:
-            msg = f'no images in folder {path}; give image files or the folder that holds them'
+            nested = [one for one in sorted(path.iterdir()) if one.is_dir() and list_images(one)]
+            where = ', such as ' + ' '.join(map(str, nested)) if nested else ''
+            msg = f'no images in folder {path}; give image files or folders that hold them{where}'
             raise ValueError(msg)
         yield from images
 
