@@ -12,7 +12,7 @@ from flow_anomaly_ros.commands.output import (
     write_json,
 )
 from flow_anomaly_ros.commands.pictures import free_name, inspection_strip
-from flow_anomaly_ros.data.folder import read_folder, Sample
+from flow_anomaly_ros.data.folder import mask_path_of, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'skipped {len(result.skipped)} of {len(samples)} images', file=sys.stderr)
     unmarked = [one for one in samples if one.is_defect and one.mask_path is None]
     if unmarked:
-        path = unmarked[0].path
-        mask = arguments.data / 'ground_truth' / path.parent.name / f'{path.stem}_mask.png'
+        mask = mask_path_of(arguments.data, unmarked[0].path)
         print(
             f'{len(unmarked)} defective images have no mask, such as {mask}: figures of pixels '
             'leave them out',

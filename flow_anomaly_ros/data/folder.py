@@ -158,12 +158,13 @@ def load_good_images(
             break
         path = folder.train[index]
         try:
-            # Those that are only looked at, whether they can be read, are not to be kept.
-            image = cache.read(path) if len(kinds) < wanted else read_image(path)
+            is_wanted = len(kinds) < wanted
+            # The others are only asked whether they can be read, and not kept.
+            image = cache.read(path) if is_wanted else read_image(path)
         except ImageReadError as error:
             skipped[path] = str(error)
             continue
-        if len(kinds) < wanted:
+        if is_wanted:
             kinds[path] = _describe(image)
 
     if strict and skipped:
@@ -186,6 +187,11 @@ def load_good_images(
         paths=paths,
         skipped=tuple(skipped[path] for path in sorted(skipped)),
     )
+
+
+def mask_path_of(root: Path, path: Path) -> Path:
+    """Where the MVTec layout has the mask of a test image."""
+    return root / 'ground_truth' / path.parent.name / f'{path.stem}_mask.png'
 
 
 def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
@@ -217,9 +223,8 @@ def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
 def _test_samples(root: Path) -> tuple[Sample, ...]:
     samples = []
     for folder in _visible(root / 'test'):
-        masks = root / 'ground_truth' / folder.name
         for path in _image_files(folder):
-            mask_path = masks / f'{path.stem}_mask.png'
+            mask_path = mask_path_of(root, path)
             samples.append(Sample(path, folder.name, mask_path if mask_path.is_file() else None))
     return tuple(samples)
 

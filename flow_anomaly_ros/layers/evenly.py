@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Some of many."""
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
-def evenly(count: int, most: int) -> Tensor:
+def evenly(count: int, most: int) -> list[int]:
     """Indices of at most `most` of `count` things, in order and as far apart as they can be."""
-    return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

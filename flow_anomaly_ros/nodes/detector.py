@@ -24,6 +24,7 @@ from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of
 from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
+from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.one_line import one_line
 from lifecycle_msgs.srv import ChangeState
@@ -169,8 +170,8 @@ class DetectorNode(LifecycleNode):
             Camera(self, name) for name in camera_names(self.parameters['cameras'])
         )
         # Launch files give config/detector.yaml, with its one camera, also to nodes of other ones.
-        own = any(camera.name == 'camera' for camera in self._cameras)
-        warn_of_unknown(self, expected=() if own else ('camera.',))
+        is_its_own = 'camera' in self.parameters['cameras']
+        warn_of_unknown(self, expected=() if is_its_own else ('camera.',))
         self._models = Models(self._cameras, self._inspecting)
         # Held while models are loaded or freed: clean-up waits for a ~/load_model that is at work.
         # Whoever holds it may take `_inspecting`, never the other way round.
@@ -211,7 +212,7 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the models; fails with one line in the log if that is not possible."""
         started = time.perf_counter()
-        torch.set_num_threads(self.parameters['threads'] or self._all_threads)
+        limit_threads(self.parameters['threads'] or self._all_threads)
         with self._loading:
             news, problems, waiting = self._load_models(self._cameras)
             is_possible = not problems or self.parameters['await_models']

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flow_anomaly_ros.layers.evenly import evenly
 from flow_anomaly_ros.nodes.image_conversion import message_to_array
 import numpy as np
 
@@ -47,7 +48,7 @@ def read_recording(path: Path, topic: str, count: int) -> Iterator[tuple[int, np
                 topics = ', '.join(sorted({one.topic for one in images if one.msgcount})) or 'none'
                 msg = f'recording {path} has no images of {topic}; image topics in it: {topics}'
                 raise ValueError(msg)
-            wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+            wanted = set(evenly(total, count))
             for index, (connection, recorded, raw) in enumerate(reader.messages(chosen)):
                 if index not in wanted:
                     continue

@@ -139,7 +139,8 @@ class _Training:
         for target, of_scale in zip(detector.targets, latents, strict=True):
             target.fit(of_scale)
         # Images rather than their copies, and evenly where there are too many.
-        kept = evenly(max(images, min(config.stored, len(self.samples))), config.stored)
+        count = max(images, min(config.stored, len(self.samples)))
+        kept = torch.tensor(evenly(count, config.stored))
         stored = [x[kept] for x in self.features]
         if config.relative and images > 1:
             self._fit_usual(stored, kept % images, images)
@@ -163,7 +164,7 @@ class _Training:
         """
         detector = self.detector
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
-        held_out = evenly(images, HELD_OUT).tolist()
+        held_out = evenly(images, HELD_OUT)
 
         def distances(part: slice) -> list[Tensor]:
             (image,) = held_out[part]
