@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
             'Add good parts to those that the thresholds of a model rest on, and replace the\n'
             'file. The more there are, the better the thresholds keep to the rate of good parts\n'
             'that may be rejected. Images that the model was trained on, or that were added\n'
-            'before, change nothing.',
+            'before, change nothing. The model before stays beside it, as MODEL.before.',
             'calibrate model.safetensors more_good_parts/',
         )
     )

@@ -417,6 +417,7 @@ def test_calibrate(parts, model_file, tmp_path, outcome):
     assert status == 0
     assert 'rests on 11 good parts now (was 8)' in out
     assert load_artifact(model)[1].classes[0].calibration['images'] == 11
+    assert (tmp_path / 'model.safetensors.before').read_bytes() == model_file.read_bytes()
     before = model.read_bytes()
     _, out, _ = outcome('calibrate', model, parts / 'test' / 'good', parts / 'train' / 'good')
     assert 'nothing to do' in out

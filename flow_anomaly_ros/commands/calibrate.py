@@ -5,9 +5,11 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+import shutil
 
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
+from flow_anomaly_ros.data.atomic import written_whole
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.calibration import image_digest, recalibrate, suspects
@@ -17,6 +19,8 @@ from flow_anomaly_ros.runtime.manifest import PartClass
 
 def run(arguments: argparse.Namespace) -> int:
     """Add good parts to what the thresholds rest on, and replace the model file.
+
+    The model before stays beside it, for a part that was no good one.
 
     Raises:
         ValueError: Bad model, images or output; the file stays as it was.
@@ -41,11 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.accept:
         _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])
+    former = model.with_name(f'{model.name}.before')
+    with written_whole(former) as temporary:
+        shutil.copyfile(model, temporary)
     save_artifact(model, detector, renewed)
     print(
         f'{model} rests on {after} good parts now (was {before}); '
         f'uncertain from {new.uncertain:.4g} (was {old.uncertain:.4g}), '
-        f'defect from {new.defect:.4g} (was {old.defect:.4g})'
+        f'defect from {new.defect:.4g} (was {old.defect:.4g}); the model before is {former}'
     )
     return 0
 

@@ -18,7 +18,6 @@ from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.detectors.restoration.config import PIXELS
 from flow_anomaly_ros.runtime.artifact import save_artifact
-from flow_anomaly_ros.runtime.checkpoints import clear
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import EXPORTED
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
@@ -80,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_first:
         return 0
     save_artifact(output, training.detector, training.manifest)
-    if arguments.checkpoints:
-        clear(arguments.checkpoints)
+    if training.checkpoints:
+        training.checkpoints.clear()
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
     told = [*training.report.notes, *summary(training)]

@@ -22,6 +22,7 @@ from torch import nn, Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
+from torch.nn import functional
 import torchvision
 from torchvision.models import feature_extraction
 
@@ -133,8 +134,13 @@ class Backbone(nn.Module):
         """Levels of Bx3xHxW (or Bx1xHxW grey) images in [0, 1] as they are, BxCixhixwi."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        images = channels_last((images - self.mean) / self.std)
+        images = channels_last(self._normalised(images))
         return list(self.extractor(images).values())
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        # As a batch normalisation, which is one operation, in half the time.
+        mean, variance = self.mean.flatten(), self.std.flatten().square()
+        return functional.batch_norm(images, mean, variance, eps=0.0)
 
     def fold(self) -> None:
         """Fold batch normalisations into convolutions; see `inference.fold`."""

@@ -27,6 +27,10 @@ class StoredPoints(SizedByTraining):
     # How many points there are, and where.
     free_dimensions: ClassVar = {'stored': (0, 1, 3)}
     points: Tensor
+    found: Tensor
+    neighbours: Tensor
+    places: Tensor
+    offsets: Tensor
 
     def __init__(self, channels: int, window: int = 1, searched: int = 0) -> None:
         super().__init__()
@@ -51,55 +55,72 @@ class StoredPoints(SizedByTraining):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what the search reads: points in float32, each with minus half its squared norm.
+        """Make what the search reads, from the points and from where they are.
 
-        x is nearest to the point p whose x.p - |p|^2 / 2 is largest.
+        The points come in float32, each with minus half its squared norm: x is nearest to the point
+        p whose x.p - |p|^2 / 2 is largest. Of those that are `found` the channels lie side by side.
         """
+        height, width = self.stored.shape[:2]
         points = self.stored[:, :, : self.searched].float().flatten(0, 1)
-        offsets = -0.5 * points.square().sum(1, keepdim=True)
-        self.register_buffer('points', torch.cat([points, offsets], 1), persistent=False)
+        norms = -0.5 * points.square().sum(1, keepdim=True)
+        made = {
+            'points': torch.cat([points, norms], 1),
+            'found': self.stored.mT.flatten(0, 2).contiguous(),
+            **_around(height, width, self.window),
+        }
+        for name, tensor in made.items():
+            self.register_buffer(name, tensor.to(self.stored.device), persistent=False)
 
     @full_precision
     def forward(self, features: Tensor) -> Tensor:
         """Nearest stored point, in Euclidean distance, to every position of BxKxhxw features."""
-        batch, _, height, width = features.shape
-        window = self.window
-        side = 2 * window + 1
+        batch, channels, height, width = features.shape
+        in_window = self.offsets.shape[1]
+        # The one that each point's norm is multiplied by comes behind the components.
+        searched = functional.pad(features[:, : self.searched], (0, 0, 0, 0, 0, 1), value=1.0)
+        searched = searched.permute(2, 3, 0, 1).flatten(0, 1)
         # Every position's points are compared with the features around it, not the other way
         # round: the points, by far the larger part, are read once.
-        sides = (window,) * 4
-        # The one that each point's offset is multiplied by comes behind the components.
-        padded = functional.pad(features[:, : self.searched], (*sides, 0, 1), value=1.0)
-        padded = padded.permute(0, 2, 3, 1).contiguous()
-        around = torch.stack(
-            [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)], 3
-        )
-        around = around.permute(1, 2, 0, 3, 4).reshape(height * width, batch * side**2, -1)
-        likeness = torch.bmm(around, self.points)
-        # Image, points' position, offset of the feature from it.
-        best = likeness.amax(2).view(height, width, batch, side, side).permute(2, 0, 1, 3, 4)
-        best = functional.pad(best, (0, 0, 0, 0, *sides), value=float('-inf'))
-        # A feature at x is offset d away from the points at x - d.
-        of_feature = torch.stack(
-            [
-                best[:, side - 1 - i :, side - 1 - j :, i, j][:, :height, :width]
-                for i in range(side)
-                for j in range(side)
-            ],
-            3,
-        )
-        offset = of_feature.argmax(3)
-        down, right = offset // side - window, offset % side - window
-        rows = torch.arange(height, device=features.device)[:, None] - down
-        columns = torch.arange(width, device=features.device) - right
-        position = rows * width + columns
-        image = torch.arange(batch, device=features.device)[:, None, None]
-        index = likeness[position, image * side**2 + offset].argmax(3)
-        return self.stored[rows, columns, :, index].to(features).permute(0, 3, 1, 2)
+        around = searched.index_select(0, self.neighbours).unflatten(0, (-1, in_window))
+        likeness = torch.bmm(around.transpose(1, 2).flatten(1, 2), self.points)
+        # Where the points are that each feature was compared with: image, position, offset.
+        images = torch.arange(batch, device=features.device)[:, None, None]
+        compared = (self.places * batch + images) * in_window + self.offsets
+        best = likeness.amax(2).flatten().index_select(0, compared.flatten()).view(compared.shape)
+        chosen = compared.gather(2, best.argmax(2, keepdim=True)).flatten()
+        point = likeness.flatten(0, 1).index_select(0, chosen).argmax(1)
+        point += chosen // (batch * in_window) * likeness.shape[2]
+        nearest = self.found.index_select(0, point).to(features)
+        return nearest.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state, prefix, *args)
         self._prepare()
+
+
+def _around(height: int, width: int, window: int) -> dict[str, Tensor]:
+    """Which features the points of each of P positions are compared with, and the reverse.
+
+    Returns:
+        `neighbours`: for the points of each position the features around it, P times the W of
+        a window; past the border the nearest one, which nobody asks for.
+        `places`, `offsets`: PxW, for each feature the positions of the points it was compared with
+        and where it was then in their windows; past the border its own position once more.
+    """
+    steps = torch.arange(-window, window + 1)
+    down, right = (x.flatten() for x in torch.meshgrid(steps, steps, indexing='ij'))
+    rows, columns = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
+    own = rows * width + columns
+    neighbours = (rows + down).clamp(0, height - 1) * width + (columns + right).clamp(0, width - 1)
+    # A feature at x is offset d away from the points at x - d.
+    row, column = rows - down, columns - right
+    is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    centre = len(down) // 2
+    return {
+        'neighbours': neighbours.flatten(),
+        'places': torch.where(is_inside, row * width + column, own).flatten(0, 1),
+        'offsets': torch.where(is_inside, torch.arange(len(down)), centre).flatten(0, 1),
+    }
 
 
 def coreset(points: Tensor, count: int) -> Tensor:

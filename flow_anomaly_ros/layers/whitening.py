@@ -32,6 +32,7 @@ class Whitening(nn.Module):
         self.register_buffer('rotation', torch.eye(channels)[:, :components].clone())
         self.register_buffer('deviation', torch.ones(components))
         self._folded: nn.Conv2d | None = None
+        self._unit: Tensor | None = None
 
     @property
     def unit(self) -> Tensor:
@@ -39,6 +40,8 @@ class Whitening(nn.Module):
 
         Whitened features times `unit` are as far apart as the features are, up to one factor.
         """
+        if self._unit is not None:
+            return self._unit
         return (self.deviation / self.deviation.square().mean().sqrt())[:, None, None]
 
     @torch.no_grad()
@@ -70,12 +73,13 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Make the convolution that `forward` is; see `inference.fold`."""
+        """Make the convolution that `forward` is, and `unit`; see `inference.fold`."""
         channels, components = self.rotation.shape
         convolution = nn.Conv2d(channels, components, 1, device=self.mean.device)
         weight, bias = self._weight_and_bias()
         convolution.load_state_dict({'weight': weight, 'bias': bias})
         self._folded = convolution
+        self._unit = self.unit
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
         """Those of the convolution, (components)xCx1x1 and (components)."""

@@ -21,16 +21,6 @@ PERIOD = 60.0
 SUFFIX = '.checkpoint'
 
 
-def clear(folder: Path) -> None:
-    """Delete the checkpoints in a folder, and the folder if there was nothing else in it."""
-    if not folder.is_dir():
-        return
-    for path in folder.glob(f'*{SUFFIX}'):
-        path.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
 @dataclass
 class _Times:
     """Seconds: of the clock at the beginning and when a state was last kept, and before."""
@@ -55,6 +45,7 @@ class FolderCheckpoints(Checkpoints):
         self._folder = folder
         self._training = hashlib.sha256(training.encode()).hexdigest()
         self._prefix = ''
+        self._files: set[Path] = set()
         now = time.monotonic()
         self._times = _Times(now, now)
 
@@ -86,6 +77,7 @@ class FolderCheckpoints(Checkpoints):
                     'give another folder for checkpoints, or delete this one'
                 )
                 raise ValueError(msg)
+        self._files.add(path)
         distributed.require_same(str(content and content['number']), f'checkpoints of {stage}')
         if content is None:
             return None
@@ -104,9 +96,18 @@ class FolderCheckpoints(Checkpoints):
             'seconds': times.before + now - times.begun,
             'state': state(),
         }
-        with written_whole(self._path(stage)) as temporary:
+        path = self._path(stage)
+        with written_whole(path) as temporary:
             torch.save(content, temporary)
+        self._files.add(path)
         times.kept = now
+
+    def clear(self) -> None:
+        """Delete those of this training, and the folder if there is nothing else in it."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
 
     def of(self, prefix: str) -> 'FolderCheckpoints':
         """Return those of stages whose names have something in front."""

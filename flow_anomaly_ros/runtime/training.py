@@ -77,6 +77,7 @@ class Training:
         outliers: Images that differ from the others as a defective part does: index and score,
             held out, of each; the worst first.
         warnings: What else speaks against the thresholds, a line each.
+        checkpoints: Those it kept; None without a folder for them.
     """
 
     detector: Detector
@@ -84,6 +85,7 @@ class Training:
     report: FitReport
     outliers: dict[int, float]
     warnings: list[str]
+    checkpoints: FolderCheckpoints | None = None
 
 
 class _Seen(NamedTuple):
@@ -147,7 +149,8 @@ def train(
         progress: Called after every step; the stage names say which fold is trained.
         classes: Name of the class that each image shows; empty: they show one, which has no name.
         checkpoints: Folder for the state of the training, kept every minute: the same training goes
-            on from there if it was interrupted. See `checkpoints.clear` for when it is over.
+            on from there if it was interrupted. `Training.checkpoints` are
+            to be cleared once its model is written.
 
     Raises:
         ValueError: Bad options, weights, classes, checkpoints or device; one line.
@@ -268,7 +271,7 @@ def train(
         # Beside copies, which score next to nothing, every other part looks defective.
         if not copies
     }
-    return Training(detector, manifest, report, suspect, warnings)
+    return Training(detector, manifest, report, suspect, warnings, kept)
 
 
 def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]) -> str:

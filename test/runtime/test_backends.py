@@ -313,7 +313,7 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     exported_files, refused_export, monkeypatch, change
 ):
     detector, manifest = load_artifact(exported_files)
-    detector.stored[0].stored += change
+    detector.stored[0].found += change
     monkeypatch.setattr(
         'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
     )

@@ -7,7 +7,7 @@ import runpy
 
 from flow_anomaly_ros.detectors.base import Cancelled
 from flow_anomaly_ros.runtime import checkpoints
-from flow_anomaly_ros.runtime.checkpoints import clear, FolderCheckpoints
+from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
 import pytest
 import torch
 
@@ -99,14 +99,16 @@ def test_damaged_checkpoints_are_named(kept, tmp_path):
         kept.load('flow')
 
 
-def test_only_checkpoints_are_deleted(kept, tmp_path):
+def test_only_checkpoints_of_the_training_are_deleted(kept, tmp_path):
     folder = tmp_path / 'checkpoints'
-    clear(folder)
+    kept.clear()
     kept.save('flow', state(1), is_over=True)
-    (folder / 'notes.txt').write_text('mine')
-    clear(folder)
-    assert [path.name for path in folder.iterdir()] == ['notes.txt']
-    (folder / 'notes.txt').unlink()
-    kept.save('flow', state(1), is_over=True)
-    clear(folder)
+    # One that goes on there knows of what it has read.
+    kept, other = (FolderCheckpoints(folder, training) for training in ('one', 'another'))
+    kept.load('flow')
+    kept.of('calibration 1/3 ').save('flow', state(1), is_over=True)
+    other.save('decoder', state(1), is_over=True)
+    kept.clear()
+    assert [path.name for path in folder.iterdir()] == ['decoder.checkpoint']
+    other.clear()
     assert not folder.exists()
