@@ -21,6 +21,8 @@ COARSE, FINE = 64, 128
 ANGLES = 120
 # Largest shift searched, as a share of the image's shorter side.
 REACH = 0.25
+# A correlation that images without a part reach by chance: they are left as they lie.
+CHANCE = 0.2
 REFINEMENTS = 12
 # Standard deviation in px of the blur of fine images, and where it is cut off.
 BLUR, BLUR_REACH = 1.5, 3
@@ -124,11 +126,9 @@ class Registration(SizedByTraining):
         """Poses of images, and the fine images and the constants that they were found with."""
         constants = self._constants_for(images)
         grey = _blur(_shrink(images, FINE))
-        return (
-            _refine(grey, _search(_shrink(images, COARSE), constants), constants),
-            grey,
-            constants,
-        )
+        poses, match = _search(_shrink(images, COARSE), constants)
+        poses = _refine(grey, poses, constants) * (match > CHANCE)[:, None]
+        return poses, grey, constants
 
     @full_precision
     def undo(self, maps: Tensor, poses: Tensor | None) -> Tensor:
@@ -260,8 +260,8 @@ def _fourier_matrices(
     return (to_rows, to_columns), (from_rows, from_columns)
 
 
-def _search(grey: Tensor, constants: _Constants) -> Tensor:
-    """Best of all angles and shifts of Bx1xhxw coarse images, as poses."""
+def _search(grey: Tensor, constants: _Constants) -> tuple[Tensor, Tensor]:
+    """Best of all angles and shifts of Bx1xhxw coarse images, as poses, and their correlation."""
     height, width = size_of(grey)
     grey = _normalise(grey, torch.ones_like(grey[0, 0]))
     to_rows, to_columns = constants.forward
@@ -280,11 +280,11 @@ def _search(grey: Tensor, constants: _Constants) -> Tensor:
     shifted = from_rows @ product
     span = from_columns.shape[1]
     correlation = torch.cat(shifted.split(span, -2), -1) @ from_columns
-    best = correlation.flatten(1).argmax(1)
+    match, best = correlation.flatten(1).max(1)
     down = best % span**2 // span - span // 2
     right = best % span - span // 2
     shift = torch.stack([right, down], 1) * (2 / min(height, width))
-    return torch.cat([constants.angles[best // span**2][:, None], shift], 1)
+    return torch.cat([constants.angles[best // span**2][:, None], shift], 1), match
 
 
 def _refine(grey: Tensor, poses: Tensor, constants: _Constants) -> Tensor:
