@@ -13,8 +13,9 @@ from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 
-# Version 2 has tiles, version 3 classes, version 4 a good part, version 5 a white level.
-FORMAT_VERSION = 5
+# Version 2 has tiles, version 3 classes, version 4 a good part, version 5 a white level, version 6
+# strides of the levels of restoration.
+FORMAT_VERSION = 6
 # No camera has more pixels on a side; a file that says so is damaged.
 LARGEST = 2**16
 # Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
@@ -158,6 +159,9 @@ class Manifest:
             values['good_part'] = ''
         if version < 5:
             values['white'] = WHITE_LEVELS[-1]
+        config = values.get('config')
+        if version < 6 and values.get('method') == 'restoration' and isinstance(config, dict):
+            values['config'] = {'strides': [4, 8, 16], **config}
         names = {one.name for one in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:

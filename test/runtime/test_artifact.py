@@ -80,21 +80,25 @@ def test_manifest_says_where_the_model_comes_from(training):
         (2, ['classes', 'good_part', 'white']),
         (3, ['good_part', 'white']),
         (4, ['white']),
+        (5, []),
     ],
 )
 def test_files_of_earlier_versions_are_read(training, model_file, tmp_path, version, lacking):
     (part_class,) = training.manifest.classes
+    config = {name: value for name, value in training.manifest.config.items() if name != 'strides'}
     path = tampered(
         model_file,
         tmp_path / 'old.safetensors',
         drop=lacking,
         format_version=version,
+        config=config,
         thresholds=dataclasses.asdict(part_class.thresholds),
         calibration=part_class.calibration,
     )
     detector, manifest = load_artifact(path)
     assert manifest.tile is None
-    assert bool(manifest.good_part) == (version == 4)
+    assert bool(manifest.good_part) == (version >= 4)
+    assert detector.config.strides == (4, 8, 16)
     assert manifest.white == 65535
     assert manifest.classes == training.manifest.classes
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -37,7 +37,10 @@ class RestorationConfig:
         backbone: Network that extracts the features, a torchvision name or `timm/` and a timm name,
             or `pixels` for blocks of pixels, which need no weights and are inverted exactly
             (paragraphs 85-86); one for all scales in turn, or one for each (94).
-        levels: Levels of the backbone; empty: the last of stride 4, 8 and 16.
+        levels: Levels of the backbone; empty: the last of each of `strides`.
+        strides: Strides in px of the levels that are used when none are named. Of a scale of 0.5
+            they see as far as those of twice the stride: a coarser level takes long and adds little
+            where there are several scales.
         stride: Stride of the features in px.
         aggregation: Levels of a backbone are averaged over this many positions in both directions,
             odd; 1: they are not.
@@ -117,6 +120,7 @@ class RestorationConfig:
     scales: tuple[float, ...] = (1.0, 0.5)
     backbone: tuple[str, ...] = (PIXELS,)
     levels: tuple[str, ...] = ()
+    strides: tuple[int, ...] = (4, 8)
     stride: int = 8
     aggregation: int = 3
     coarse_weight: float = 0.3
@@ -168,6 +172,12 @@ class RestorationConfig:
             'scales',
             list(self.scales),
             'positive and falling, such as [1.0, 0.5, 0.25]',
+        )
+        require(
+            bool(self.strides) and min(self.strides) >= 1,
+            'strides',
+            self.strides,
+            'numbers from 1 up',
         )
         require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
         require(

@@ -70,7 +70,10 @@ class RestorationDetector(Detector):
 
     method = 'restoration'
     config_class = RestorationConfig
-    presets: ClassVar = {'fast': {'scales': (1.0,), 'stored': 100, 'flow_steps': 50}}
+    presets: ClassVar = {
+        # One scale sees as far as two with a level more.
+        'fast': {'scales': (1.0,), 'strides': (4, 8, 16), 'stored': 100, 'flow_steps': 50}
+    }
     stages: ClassVar = {
         'align': ('registration.forward', 'registration.in_view', 'registration.undo'),
         'features': ('extract',),
@@ -93,6 +96,7 @@ class RestorationDetector(Detector):
                     config.stride,
                     config.aggregation,
                     config.coarse_weight,
+                    config.strides,
                     int8=config.int8,
                 )
                 for name in config.backbone

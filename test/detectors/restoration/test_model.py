@@ -437,8 +437,22 @@ def test_every_scale_may_have_a_network_of_its_own(tmp_path):
     assert bad[STAIN].mean() > 2 * good.mean()
 
 
+@pytest.mark.parametrize(
+    ('options', 'levels'),
+    [
+        ({}, ('layer1', 'layer2')),
+        ({'strides': (8, 16)}, ('layer2', 'layer3')),
+        ({'strides': (4,), 'levels': ('layer2',)}, ('layer2',)),
+        (RestorationDetector.presets['fast'], ('layer1', 'layer2', 'layer3')),
+    ],
+)
+def test_levels_are_those_of_the_strides_unless_they_are_named(options, levels):
+    detector = RestorationDetector(RestorationConfig(backbone=('resnet18',), **options))
+    assert detector.features[0].levels == levels
+
+
 def test_features_of_different_networks_are_not_added():
-    with pytest.raises(ValueError, match='backbones with 896, 448 channels cannot be fused'):
+    with pytest.raises(ValueError, match='backbones with 384, 192 channels cannot be fused'):
         two_networks(fusion=('features',))
 
 
@@ -735,6 +749,8 @@ def test_components_limit_what_the_flow_sees():
         ('reverse', 'none'),
         ('backbone', ()),
         ('backbone', ('resnet18', 'resnet50', 'vgg16')),
+        ('strides', ()),
+        ('strides', (4, 0)),
         ('backbone', ('pixels', 'resnet18', 'resnet18')),
         ('second_threshold', 1.0),
         ('second_threshold', -0.1),
