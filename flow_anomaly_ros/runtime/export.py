@@ -27,10 +27,12 @@ OPSET = 18
 # By the names of backends, how the names of their models end.
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
 # What score maps of an exported model may differ by, in units of a score or of the threshold of
-# defects, whichever is greater. In int8 that is the root mean square, and otherwise the most: sums
-# that lie between two whole numbers are rounded to either. Of images of 8 bits: those of 16 are
-# rounded on the way, which moves scores by up to a hundredth more.
+# defects, whichever is greater: at all pixels but a share, as a method that takes the nearest point
+# may take another that is as near. In int8 it is the root mean square that counts: sums that lie
+# between two whole numbers are rounded to either. Of images of 8 bits: those of 16 are rounded on
+# the way, which moves scores by up to a hundredth more.
 TOLERANCE = 1e-3
+TIED_SHARE, TIED_TOLERANCE = 5e-3, 5e-2
 INT8_TOLERANCE = 5e-2
 
 
@@ -90,7 +92,8 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         backend: One of `SUFFIXES`.
 
     Returns:
-        The difference of score maps from PyTorch's, on random images, as `TOLERANCE` has it.
+        The largest difference of score maps from PyTorch's, on random images, in units of
+        `TOLERANCE`; in int8 the root mean square.
 
     Raises:
         ValueError: Another file name is wanted, a library is not installed, or the exported model
@@ -154,16 +157,18 @@ def _checked_difference(reference: Engine, exported: Engine, is_int8: bool) -> f
     """Return how much score maps differ, of a score: at most what is allowed."""
     differences = _differences(reference, exported)
     if is_int8:
-        difference, tolerance = float(np.sqrt(np.square(differences).mean())), INT8_TOLERANCE
+        checks = [(np.sqrt(np.square(differences).mean()), INT8_TOLERANCE)]
     else:
-        difference, tolerance = float(differences.max()), TOLERANCE
-    if not difference <= tolerance:
-        msg = (
-            f'its score maps would differ by {difference:.2g} of a score from those of PyTorch, '
-            f'and {tolerance:g} is allowed'
-        )
-        raise ValueError(msg)
-    return difference
+        nearly_all = np.quantile(differences, 1 - TIED_SHARE)
+        checks = [(nearly_all, TOLERANCE), (differences.max(), TIED_TOLERANCE)]
+    for difference, tolerance in checks:
+        if not difference <= tolerance:
+            msg = (
+                f'its score maps would differ by {difference:.2g} of a score from those of '
+                f'PyTorch, and {tolerance:g} is allowed'
+            )
+            raise ValueError(msg)
+    return float(checks[-1][0])
 
 
 def _differences(reference: Engine, exported: Engine) -> np.ndarray:

@@ -3,6 +3,7 @@
 """Whatever runs a model, it finds the same."""
 
 from concurrent.futures import ThreadPoolExecutor
+import contextlib
 import json
 from pathlib import Path
 import runpy
@@ -318,6 +319,23 @@ def test_an_exported_model_that_scores_differently_is_not_written(
         'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
     )
     assert 'was not written: its score maps would differ' in refused_export()
+
+
+@pytest.mark.parametrize(
+    ('share', 'difference', 'is_written'),
+    [(0.004, 0.01, True), (0.02, 0.01, False), (0.004, 0.1, False)],
+)
+@pytest.mark.usefixtures('_exported_before')
+def test_an_exported_model_may_break_ties_otherwise(
+    exported_files, tmp_path, monkeypatch, share, difference, is_written
+):
+    differences = np.zeros((4, 50, 50))
+    differences.flat[: int(share * differences.size)] = difference
+    monkeypatch.setattr('flow_anomaly_ros.runtime.export._differences', lambda *_: differences)
+    target = tmp_path / 'model.onnx'
+    with contextlib.nullcontext() if is_written else pytest.raises(ValueError, match='differ by'):
+        assert export(target, *load_artifact(exported_files), 'onnx') == difference
+    assert target.exists() == is_written
 
 
 def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_export, monkeypatch):
