@@ -13,7 +13,7 @@ from torch import Tensor
 def bare_backbone(
     name: str, weights: Path, images: Tensor, folder: Path, threads: int
 ) -> dict[str, Callable[[], object]]:
-    """Give functions that run a backbone once, down to the deepest level that is used.
+    """Give functions that run a backbone once, down to stride 16, as far as FastFlow does.
 
     Args:
         name: Of the network.
