@@ -91,7 +91,7 @@ def main() -> int:
     counted = Engine.of(*load_artifact(arguments.model), **options)
     fold(counted.backend.detector)
     compiled = Engine.load(arguments.model, compiled=True, **options) if arguments.compile else None
-    good = load_good_images(read_folder(arguments.data), max(arguments.batches)).images
+    good = [*load_good_images(read_folder(arguments.data), max(arguments.batches)).images]
     found = {}
     for batch in arguments.batches:
         # Of any of the engines: they differ in how they compute alone.
