@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the ablation tables of the methods' sources, options by name; the default comes first."""
 
-_FUSION_PARTS = {
+# Options by the names of rows.
+_Rows = dict[str, dict[str, object]]
+
+_FUSION_PARTS: dict[str, object] = {
     'self_calibration': False,
     'texture': False,
     'score_loss': False,
@@ -14,9 +17,9 @@ _STEPS = (1, 3, 5, 10)
 _LEVELS = {'f1-f4': (2, 4, 8, 16), 'f2-f5': (4, 8, 16, 32), 'f2-f3': (4, 8), 'f3-f4': (8, 16)}
 _TIMES = (0.6, 0.7, 0.8, 0.9, 0.95)
 # No source's: what whole numbers cost.
-_INT8 = {'int8': {'int8': True}}
+_INT8: _Rows = {'int8': {'int8': True}}
 
-ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+ABLATIONS: dict[str, _Rows] = {
     'restoration': {'float32': {}, **_INT8},
     # Table 2.
     'cainnflow': {**{form: {'form': form} for form in ('CAC', 'CC', 'CA', 'AC')}, **_INT8},

@@ -9,6 +9,7 @@ method is compared with itself, by the rows of its source's tables. See README.m
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -210,8 +211,8 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
             seconds, milliseconds = float(data['seconds']), float(data['milliseconds'])
             note = str(data['note'])
     labels = np.array([sample.is_defect for sample in folder.test])
-    marked = [i for i, mask in enumerate(masks) if mask is not None]
-    chosen, truth = [maps[i] for i in marked], [masks[i] for i in marked]
+    chosen = [one for one, mask in zip(maps, masks, strict=True) if mask is not None]
+    truth = [mask for mask in masks if mask is not None]
     return {
         'image_auroc': auroc(scores, labels),
         'pixel_auroc': auroc(np.stack(chosen), np.stack(truth)),
@@ -222,7 +223,7 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _resized(images: list[np.ndarray] | tuple[np.ndarray, ...]) -> np.ndarray:
+def _resized(images: Sequence[np.ndarray]) -> np.ndarray:
     """Images as our own detectors see them, Nx3xSIZExSIZE float16 in [0, 1]."""
     device = torch.device('cpu')
     return np.concatenate(

@@ -8,6 +8,8 @@ A small model inspects generated parts; every result is subscribed to. See READM
 
 import argparse
 from collections import Counter
+from functools import partial
+import io
 import json
 import os
 from pathlib import Path
@@ -40,7 +42,13 @@ RESULTS = {
 }
 # Memory is compared from here on: by then every buffer has been used.
 SETTLED = 120.0
-SMALL_MODEL = {'stride': 8, 'blocks': 2, 'hidden': 16, 'flow_steps': 50, 'copies': 10}
+SMALL_MODEL: dict[str, object] = {
+    'stride': 8,
+    'blocks': 2,
+    'hidden': 16,
+    'flow_steps': 50,
+    'copies': 10,
+}
 
 
 def main() -> int:
@@ -148,12 +156,15 @@ class _Watcher(Node):
                 self.create_subscription(
                     kind,
                     f'{camera}/{topic}',
-                    lambda _message, key=(camera, topic): self.received.update([key]),
+                    partial(self._count, (camera, topic)),
                     output_profile() if kind is Image else small_profile(),
                     # Only their number is of interest here.
                     raw=True,
                 )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_status, 10)
+
+    def _count(self, result: tuple[str, str], _message: bytes) -> None:
+        self.received[result] += 1
 
     def _take_status(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -197,9 +208,10 @@ def _be_camera(arguments: argparse.Namespace) -> int:
     while not publisher.get_subscription_count():
         time.sleep(0.1)
     os.set_blocking(0, False)
+    stdin = io.FileIO(0, closefd=False)
     sent, due = 0, time.monotonic()
     # None while the pipe is open, nothing once it is closed.
-    while sys.stdin.buffer.raw.read(1) is None:
+    while stdin.read(1) is None:
         header = Header(stamp=node.get_clock().now().to_msg(), frame_id=arguments.camera)
         publisher.publish(to_message(images[sent // 30 % 2], 'rgb8', header))
         sent += 1

@@ -7,6 +7,7 @@ All are timed in turn in one run. See README.md.
 """
 
 import argparse
+from collections.abc import Callable
 import functools
 import json
 from pathlib import Path
@@ -48,7 +49,7 @@ def main() -> int:
     limit_threads(arguments.threads)
     good = load_good_images(read_folder(arguments.data), IMAGES).images
     with tempfile.TemporaryDirectory() as folder:
-        cases = {}
+        cases: dict[tuple[str, int, int], Callable[[], object]] = {}
         for size in arguments.sizes:
             images = [cv2.resize(one, (size, size)) for one in good]
             # More images at a time at the smallest size only.
@@ -62,7 +63,7 @@ def main() -> int:
                 arguments.backbone, arguments.weights, pixels, Path(folder), arguments.threads
             )
             cases |= {(name, size, 1): run for name, run in bare.items()}
-        found = {case: [] for case in cases}
+        found: dict[tuple[str, int, int], list[float]] = {case: [] for case in cases}
         for _ in range(arguments.runs):
             for case, run in cases.items():
                 # After another case caches are cold, which no camera at work leaves them.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 from flow_anomaly_ros.detectors.timenet.training import fit_comparison
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
@@ -101,6 +102,7 @@ def ablated_engine(
     changed.load_state_dict(
         {name: x if name.startswith(own) else state[name] for name, x in wanted.items()}
     )
+    assert isinstance(changed, TimeNetDetector)
     changed.eval().requires_grad_(requires_grad=False)
     images, classes = [], []
     for index, folder in enumerate(data):

@@ -20,6 +20,7 @@ from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.layers.inference import fold
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
+from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
 from flow_anomaly_ros.runtime.benchmark import stopwatch
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
 from flow_anomaly_ros.runtime.engine import Engine
@@ -89,6 +90,7 @@ def main() -> int:
     engine = Engine.load(arguments.model, **options)
     # Not frozen whole: what packed operations compute, nothing says.
     counted = Engine.of(*load_artifact(arguments.model), **options)
+    assert isinstance(counted.backend, PyTorchBackend)
     fold(counted.backend.detector)
     compiled = Engine.load(arguments.model, compiled=True, **options) if arguments.compile else None
     good = [*load_good_images(read_folder(arguments.data), max(arguments.batches)).images]
@@ -174,6 +176,7 @@ def _rooflines(
 ) -> dict[str, float]:
     """Milliseconds of each stage, and in total, on the roofline."""
     backend = engine.backend
+    assert isinstance(backend, PyTorchBackend)
     with (
         # In inference mode, that of a backend, some operations are not taken apart, and not known.
         torch.no_grad(),

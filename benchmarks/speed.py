@@ -7,7 +7,7 @@ All are timed in turn in one run. See README.md.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
 import sys
@@ -149,8 +149,10 @@ def _functions(arguments: argparse.Namespace, models: Path) -> dict[str, Callabl
     return functions
 
 
-def _detection(path: Path, images: list[np.ndarray], **options: str) -> Callable[[], object]:
-    backend = Engine.load(path, 'cpu', **options).backend
+def _detection(
+    path: Path, images: Sequence[np.ndarray], precision: str = 'float32'
+) -> Callable[[], object]:
+    backend = Engine.load(path, 'cpu', precision).backend
     batch = backend.prepare(images)
     return lambda: backend.detect(batch, [None] * len(images))
 
