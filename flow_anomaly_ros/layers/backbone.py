@@ -133,7 +133,7 @@ class Backbone(nn.Module):
     def extract(self, images: Tensor) -> list[Tensor]:
         """Levels of Bx3xHxW (or Bx1xHxW grey) images in [0, 1] as they are, BxCixhixwi."""
         if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
+            images = images.repeat(1, 3, 1, 1)
         images = channels_last(self._normalised(images))
         return list(self.extractor(images).values())
 

@@ -89,7 +89,7 @@ class StoredPoints(SizedByTraining):
         best = likeness.amax(2).flatten().index_select(0, compared.flatten()).view(compared.shape)
         chosen = compared.gather(2, best.argmax(2, keepdim=True)).flatten()
         point = likeness.flatten(0, 1).index_select(0, chosen).argmax(1)
-        point += chosen // (batch * in_window) * likeness.shape[2]
+        point += chosen // likeness.shape[1] * likeness.shape[2]
         nearest = self.found.index_select(0, point).to(features)
         return nearest.view(batch, height, width, channels).permute(0, 3, 1, 2)
 

@@ -149,8 +149,8 @@ def train(
         progress: Called after every step; the stage names say which fold is trained.
         classes: Name of the class that each image shows; empty: they show one, which has no name.
         checkpoints: Folder for the state of the training, kept every minute: the same training goes
-            on from there if it was interrupted. `Training.checkpoints` are
-            to be cleared once its model is written.
+            on from there if it was interrupted. To be cleared, as `Training.checkpoints`, once
+            the model is written.
 
     Raises:
         ValueError: Bad options, weights, classes, checkpoints or device; one line.
