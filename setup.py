@@ -41,7 +41,7 @@ setup(
             f'flow-anomaly = {NAME}.cli:main',
             f'flow-anomaly-demo = {NAME}.demo:main',
             f'image_source = {NAME}.nodes.image_source:main',
-            f'listener = {NAME}.nodes.listener:main',
+            f'listener = {NAME}.nodes.inspection_report:main',
             f'rejecter = {NAME}.nodes.rejecter:main',
             f'trainer = {NAME}.nodes.trainer:main',
         ],

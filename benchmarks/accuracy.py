@@ -20,7 +20,7 @@ import tempfile
 from ablations import ABLATIONS
 import cv2
 from flow_anomaly_ros.commands.pictures import explanation
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.detectors.base import MulticlassDetector
@@ -86,7 +86,7 @@ def main() -> int:
         if path.exists():
             continue
         result = _run_peer(cell, arguments) if cell.method in PEERS else _run(cell, arguments)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(result, indent=1))
         print(cell.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
     text = table(arguments.output, ABLATIONS.get(arguments.ablation, METHODS))

@@ -22,10 +22,10 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
-from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.data.image_messages import to_message
 from flow_anomaly_ros.nodes.qos import output_profile, small_profile
 from flow_anomaly_ros.runtime.artifact import save_artifact
-from flow_anomaly_ros.runtime.child import Child
+from flow_anomaly_ros.runtime.command_process import CommandProcess
 from flow_anomaly_ros.runtime.training import train
 import rclpy
 from rclpy.node import Node
@@ -76,7 +76,7 @@ def main() -> int:
             _run_cell(model, ('lone',), size, 2.0, alone)
         parts = write_dataset(Path(folder) / 'parts', train=10, good=0, per_defect=0, size=256)
         endless = ['--output', f'{folder}/new.safetensors', '--set', 'flow_steps=1000000']
-        training = Child(
+        training = CommandProcess(
             ['train', '--json-progress', '--data', str(parts), '--threads', '1', *endless], 10
         )
         print('\nwith a training beside it, as the trainer node starts it:', end='')

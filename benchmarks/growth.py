@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from bare_backbone import bare_backbone
+from backbone_only import backbone_only
 import cv2
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
@@ -59,7 +59,7 @@ def main() -> int:
                     several = (images * batch)[:batch]
                     cases[name, size, batch] = functools.partial(engine.inspect, several)
             pixels = to_tensor(images[0], 3, (size, size), torch.device('cpu'))
-            bare = bare_backbone(
+            bare = backbone_only(
                 arguments.backbone, arguments.weights, pixels, Path(folder), arguments.threads
             )
             cases |= {(name, size, 1): run for name, run in bare.items()}

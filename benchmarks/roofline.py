@@ -17,11 +17,11 @@ import time
 from typing import Any
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
-from flow_anomaly_ros.layers.inference import fold
+from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
-from flow_anomaly_ros.runtime.benchmark import stopwatch
+from flow_anomaly_ros.runtime.benchmark import profile_stages
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
 from flow_anomaly_ros.runtime.engine import Engine
 import numpy as np
@@ -91,7 +91,7 @@ def main() -> int:
     # Not frozen whole: what packed operations compute, nothing says.
     counted = Engine.of(*load_artifact(arguments.model), **options)
     assert isinstance(counted.backend, PyTorchBackend)
-    fold(counted.backend.detector)
+    fuse_for_inference(counted.backend.detector)
     compiled = Engine.load(arguments.model, compiled=True, **options) if arguments.compile else None
     good = [*load_good_images(read_folder(arguments.data), max(arguments.batches)).images]
     found = {}
@@ -163,7 +163,7 @@ def _stages(engine: Engine, images: Tensor, runs: int) -> dict[str, list[float]]
     found: dict[str, list[float]] = {}
     detect = _detection(engine, images)
     for run in range(runs + UNCOUNTED):
-        with stopwatch(engine) as spent:
+        with profile_stages(engine) as spent:
             detect()
         if run >= UNCOUNTED:
             for stage, one in spent.items():
@@ -182,7 +182,7 @@ def _rooflines(
         torch.no_grad(),
         torch.autocast(backend.device.type, dtype, enabled=dtype != torch.float32),
         roofline,
-        stopwatch(engine, lambda: roofline.milliseconds) as spent,
+        profile_stages(engine, lambda: roofline.milliseconds) as spent,
     ):
         backend.detector(images)
     return {**spent, 'total': roofline.milliseconds}

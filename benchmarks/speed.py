@@ -13,7 +13,7 @@ from pathlib import Path
 import sys
 import tempfile
 
-from bare_backbone import bare_backbone
+from backbone_only import backbone_only
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.layers.backbone import IMAGENET_MEAN, IMAGENET_STD
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
@@ -24,7 +24,7 @@ from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
 from on_backends import BACKENDS
-from stopwatch import serve, time_in_turn, Worker
+from timing_worker import serve, time_in_turn, Worker
 import torch
 
 PEERS = ('fastflow', 'patchcore', 'padim', 'efficientad')
@@ -143,7 +143,7 @@ def _functions(arguments: argparse.Namespace, models: Path) -> dict[str, Callabl
         models / 'restoration.xml', images, precision='bfloat16'
     )
     pixels = torch.from_numpy(np.load(models / 'images.npy'))
-    functions |= bare_backbone(
+    functions |= backbone_only(
         arguments.backbone, arguments.weights, pixels, models, arguments.threads
     )
     return functions

@@ -21,7 +21,7 @@ import numpy as np
 from on_backends import on_backends
 from peers import FLOW_LEVELS, FlowOnBackbone, LEVELS, RANDOM_PATCHES
 from safetensors.torch import load_file
-from stopwatch import serve
+from timing_worker import serve
 import torch
 from torch import nn
 import torchvision

@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from flow_anomaly_ros import __version__
-from flow_anomaly_ros.runtime.one_line import one_line
+from flow_anomaly_ros.errors import error_summary
 
 PROGRAM = 'flow-anomaly'
 DATA_LAYOUT = (
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # torch has no class of its own for what the CPU lacks.
         if not isinstance(error, MemoryError) and 'memory' not in str(error):
             raise
-        _complain(f'out of memory: take fewer or smaller images ({one_line(error, 200)})')
+        _complain(f'out of memory: take fewer or smaller images ({error_summary(error, 200)})')
         return 2
 
 
@@ -84,9 +84,9 @@ def _processes() -> contextlib.AbstractContextManager[bool]:
     if 'WORLD_SIZE' not in os.environ:
         return contextlib.nullcontext(False)
     # Imported here, so that --help does not wait for torch.
-    from flow_anomaly_ros.distributed import joined
+    from flow_anomaly_ros.data_parallel import process_group
 
-    return joined()
+    return process_group()
 
 
 def _complain(message: str) -> None:

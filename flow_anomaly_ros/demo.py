@@ -17,7 +17,7 @@ from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.generated import write_dataset
 
 # Seconds a node gets to end after an interrupt.
-PATIENCE = 15.0
+SHUTDOWN_TIMEOUT_S = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,7 +131,7 @@ def stop(process: subprocess.Popen) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
-        return process.wait(PATIENCE)
+        return process.wait(SHUTDOWN_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()

@@ -11,7 +11,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
-from flow_anomaly_ros.layers.inference import fold, lay_out
+from flow_anomaly_ros.layers.inference import convert_to_channels_last, fuse_for_inference
 import numpy as np
 import pytest
 import torch
@@ -165,8 +165,8 @@ def host_operations(monkeypatch):
 
     def find(detector, images):
         frozen = copy.deepcopy(detector)
-        fold(frozen)
-        lay_out(frozen)
+        fuse_for_inference(frozen)
+        convert_to_channels_last(frozen)
         file = io.BytesIO()
         torch.save(frozen, file)
         file.seek(0)

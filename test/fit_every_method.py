@@ -8,18 +8,18 @@ from pathlib import Path
 import runpy
 import sys
 
-from flow_anomaly_ros import cli, distributed
+from flow_anomaly_ros import cli, data_parallel
 import torch
 
 TEST_METHODS = runpy.run_path(str(Path(__file__).parent / 'detectors' / 'test_methods.py'))
 RESTORATION = TEST_METHODS['OPTIONS']['restoration'][1]
 # The more steps, the more rounding shows.
-MOST_STEPS = 12
+MAX_STEPS = 12
 
 
 def shortened(options):
     """Return options with no more than so many steps."""
-    return {k: min(v, MOST_STEPS) if k == 'steps' else v for k, v in options.items()}
+    return {k: min(v, MAX_STEPS) if k == 'steps' else v for k, v in options.items()}
 
 
 CASES = [
@@ -90,8 +90,8 @@ def fit_all():
 
 if __name__ == '__main__':
     target, commands = sys.argv[1:]
-    with distributed.joined():
+    with data_parallel.process_group():
         results = fit_all(), [cli.main(command) for command in json.loads(commands)]
-        everyone = distributed.gathered_objects(results)
-        if distributed.rank() == 0:
+        everyone = data_parallel.all_gather_object(results)
+        if data_parallel.rank() == 0:
             Path(target).write_text(json.dumps(everyone))

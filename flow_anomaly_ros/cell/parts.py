@@ -18,9 +18,9 @@ from flow_anomaly_ros.cell.rules import Decision, Outcome, Rules, Vote
 from flow_anomaly_ros.scoring.thresholds import Verdict
 
 # Parts and early verdicts that are kept at most, whatever arrives.
-MOST = 1000
+MAX_PENDING_PARTS = 1000
 # A decided part is remembered for so many timeouts, to tell a late verdict from a stray one.
-MEMORY = 5.0
+LATE_VERDICT_MEMORY = 5.0
 
 _SEVERITIES = (Verdict.OK, Verdict.UNCERTAIN, Verdict.DEFECT)
 
@@ -101,7 +101,7 @@ class Parts(ABC):
         self._decide = decide
         self._fault = fault
         self._open: deque[_Part] = deque()
-        self._decided: deque[_Part] = deque(maxlen=MOST)
+        self._decided: deque[_Part] = deque(maxlen=MAX_PENDING_PARTS)
         self._heard: dict[str, float] = {}
         self._silent: set[str] = set()
         self._stamps: dict[str, float] = {}
@@ -146,7 +146,10 @@ class Parts(ABC):
         for part in self._decided:
             if part.missing is None and self._is_overdue(part, now):
                 self._note_missing(part)
-        while self._decided and now - self._decided[0].opened > MEMORY * self.rules.timeout:
+        while (
+            self._decided
+            and now - self._decided[0].opened > LATE_VERDICT_MEMORY * self.rules.timeout
+        ):
             self._decided.popleft()
         self._check_silence(now)
 
@@ -178,9 +181,11 @@ class Parts(ABC):
         return outcome
 
     def _open_part(self, header: Any, stamp: float, now: float) -> _Part:
-        if len(self._open) == MOST:
+        if len(self._open) == MAX_PENDING_PARTS:
             oldest = self._open.popleft()
-            self._fault(f'decided early, since {MOST} later parts wait for it', oldest.header)
+            self._fault(
+                f'decided early, since {MAX_PENDING_PARTS} later parts wait for it', oldest.header
+            )
             self._close(oldest, self._conclusion(oldest))
         part = _Part(header, stamp, now)
         self._open.append(part)
@@ -311,7 +316,7 @@ class TriggeredParts(Parts):
         if part := self._part_of(arrival.stamp):
             self._vote(part, arrival.camera, arrival.vote)
             return
-        if len(self._early) == MOST:
+        if len(self._early) == MAX_PENDING_PARTS:
             self._forget_earliest()
         self._early.append(arrival)
 

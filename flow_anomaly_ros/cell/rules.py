@@ -108,7 +108,7 @@ class Rules:
         ]
         if len(defects) < self.least_defects:
             return None
-        return Outcome(Decision.REJECT, _told(defects, votes))
+        return Outcome(Decision.REJECT, _describe_votes(defects, votes))
 
     def conclusion(self, votes: Mapping[str, Vote]) -> Outcome:
         """Decide on the verdicts that are there; no others are going to count."""
@@ -119,13 +119,13 @@ class Rules:
             return Outcome(Decision(self.on_missing), why)
         uncertain = [name for name, vote in votes.items() if vote.verdict == Verdict.UNCERTAIN]
         if uncertain and self.uncertain == 'hold':
-            return Outcome(Decision.HOLD, _told(uncertain, votes))
-        return Outcome(Decision.PASS, _told(sorted(votes), votes))
+            return Outcome(Decision.HOLD, _describe_votes(uncertain, votes))
+        return Outcome(Decision.PASS, _describe_votes(sorted(votes), votes))
 
     def missing(self, votes: Mapping[str, Vote]) -> tuple[str, ...]:
         """Cameras that have not said anything."""
         return tuple(camera for camera in self.cameras if camera not in votes)
 
 
-def _told(cameras: list[str], votes: Mapping[str, Vote]) -> str:
+def _describe_votes(cameras: list[str], votes: Mapping[str, Vote]) -> str:
     return ', '.join(f'{one}: {votes[one].verdict} ({votes[one].score:.3g})' for one in cameras)

@@ -10,7 +10,7 @@ import time
 
 from flow_anomaly_ros.commands.output import require_writable, write_json
 from flow_anomaly_ros.commands.predict import image_paths
-from flow_anomaly_ros.data.generated import generate_part, SMALLEST_SIZE
+from flow_anomaly_ros.data.generated import generate_part, MIN_SIZE_PX
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.runtime.benchmark import memory_mib, time_inspection
 from flow_anomaly_ros.runtime.device import limit_threads
@@ -106,16 +106,16 @@ def _measure(candidates: Sequence[_Candidate], runs: int, publish: Publish | Non
 
 def _publisher() -> Publish | None:
     try:
-        from flow_anomaly_ros.nodes.serialised import serialised
+        from flow_anomaly_ros.nodes.serialization import serialize_results
     except ImportError:
         return None
-    return serialised
+    return serialize_results
 
 
 def _generated(folder: Path, manifest: Manifest) -> Path:
     """Write the generated part as large as the images of the training."""
     height, width = manifest.image_size
-    part, _ = generate_part(0, size=max(SMALLEST_SIZE, height, width))
+    part, _ = generate_part(0, size=max(MIN_SIZE_PX, height, width))
     path = folder / 'part.jpg'
     write_image(path, part[:height, :width])
     return path

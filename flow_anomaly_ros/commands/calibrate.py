@@ -9,7 +9,7 @@ import shutil
 
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.calibration import image_digest, recalibrate, suspects
@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     images = ImageFiles(paths, ImageCache())
     detector, manifest = load_artifact(model)
     for path, image in zip(paths, images, strict=True):
-        if misfit := manifest.misfit(image.shape):
-            msg = f'{path} is no image of these parts: {misfit}'
+        if incompatibility := manifest.incompatibility(image.shape):
+            msg = f'{path} is no image of these parts: {incompatibility}'
             raise ValueError(msg)
     detector.to(select_device(arguments.device))
     renewed = recalibrate(detector, manifest, images, arguments.accept, arguments.part_class)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.accept:
         _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])
     former = model.with_name(f'{model.name}.before')
-    with written_whole(former) as temporary:
+    with atomic_write(former) as temporary:
         shutil.copyfile(model, temporary)
     save_artifact(model, detector, renewed)
     print(

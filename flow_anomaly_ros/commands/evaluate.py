@@ -8,10 +8,10 @@ import sys
 from flow_anomaly_ros.commands.output import (
     make_folder,
     require_writable,
-    tell_misfit,
+    warn_incompatible_image,
     write_json,
 )
-from flow_anomaly_ros.commands.pictures import free_name, inspection_strip
+from flow_anomaly_ros.commands.pictures import inspection_strip, unique_name
 from flow_anomaly_ros.data.folder import mask_path_of, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.runtime.device import limit_threads
@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         def on_image(sample: Sample, image: np.ndarray, inspection: Inspection) -> None:
             bar.update()
-            tell_misfit(sample.path, image, engine.manifest, told)
+            warn_incompatible_image(sample.path, image, engine.manifest, told)
             if arguments.pictures:
                 strip = inspection_strip(image, inspection)
-                name = free_name(f'{sample.label}_{sample.path.stem}', names)
+                name = unique_name(f'{sample.label}_{sample.path.stem}', names)
                 write_image(arguments.pictures / f'{name}.png', strip)
 
         result = evaluate(engine, samples, on_image, arguments.part_class)

@@ -7,7 +7,7 @@ import sys
 
 from flow_anomaly_ros.commands.output import make_folder
 from flow_anomaly_ros.data.good_parts import GoodParts
-from flow_anomaly_ros.nodes.recording import read_recording
+from flow_anomaly_ros.data.recordings import read_recording
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 import sys
 
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
 
@@ -29,7 +29,9 @@ def require_writable(path: Path) -> None:
         raise ValueError(msg)
 
 
-def tell_misfit(path: Path, image: np.ndarray, manifest: Manifest, told: set[str]) -> None:
+def warn_incompatible_image(
+    path: Path, image: np.ndarray, manifest: Manifest, told: set[str]
+) -> None:
     """Warn of an image of another kind than the model's, once for each kind.
 
     Args:
@@ -38,10 +40,10 @@ def tell_misfit(path: Path, image: np.ndarray, manifest: Manifest, told: set[str
         manifest: What the model says of itself.
         told: Warnings that have been told; this one joins them.
     """
-    misfit = manifest.misfit(image.shape)
-    if misfit and misfit not in told:
-        told.add(misfit)
-        print(f'{path}: {misfit}', file=sys.stderr)
+    incompatibility = manifest.incompatibility(image.shape)
+    if incompatibility and incompatibility not in told:
+        told.add(incompatibility)
+        print(f'{path}: {incompatibility}', file=sys.stderr)
 
 
 def make_folder(path: Path) -> None:
@@ -61,5 +63,5 @@ def make_folder(path: Path) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write values as JSON, whole or not at all."""
     text = json.dumps(values, indent=2, allow_nan=False) + '\n'
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text)

@@ -52,7 +52,7 @@ def _judged(image: np.ndarray, inspection: Inspection) -> dict[str, np.ndarray]:
     return {'image': image, 'score map': heat, 'mask': inspection.mask, 'overlay': overlay}
 
 
-def free_name(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
     """Return a name with a number behind it where an earlier image of this run has it already.
 
     Args:

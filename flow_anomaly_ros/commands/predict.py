@@ -8,14 +8,14 @@ import math
 from pathlib import Path
 import sys
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.commands.output import (
     make_folder,
     require_writable,
-    tell_misfit,
+    warn_incompatible_image,
     write_json,
 )
-from flow_anomaly_ros.commands.pictures import explanation, free_name, inspection_strip
+from flow_anomaly_ros.commands.pictures import explanation, inspection_strip, unique_name
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
@@ -57,11 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     taken: set[str] = set()
     told: set[str] = set()
     # Names of pictures depend on the arguments alone: every process knows those of all.
-    names = [free_name(path.stem, taken) for path in paths]
+    names = [unique_name(path.stem, taken) for path in paths]
     # By index of the image, of those that are this process's share.
     inspected: dict[int, dict[str, object]] = {}
     unreadable: dict[int, str] = {}
-    for index in range(distributed.rank(), len(paths), distributed.world_size()):
+    for index in range(data_parallel.rank(), len(paths), data_parallel.world_size()):
         path = paths[index]
         try:
             image = read_image(path)
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable[index] = str(error)
             print(error, file=sys.stderr)
             continue
-        tell_misfit(path, image, engine.manifest, told)
+        warn_incompatible_image(path, image, engine.manifest, told)
         inspection = engine.inspect([image], criteria)[0]
         print(describe(path, inspection), flush=True)
         if arguments.json:
@@ -82,12 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.explain:
                 picture = explanation(engine, image, inspection)
                 write_image(arguments.output / f'{name}.explanation.png', picture)
-    images, errors = distributed.merged(inspected), distributed.merged(unreadable)
-    if arguments.json and distributed.rank() == 0:
+    images, errors = (
+        data_parallel.all_gather_indexed(inspected),
+        data_parallel.all_gather_indexed(unreadable),
+    )
+    if arguments.json and data_parallel.rank() == 0:
         values = {'model': str(arguments.model), 'images': images, 'unreadable': errors}
         write_json(arguments.json, values)
     # Whoever leaves with 1 ends the others.
-    distributed.wait_for_all()
+    data_parallel.barrier()
     return 1 if errors else 0
 
 

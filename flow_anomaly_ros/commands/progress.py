@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 
-from flow_anomaly_ros.runtime.time_left import TimeLeft
+from flow_anomaly_ros.runtime.eta import EtaEstimator
 from tqdm import tqdm
 
 # Seconds between two lines for a program, within a stage.
-JSON_PERIOD = 0.2
+JSON_PERIOD_S = 0.2
 
 
 class StageProgress:
@@ -77,7 +77,7 @@ class JsonProgress:
     """
 
     def __init__(self) -> None:
-        self._time_left = TimeLeft()
+        self._time_left = EtaEstimator()
         self._next = 0.0
         self._is_stopped = threading.Event()
 
@@ -105,7 +105,7 @@ class JsonProgress:
         seconds_left = self._time_left.after(stage, step, steps, now)
         if now < self._next and step < steps:
             return
-        self._next = now + JSON_PERIOD
+        self._next = now + JSON_PERIOD_S
         values = {
             'stage': stage,
             'step': step,

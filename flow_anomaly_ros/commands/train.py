@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 import sys
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_writable(loss_curve)
     options = _options(arguments)
     limit_threads(arguments.threads)
-    is_first = distributed.rank() == 0
+    is_first = data_parallel.rank() == 0
     is_quiet = arguments.quiet or not is_first
     names = _class_names(arguments.data)
     cache = ImageCache()

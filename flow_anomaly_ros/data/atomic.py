@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary file to write to, which takes the place of `path` at the end.
 
     After an exception the temporary file is gone and `path` as it was.

@@ -19,7 +19,7 @@ from flow_anomaly_ros.data.folder import GOOD
 from flow_anomaly_ros.data.images import write_image
 import numpy as np
 
-SMALLEST_SIZE = 32
+MIN_SIZE_PX = 32
 
 _PART_RADIUS = 0.40  # of the image's side
 _BORE = 0.27
@@ -125,8 +125,8 @@ def generate_part(
     Raises:
         ValueError: The size is too small or the defect unknown.
     """
-    if size < SMALLEST_SIZE:
-        msg = f'size of a generated part is {size}; give at least {SMALLEST_SIZE} pixels'
+    if size < MIN_SIZE_PX:
+        msg = f'size of a generated part is {size}; give at least {MIN_SIZE_PX} pixels'
         raise ValueError(msg)
     if defect is not None and defect not in DEFECTS:
         msg = f"unknown defect '{defect}'; use one of {', '.join(DEFECTS)}"

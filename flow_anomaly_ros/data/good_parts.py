@@ -63,13 +63,13 @@ class GoodParts:
         first = read_image(list_images(self.folder)[0])
         if (first.shape, first.dtype) != (image.shape, image.dtype):
             msg = (
-                f'the image is {_told(image)}, those in {self.folder} are {_told(first)}: set the '
-                'camera as it was, or take another folder'
+                f'the image is {_describe(image)}, but those in {self.folder} are '
+                f'{_describe(first)}: restore the camera settings or choose another folder'
             )
             raise ValueError(msg)
 
 
-def _told(image: np.ndarray) -> str:
+def _describe(image: np.ndarray) -> str:
     height, width = image.shape[:2]
     kind = 'grey' if image.ndim == 2 else 'colour'
     return f'{width}x{height} px {kind} of {8 * image.dtype.itemsize} bit'

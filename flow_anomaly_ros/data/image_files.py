@@ -10,7 +10,7 @@ from flow_anomaly_ros.data.images import read_image
 import numpy as np
 
 # Bytes of images that are kept.
-ROOM = 2**30
+CACHE_BYTES = 2**30
 
 
 class ImageCache:
@@ -18,7 +18,7 @@ class ImageCache:
 
     def __init__(self) -> None:
         self._kept: dict[Path, np.ndarray] = {}
-        self._room = ROOM
+        self._room = CACHE_BYTES
 
     def read(self, path: Path) -> np.ndarray:
         """Image of a file; see `read_image`."""

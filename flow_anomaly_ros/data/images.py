@@ -6,7 +6,7 @@
 from pathlib import Path
 
 import cv2
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 import numpy as np
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
@@ -85,7 +85,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise _unwritable(path, f"'{suffix}' holds 8 bit only; use .png or .tif for uint16")
 
     encoded = cv2.imencode(suffix, image if image.ndim == 2 else image[..., ::-1])[1]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 

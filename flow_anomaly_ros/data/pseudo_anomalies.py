@@ -82,7 +82,7 @@ def cut_paste(image: Tensor, generator: torch.Generator) -> Tensor:
     return changed
 
 
-def blended(image: Tensor, texture: Textures, generator: torch.Generator) -> Tensor:
+def blend_texture(image: Tensor, texture: Textures, generator: torch.Generator) -> Tensor:
     """Blend a texture into an image where smooth noise is highest, as DRAEM does.
 
     Source: Zavrtanik et al., "DRAEM - a discriminatively trained reconstruction embedding for
@@ -109,7 +109,7 @@ def blended(image: Tensor, texture: Textures, generator: torch.Generator) -> Ten
 KINDS: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (confetti, cut_paste)
 
 
-def with_anomaly(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def synthesize_anomaly(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Make an anomaly of a random kind on an image.
 
     Args:

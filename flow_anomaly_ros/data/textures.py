@@ -22,13 +22,13 @@ from torch.nn import functional
 Textures = Callable[[int, tuple[int, int], torch.Generator], Tensor]
 
 # Periods of stripes and sizes of blots, as shares of the image's shorter side.
-PERIOD = (0.02, 0.5)
+PERIOD_SHARE = (0.02, 0.5)
 # Octaves of noise, and how much each counts beside the next coarser one.
 OCTAVES = (1, 5)
 PERSISTENCE = (0.4, 1.0)
 # Pictures of a folder that are kept in memory, reduced to this shorter side in px.
-MOST_PICTURES = 500
-LARGEST_SIDE = 512
+MAX_PICTURES = 500
+MAX_SIDE_PX = 512
 
 
 def value_noise(size: tuple[int, int], cell: float, generator: torch.Generator) -> Tensor:
@@ -64,7 +64,7 @@ def generated(channels: int, size: tuple[int, int], generator: torch.Generator) 
     Returns:
         CxHxW in [0, 1].
     """
-    period = min(size) * log_uniform(*PERIOD, generator)
+    period = min(size) * log_uniform(*PERIOD_SHARE, generator)
     pattern = _stripes(size, period, generator) if integer(0, 1, generator) else 0.5
     strength, total = 1.0, 0.0
     noise = torch.zeros(size)
@@ -91,7 +91,7 @@ def of_folder(folder: Path) -> Textures:
     """Textures that are random cuts of the pictures in a folder and in folders within it.
 
     Args:
-        folder: Where the pictures are; of more than `MOST_PICTURES` some are taken, spread evenly.
+        folder: Where the pictures are; of more than `MAX_PICTURES` some are taken, spread evenly.
 
     Raises:
         ValueError: No such folder, no pictures in it, or one that cannot be read; one line.
@@ -103,7 +103,7 @@ def of_folder(folder: Path) -> Textures:
     if not paths:
         msg = f'no pictures in the folder of textures {folder}: put some there, or name none'
         raise ValueError(msg)
-    chosen = paths[:: math.ceil(len(paths) / MOST_PICTURES)]
+    chosen = paths[:: math.ceil(len(paths) / MAX_PICTURES)]
     pictures = [_read(path) for path in chosen]
 
     def texture(channels: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -131,6 +131,6 @@ def _read(path: Path) -> np.ndarray:
     image = read_image(path)
     if image.dtype != np.uint8:
         image = (image // 257).astype(np.uint8)
-    step = max(1, min(image.shape[:2]) // LARGEST_SIDE)
+    step = max(1, min(image.shape[:2]) // MAX_SIDE_PX)
     image = image[::step, ::step]
     return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, 2))

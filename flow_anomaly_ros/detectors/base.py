@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from torch import nn, Tensor
 
 
@@ -125,7 +125,7 @@ class Detector(nn.Module, ABC):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
         """Learn what good parts look like.
 
@@ -169,7 +169,7 @@ class MulticlassDetector(Detector):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
         classes: Tensor | None = None,
     ) -> FitReport:
         """Learn what good parts of each class look like.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Checkpoints:
+class CheckpointStore:
     """Keeps nothing: a training that is interrupted begins anew."""
 
     def load(self, stage: str) -> dict[str, Any] | None:
@@ -23,4 +23,4 @@ class Checkpoints:
         """
 
 
-NO_CHECKPOINTS = Checkpoints()
+NULL_CHECKPOINTS = CheckpointStore()

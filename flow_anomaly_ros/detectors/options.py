@@ -3,7 +3,7 @@
 """Checks of a method's options."""
 
 
-def require(holds: bool, name: str, value: object, wanted: str) -> None:
+def check_option(holds: bool, name: str, value: object, wanted: str) -> None:
     """Refuse the value of an option.
 
     Args:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def brightest_at_most(maps: Tensor) -> Tensor:
+def normalize_to_max(maps: Tensor) -> Tensor:
     """Show Bx1xhxw maps, 0 or more, in [0, 1]: each is 1 where it is largest."""
     most = maps.amax((1, 2, 3), keepdim=True)
     return maps / most.clamp(min=torch.finfo(maps.dtype).tiny)

@@ -36,7 +36,7 @@ TRACING = threading.Lock()
 # Levels of a backbone that are used when none are named: the last one of each of these strides.
 DEFAULT_STRIDES = (4, 8, 16)
 # Side in px of the empty image that a network is probed with.
-PROBE = 128
+PROBE_SIDE_PX = 128
 # Modules that hold a network's top-level blocks instead of being one.
 CONTAINERS = ('features', 'trunk_output', 'blocks', 'stages')
 # Endings of the weights files that are looked for in a folder.
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         coarse_weight: Factor of the levels that are coarser than the map.
         default_strides: Strides in px of the levels that are used when none are named.
         int8: Whether it computes with 8-bit whole numbers: see `layers/quantisation.py`. Where they
-            lie is learned from images of good parts, by those it sees while `watching`.
+            lie is learned from images of good parts, by those it sees while `observing`.
 
     Attributes:
         level_channels: Channels of each level.
@@ -95,8 +95,8 @@ class Backbone(nn.Module):
         self.coarse_weight = coarse_weight
         # timm's networks say how their images were normalised, torchvision's all agree.
         about = getattr(network, 'pretrained_cfg', {})
-        for statistic, usual in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
-            value = torch.tensor(about.get(statistic, usual))
+        for statistic, default in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
+            value = torch.tensor(about.get(statistic, default))
             self.register_buffer(statistic, value[:, None, None])
         self.int8 = int8
         self.extractor = _quantised(extractor, name) if int8 else extractor
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
     def _channels_of_levels(self) -> list[int]:
         try:
             with torch.no_grad():
-                outputs = self.extractor(torch.zeros(1, 3, PROBE, PROBE))
+                outputs = self.extractor(torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise _not_convolutional(self.name, error) from error
         for level, output in outputs.items():
@@ -142,8 +142,8 @@ class Backbone(nn.Module):
         mean, variance = self.mean.flatten(), self.std.flatten().square()
         return functional.batch_norm(images, mean, variance, eps=0.0)
 
-    def fold(self) -> None:
-        """Fold batch normalisations into convolutions; see `inference.fold`."""
+    def fuse_for_inference(self) -> None:
+        """Fold batch normalisations into convolutions; see `inference.fuse_for_inference`."""
         # Those of convolutions in int8 are folded already.
         if not self.int8:
             self.extractor = _folded(self.extractor)
@@ -275,7 +275,7 @@ def _last_levels(network: nn.Module, name: str, strides: tuple[int, ...]) -> tup
         def hook(_module: nn.Module, _inputs: tuple, output: object) -> None:
             if not isinstance(output, Tensor) or output.dim() != 4:
                 return
-            stride = 2 ** round(math.log2(PROBE / output.shape[-1]))
+            stride = 2 ** round(math.log2(PROBE_SIDE_PX / output.shape[-1]))
             # A pooling layer in front of the classifier may enlarge small maps again.
             if stride >= max(last, default=0):
                 last[stride] = node
@@ -294,7 +294,7 @@ def _last_levels(network: nn.Module, name: str, strides: tuple[int, ...]) -> tup
     hooks = [module.register_forward_hook(record(node)) for node, module in blocks]
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, PROBE, PROBE))
+            network(torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX))
     except (AssertionError, RuntimeError) as error:
         raise _not_convolutional(name, error) from error
     for hook in hooks:

@@ -37,7 +37,7 @@ class Fusion:
         ]
 
 
-def neighbours(scales: int) -> tuple[tuple[int, ...], ...]:
+def adjacent_sources(scales: int) -> tuple[tuple[int, ...], ...]:
     """Sources that are the next larger and the next smaller scale (89)."""
     return tuple(
         tuple(other for other in (index - 1, index + 1) if 0 <= other < scales)
@@ -45,7 +45,7 @@ def neighbours(scales: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def chosen(scales: int, others: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def fixed_sources(scales: int, others: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Sources that are the same chosen scales for all."""
     return tuple(tuple(o for o in others if o != index) for index in range(scales))
 
@@ -60,14 +60,14 @@ class FusionNetworks(nn.Module):
         inputs: Channels of every map.
         hidden: Channels between the two convolutions.
         outputs: Channels of every output.
-        fusion: Which scales are fused; None: neighbours.
+        fusion: Which scales are fused; None: adjacent_sources.
     """
 
     def __init__(
         self, scales: int, inputs: int, hidden: int, outputs: int, fusion: Fusion | None = None
     ) -> None:
         super().__init__()
-        self.fusion = fusion or Fusion(neighbours(scales))
+        self.fusion = fusion or Fusion(adjacent_sources(scales))
         self.networks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(inputs, hidden, 3, padding=1, padding_mode='replicate'),

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from torch.nn import functional
 
 # A layout is for images of one size and number. More than these are forgotten, the oldest first.
-MOST_LAYOUTS = 8
+MAX_LAYOUTS = 8
 # How oneDNN names activations, and what it wants to know of them.
 Activation = tuple[str, list[float]]
 ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
@@ -26,21 +26,21 @@ NO_ACTIVATION: Activation = ('none', [])
 
 
 @runtime_checkable
-class Foldable(Protocol):
+class Fusable(Protocol):
     """A module that can compute once what does not depend on the images."""
 
-    def fold(self) -> None:
+    def fuse_for_inference(self) -> None:
         """Compute it; outputs stay the same but for rounding."""
 
 
-def fold(module: nn.Module) -> None:
+def fuse_for_inference(module: nn.Module) -> None:
     """Fold all there is to fold within a module, for inference alone.
 
     Weights can neither be loaded nor saved afterwards.
     """
     for child in [*module.modules()]:
-        if isinstance(child, Foldable):
-            child.fold()
+        if isinstance(child, Fusable):
+            child.fuse_for_inference()
 
 
 def channels_last(maps: Tensor) -> Tensor:
@@ -59,14 +59,14 @@ def is_channels_last(maps: Tensor) -> bool:
     return not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
-def lay_out(module: nn.Module) -> None:
+def convert_to_channels_last(module: nn.Module) -> None:
     """Let the weights of all convolutions within a module lie as `channels_last` maps do."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             child.to(memory_format=torch.channels_last)
 
 
-def can_pack() -> bool:
+def can_prepack() -> bool:
     """Whether this PyTorch has oneDNN's convolutions with an activation.
 
     They are those that `torch.compile` writes into its programs; that they stay is not promised.
@@ -77,7 +77,7 @@ def can_pack() -> bool:
     )
 
 
-class PackedConv2d(nn.Module):
+class PrepackedConv2d(nn.Module):
     """A convolution and the activation behind it, as one operation on float32 of a CPU.
 
     `nn.Conv2d` lays out its weights at every call and leaves the activation to another pass, which
@@ -127,7 +127,7 @@ class PackedConv2d(nn.Module):
         )
 
     def _laid_out(self, shape: torch.Size) -> Tensor:
-        if len(self._layouts) >= MOST_LAYOUTS:
+        if len(self._layouts) >= MAX_LAYOUTS:
             del self._layouts[next(iter(self._layouts))]
         self._layouts[shape] = torch.ops.mkldnn._reorder_convolution_weight(
             self._weight, *self._geometry, shape
@@ -135,42 +135,42 @@ class PackedConv2d(nn.Module):
         return self._layouts[shape]
 
 
-def pack(module: nn.Module) -> None:
+def prepack(module: nn.Module) -> None:
     """Replace the convolutions within a module, and the activations behind them.
 
     Outputs stay the same but for rounding; the module can then be used for inference on the CPU
-    alone. Without what `can_pack` asks for it stays as it is.
+    alone. Without what `can_prepack` asks for it stays as it is.
     """
-    if not can_pack():
+    if not can_prepack():
         return
     for child in [*module.modules()]:
         if isinstance(child, GraphModule):
-            _pack_graph(child)
+            _prepack_graph(child)
         elif isinstance(child, nn.Sequential):
-            _pack_sequence(child)
+            _prepack_sequence(child)
     for parent in [*module.modules()]:
-        if not isinstance(parent, PackedConv2d):
+        if not isinstance(parent, PrepackedConv2d):
             for name, child in parent.named_children():
-                if PackedConv2d.takes(child):
-                    setattr(parent, name, PackedConv2d(child))
+                if PrepackedConv2d.takes(child):
+                    setattr(parent, name, PrepackedConv2d(child))
 
 
-def _pack_sequence(sequence: nn.Sequential) -> None:
+def _prepack_sequence(sequence: nn.Sequential) -> None:
     """Pack convolutions with the activation that comes next in the sequence."""
     for index, (one, following) in enumerate(zip(sequence, [*sequence][1:], strict=False)):
-        if PackedConv2d.takes(one) and type(following) in ACTIVATIONS:
+        if PrepackedConv2d.takes(one) and type(following) in ACTIVATIONS:
             sequence[index] = _with_activation(one, following)
             sequence[index + 1] = nn.Identity()
 
 
-def _pack_graph(graph_module: GraphModule) -> None:
+def _prepack_graph(graph_module: GraphModule) -> None:
     """Pack convolutions that run once with the activation that alone reads them."""
     modules = dict(graph_module.named_modules())
     calls = [node for node in graph_module.graph.nodes if node.op == 'call_module']
     runs = Counter(node.target for node in calls)
     for node in calls:
         convolution = modules[node.target]
-        if not PackedConv2d.takes(convolution) or len(node.users) != 1:
+        if not PrepackedConv2d.takes(convolution) or len(node.users) != 1:
             continue
         (reader,) = node.users
         if (
@@ -185,7 +185,7 @@ def _pack_graph(graph_module: GraphModule) -> None:
     graph_module.recompile()
 
 
-def _with_activation(convolution: nn.Conv2d, activation: nn.Module) -> PackedConv2d:
-    packed = PackedConv2d(convolution)
+def _with_activation(convolution: nn.Conv2d, activation: nn.Module) -> PrepackedConv2d:
+    packed = PrepackedConv2d(convolution)
     packed.activation = ACTIVATIONS[type(activation)](activation)
     return packed

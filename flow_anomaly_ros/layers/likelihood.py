@@ -4,18 +4,18 @@
 
 import math
 
-from flow_anomaly_ros.layers.precision import full_precision
+from flow_anomaly_ros.layers.precision import autocast_disabled
 import torch
 from torch import nn, Tensor
 
 # Scores begin where this share of the positions of good parts is more likely.
 FLOOR_QUANTILE = 0.01
 # torch.quantile takes no more values.
-MOST_QUANTILES = 10_000_000
+MAX_QUANTILE_VALUES = 10_000_000
 
 
-@full_precision
-def negative_log_density(latents: Tensor, log_determinants: Tensor) -> Tensor:
+@autocast_disabled
+def flow_nll(latents: Tensor, log_determinants: Tensor) -> Tensor:
     """Negative log-density per channel and position, up to a constant; any real number.
 
     Args:
@@ -29,7 +29,7 @@ def negative_log_density(latents: Tensor, log_determinants: Tensor) -> Tensor:
     return (half_squares - log_determinants[:, None]) / latents.shape[1]
 
 
-class AboveFloor(nn.Module):
+class ScoreFloor(nn.Module):
     """Scores above what the least abnormal positions of good parts have: 0 or more.
 
     Until `fit` the floor is 0.
@@ -44,7 +44,7 @@ class AboveFloor(nn.Module):
     @torch.no_grad()
     def fit(self, scores: Tensor) -> None:
         """Learn from scores of positions of good parts, of any shape."""
-        kept = scores.flatten()[:: math.ceil(scores.numel() / MOST_QUANTILES)]
+        kept = scores.flatten()[:: math.ceil(scores.numel() / MAX_QUANTILE_VALUES)]
         self.floor.copy_(kept.quantile(FLOOR_QUANTILE))
 
     def forward(self, scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+def autocast_disabled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of tensors compute in float32 within `torch.autocast`.
 
     For what the result rests on more than on the networks before: resizing of maps, the search for

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 # Inputs are 0 to 255; weights leave half of what 8 bits hold: processors without instructions for
 # it add two products of them in 16 bits.
-MOST_INPUT = 255
-MOST_WEIGHT = 63
+MAX_INPUT = 255
+MAX_WEIGHT = 63
 # A scale of nothing but zeros.
-LEAST_SCALE = 1e-8
+MIN_SCALE = 1e-8
 
 
 class QuantisedConv2d(nn.Module):
@@ -31,7 +31,7 @@ class QuantisedConv2d(nn.Module):
 
     Args:
         convolution: What to do. Weights have a scale for every channel that comes out; what goes in
-            has one, and a zero, from the least and the most that `watching` has seen.
+            has one, and a zero, from the least and the most that `observing` has seen.
     """
 
     weight: Tensor
@@ -48,35 +48,35 @@ class QuantisedConv2d(nn.Module):
             convolution.dilation,
             convolution.groups,
         )
-        self.is_watching = False
+        self.is_observing = False
         self._seen = 0.0, 0.0
         self._folded: tuple[Tensor, float, float, float] | None = None
         weight, bias = convolution.weight.detach(), convolution.bias
-        scale = (weight.abs().amax((1, 2, 3)) / MOST_WEIGHT).clamp(min=LEAST_SCALE)
+        scale = (weight.abs().amax((1, 2, 3)) / MAX_WEIGHT).clamp(min=MIN_SCALE)
         whole = (weight / scale[:, None, None, None]).round()
         self.register_buffer('weight', whole.to(torch.int8))
         self.register_buffer('weight_scale', scale)
         self.register_buffer('bias', None if bias is None else bias.detach().clone())
-        self.register_buffer('scale', scale.new_tensor(LEAST_SCALE))
+        self.register_buffer('scale', scale.new_tensor(MIN_SCALE))
         self.register_buffer('zero', scale.new_tensor(0, dtype=torch.uint8))
 
-    def watch(self, maps: Tensor) -> None:
+    def observe(self, maps: Tensor) -> None:
         """Widen the range of inputs by those of BxCxHxW maps; zero, the padding, is within it."""
         least, most = min(self._seen[0], float(maps.min())), max(self._seen[1], float(maps.max()))
         self._seen = least, most
-        scale = max((most - least) / MOST_INPUT, LEAST_SCALE)
+        scale = max((most - least) / MAX_INPUT, MIN_SCALE)
         self.scale.fill_(scale)
         self.zero.fill_(round(-least / scale))
 
-    def fold(self) -> None:
-        """Compute once what the whole numbers stand for; see `inference.fold`."""
+    def fuse_for_inference(self) -> None:
+        """Compute once what the whole numbers stand for; see `inference.fuse_for_inference`."""
         self._folded = self._computed()
 
     def _computed(self) -> tuple[Tensor, float, float, float]:
         """Weights, the inputs' scale, and the least and the most of them in whole numbers."""
         zero = int(self.zero)
         weight = channels_last(self.weight * self.weight_scale[:, None, None, None])
-        return weight, float(self.scale), -zero, MOST_INPUT - zero
+        return weight, float(self.scale), -zero, MAX_INPUT - zero
 
     def forward(self, maps: Tensor) -> Tensor:
         """BxCxHxW to what the convolution makes of it."""
@@ -87,8 +87,8 @@ class QuantisedConv2d(nn.Module):
     def _imitated(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and weights as the floating-point numbers that the whole ones stand for."""
         weight, scale, least, most = self._folded or self._computed()
-        if self.is_watching:
-            self.watch(maps)
+        if self.is_observing:
+            self.observe(maps)
             return maps, weight
         steps = maps / scale
         if steps.requires_grad:
@@ -131,16 +131,16 @@ def is_quantised(network: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def watching(network: nn.Module) -> Iterator[None]:
+def observing(network: nn.Module) -> Iterator[None]:
     """While it lasts, quantised convolutions learn the range of their inputs, from all they see."""
     convolutions = _quantised(network)
     for one in convolutions:
-        one.is_watching = True
+        one.is_observing = True
     try:
         yield
     finally:
         for one in convolutions:
-            one.is_watching = False
+            one.is_observing = False
 
 
 def _quantised(network: nn.Module) -> list[QuantisedConv2d]:

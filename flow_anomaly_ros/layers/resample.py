@@ -7,8 +7,8 @@ from typing import Any
 
 import cv2
 from flow_anomaly_ros.layers import separable
-from flow_anomaly_ros.layers.precision import full_precision
-from flow_anomaly_ros.layers.separable import Axis
+from flow_anomaly_ros.layers.precision import autocast_disabled
+from flow_anomaly_ros.layers.separable import AxisResampling
 import numpy as np
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def _interpolated(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
 
-@full_precision
+@autocast_disabled
 def _antialiased(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Shrink maps in at least one direction; on CPUs torch cannot in half precision."""
     return functional.interpolate(
@@ -179,10 +179,10 @@ def _in_one_go(
         method = 'blocks' if is_whole else 'bilinear'
     antialias = shrinks and method == 'bilinear'
     rows, columns = (
-        Axis(old, target=new, method=method, antialias=antialias, **others)
+        AxisResampling(old, target=new, method=method, antialias=antialias, **others)
         for old, new in zip(before, size, strict=True)
     )
-    return separable.apply(maps, rows, columns)
+    return separable.resample(maps, rows, columns)
 
 
 def _grows(maps: Tensor, size: tuple[int, int]) -> bool:

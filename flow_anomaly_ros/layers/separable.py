@@ -9,7 +9,7 @@ fraction of the time of the operations themselves, and every runtime has them.
 from dataclasses import dataclass
 
 from flow_anomaly_ros.layers.inference import is_channels_last
-from flow_anomaly_ros.layers.precision import full_precision
+from flow_anomaly_ros.layers.precision import autocast_disabled
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisResampling:
     """What happens to the rows, or to the columns, of a map.
 
     Attributes:
@@ -47,11 +47,11 @@ class Axis:
 
 
 # There are as many as there are sizes of maps in the models of a process.
-_MATRICES: dict[tuple[Axis, torch.device, torch.dtype], Tensor] = {}
+_MATRICES: dict[tuple[AxisResampling, torch.device, torch.dtype], Tensor] = {}
 
 
-@full_precision
-def apply(maps: Tensor, rows: Axis, columns: Axis) -> Tensor:
+@autocast_disabled
+def resample(maps: Tensor, rows: AxisResampling, columns: AxisResampling) -> Tensor:
     """Apply an operation to the rows and one to the columns of BxCxHxW maps."""
     if rows.is_identity and columns.is_identity:
         return maps
@@ -63,7 +63,7 @@ def apply(maps: Tensor, rows: Axis, columns: Axis) -> Tensor:
     return of_both.permute(0, 3, 1, 2)
 
 
-def _matrix(axis: Axis, like: Tensor) -> Tensor:
+def _matrix(axis: AxisResampling, like: Tensor) -> Tensor:
     key = axis, like.device, like.dtype
     if key not in _MATRICES:
         # Training may follow, which cannot use tensors of inference mode.
@@ -72,7 +72,7 @@ def _matrix(axis: Axis, like: Tensor) -> Tensor:
     return _MATRICES[key]
 
 
-def _build(axis: Axis) -> Tensor:
+def _build(axis: AxisResampling) -> Tensor:
     """The matrix, (target)x(length): what the operation makes of every unit vector."""
     # An image whose columns are the unit vectors; nothing below mixes columns.
     units = torch.eye(axis.length, dtype=torch.float64)[None, None]
@@ -89,7 +89,7 @@ def _build(axis: Axis) -> Tensor:
     return units[0, 0]
 
 
-def _resize(units: Tensor, axis: Axis) -> Tensor:
+def _resize(units: Tensor, axis: AxisResampling) -> Tensor:
     size = axis.target, axis.length
     if axis.method == 'blocks':
         return functional.avg_pool2d(units, (axis.length // axis.target, 1))

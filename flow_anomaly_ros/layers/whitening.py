@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Principal-component whitening of feature channels, fitted once, inverted by transposition."""
 
-from flow_anomaly_ros.layers.precision import full_precision
+from flow_anomaly_ros.layers.precision import autocast_disabled
 import torch
 from torch import nn, Tensor
 
@@ -10,7 +10,7 @@ from torch import nn, Tensor
 # camera: whitening them fully would score that noise as high as a defect.
 FLOOR = 0.03
 # Never below this, for images or features that hardly change at all; about a grey level of 8 bit.
-LEAST_DEVIATION = 4e-3
+MIN_DEVIATION = 4e-3
 
 
 class Whitening(nn.Module):
@@ -58,13 +58,13 @@ class Whitening(nn.Module):
         variance, vectors = torch.linalg.eigh(covariance)
         components = self.rotation.shape[1]
         deviation = variance.clamp(min=0).sqrt().flip(0)[:components]
-        floor = max(FLOOR * deviation[0].item(), LEAST_DEVIATION)
+        floor = max(FLOOR * deviation[0].item(), MIN_DEVIATION)
         self.mean.copy_(mean)
         self.rotation.copy_(vectors.flip(1)[:, :components])
         self.deviation.copy_(deviation.clamp(min=floor))
 
     # Where features hardly differ, what is left of them is far less than they and their mean.
-    @full_precision
+    @autocast_disabled
     def forward(self, features: Tensor) -> Tensor:
         """BxCxHxW features to Bx(components)xHxW with zero mean and unit variance."""
         if self._folded is not None:
@@ -72,8 +72,8 @@ class Whitening(nn.Module):
         return nn.functional.conv2d(features, *self._weight_and_bias())
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Make the convolution that `forward` is, and `unit`; see `inference.fold`."""
+    def fuse_for_inference(self) -> None:
+        """Precompute the convolution and `unit`; see `inference.fuse_for_inference`."""
         channels, components = self.rotation.shape
         convolution = nn.Conv2d(channels, components, 1, device=self.mean.device)
         weight, bias = self._weight_and_bias()
@@ -86,7 +86,7 @@ class Whitening(nn.Module):
         weight = (self.rotation / self.deviation).T
         return weight[:, :, None, None], -weight @ self.mean
 
-    @full_precision
+    @autocast_disabled
     def inverse(self, whitened: Tensor) -> Tensor:
         """Bx(components)xHxW back to BxCxHxW features."""
         weight = self.rotation * self.deviation

@@ -212,7 +212,7 @@ class Camera:
         """Say in one line why no images come, or what is odd about them; empty if nothing is."""
         problem = self.input.problem(self.parameters['silence'])
         if not problem and self.engine and self.input.array_shape:
-            problem = self.engine.manifest.misfit(self.input.array_shape)
+            problem = self.engine.manifest.incompatibility(self.input.array_shape)
         return problem
 
     def require_fitting_roi(self, image: np.ndarray) -> None:

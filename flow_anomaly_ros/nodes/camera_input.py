@@ -20,9 +20,9 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 # Seconds that a problem has to last to be logged: a camera may start a little later than the node.
-GRACE = 5.0
+PROBLEM_GRACE_S = 5.0
 # Seconds after which a problem that goes on is logged again.
-REMINDER = 60.0
+REMINDER_PERIOD_S = 60.0
 
 
 class CameraInput:
@@ -54,7 +54,7 @@ class CameraInput:
         self._obstacle = ''
         self._incompatible = ''
         self._problem_kind = ''
-        self._next_complaint = 0.0
+        self._next_warning = 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -157,7 +157,7 @@ class CameraInput:
             )
         return ''
 
-    def complain(self, problem: str) -> None:
+    def warn_throttled(self, problem: str) -> None:
         """Log a problem once it has lasted a while, and again from time to time.
 
         Args:
@@ -167,9 +167,9 @@ class CameraInput:
         kind = ''.join(one for one in problem if not one.isdigit())
         now = time.monotonic()
         if kind != self._problem_kind:
-            self._problem_kind, self._next_complaint = kind, now + GRACE
-        if problem and now >= self._next_complaint:
-            self._next_complaint = now + REMINDER
+            self._problem_kind, self._next_warning = kind, now + PROBLEM_GRACE_S
+        if problem and now >= self._next_warning:
+            self._next_warning = now + REMINDER_PERIOD_S
             self._node.get_logger().warning(f'camera {self._name}: {problem}')
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:

@@ -5,8 +5,8 @@
 import cv2
 from flow_anomaly_ros.nodes.messages import defects_message, verdict_message
 from flow_anomaly_ros.nodes.parameters import ParameterTable
-from flow_anomaly_ros.nodes.picture_topic import PictureTopic
 from flow_anomaly_ros.nodes.qos import small_profile
+from flow_anomaly_ros.nodes.reusable_image_publisher import ReusableImagePublisher
 from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.runtime.overlay import draw_overlay
 import numpy as np
@@ -36,7 +36,7 @@ class CameraOutput:
         self._verdict = publisher(Classification, 'verdict')
         self._defects = publisher(Detection2DArray, 'defects')
         self._pictures = {
-            picture: PictureTopic(node, f'{name}/{picture}', encoding)
+            picture: ReusableImagePublisher(node, f'{name}/{picture}', encoding)
             for picture, encoding in PICTURES.items()
         }
 
@@ -60,10 +60,10 @@ class CameraOutput:
         self._defects.publish(defects_message(inspection, header))
         size = inspection.mask.shape
         if self._is_shown('mask'):
-            np.copyto(self._pictures['mask'].canvas(size), inspection.mask)
+            np.copyto(self._pictures['mask'].buffer(size), inspection.mask)
             self._pictures['mask'].publish(header)
         if self._is_shown('score_map'):
-            inspection.write_score_map(self._pictures['score_map'].canvas(size))
+            inspection.write_score_map(self._pictures['score_map'].buffer(size))
             self._pictures['score_map'].publish(header)
         if self._is_shown('overlay'):
             picture = draw_overlay(
@@ -73,8 +73,8 @@ class CameraOutput:
                 str(inspection.verdict),
                 inspection.image_score,
             )
-            canvas = self._pictures['overlay'].canvas((*size, 3))
-            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=canvas)
+            buffer = self._pictures['overlay'].buffer((*size, 3))
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=buffer)
             self._pictures['overlay'].publish(header)
 
     def destroy(self) -> None:

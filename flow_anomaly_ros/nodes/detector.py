@@ -14,19 +14,19 @@ import time
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
+from flow_anomaly_ros.data.image_messages import conversion_backend, message_to_array
+from flow_anomaly_ros.errors import error_summary
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.diagnostics import camera_status, NO_MODEL
-from flow_anomaly_ros.nodes.image_conversion import conversion_backend, message_to_array
-from flow_anomaly_ros.nodes.mailbox import Mailbox
-from flow_anomaly_ros.nodes.models import Execution, Loading, Models
+from flow_anomaly_ros.nodes.latest_frame_buffer import LatestFrameBuffer
+from flow_anomaly_ros.nodes.model_manager import LoadResult, ModelManager, RuntimeOptions
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
-from flow_anomaly_ros.nodes.process import run_process
+from flow_anomaly_ros.nodes.run_node import run_node
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
 from flow_anomaly_ros.runtime.backends.base import PRECISIONS
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.one_line import one_line
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
@@ -44,8 +44,8 @@ from std_srvs.srv import Trigger
 import torch
 
 # Seconds between looks at who publishes the images and who wants the results.
-DISCOVERY_PERIOD = 0.2
-DIAGNOSTICS_PERIOD = 1.0
+DISCOVERY_PERIOD_S = 0.2
+DIAGNOSTICS_PERIOD_S = 1.0
 _AT_LOADING = 'Counts for models that are loaded from then on: call ~/load_model.'
 
 # Those of each camera are in `camera.CAMERA_PARAMETERS`.
@@ -120,7 +120,7 @@ class DecodedFrame(NamedTuple):
     timings: dict[str, float]
 
 
-def _told(
+def log_exceptions(
     transition: Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn],
 ) -> Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]:
     """Let a transition log what goes wrong in it: rclpy takes exceptions without a word."""
@@ -131,7 +131,7 @@ def _told(
             return transition(node, state)
         except Exception as error:
             what = transition.__name__.removeprefix('on_')
-            node.get_logger().error(f'cannot {what}: {one_line(error)}')
+            node.get_logger().error(f'cannot {what}: {error_summary(error)}')
             raise
 
     return call
@@ -158,7 +158,7 @@ class DetectorNode(LifecycleNode):
         self._all_threads = torch.get_num_threads()
         # Held while frames are inspected, so that models change between two frames.
         self._inspecting = threading.Lock()
-        self._mailbox = Mailbox()
+        self._frames = LatestFrameBuffer()
         self._worker: threading.Thread | None = None
         # Simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -172,7 +172,7 @@ class DetectorNode(LifecycleNode):
         # Launch files give config/detector.yaml, with its one camera, also to nodes of other ones.
         is_its_own = 'camera' in self.parameters['cameras']
         warn_of_unknown(self, expected=() if is_its_own else ('camera.',))
-        self._models = Models(self._cameras, self._inspecting)
+        self._models = ModelManager(self._cameras, self._inspecting)
         # Held while models are loaded or freed: clean-up waits for a ~/load_model that is at work.
         # Whoever holds it may take `_inspecting`, never the other way round.
         self._loading = threading.Lock()
@@ -180,7 +180,7 @@ class DetectorNode(LifecycleNode):
         self._service_change_state.callback = self._on_change_state
         self.add_on_set_parameters_callback(self._validate_criteria)
         self.add_post_set_parameters_callback(self._apply_criteria)
-        # Loading takes seconds, in which images are to be received: a thread loads, while the
+        # LoadResult takes seconds, in which images are to be received: a thread loads, while the
         # answer waits in a callback group of its own.
         group = MutuallyExclusiveCallbackGroup()
         for name, cameras in (
@@ -208,7 +208,7 @@ class DetectorNode(LifecycleNode):
             return response
         return self._change_state(request, response)
 
-    @_told
+    @log_exceptions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the models; fails with one line in the log if that is not possible."""
         started = time.perf_counter()
@@ -228,7 +228,7 @@ class DetectorNode(LifecycleNode):
             camera.open()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._diagnostics_timer = self.create_timer(
-            DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=self._steady
+            DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._steady
         )
         self._is_configured = True
         self.get_logger().info(
@@ -237,11 +237,11 @@ class DetectorNode(LifecycleNode):
         )
         return super().on_configure(state)
 
-    @_told
+    @log_exceptions
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inspecting."""
         result = super().on_activate(state)
-        self._mailbox = Mailbox()
+        self._frames = LatestFrameBuffer()
         for camera in self._cameras:
             camera.statistics = CameraStatistics()
             camera.input.restart()
@@ -252,26 +252,26 @@ class DetectorNode(LifecycleNode):
         worker.start()
         self._worker = worker
         self._discovery_timer = self.create_timer(
-            DISCOVERY_PERIOD, self._discover, clock=self._steady
+            DISCOVERY_PERIOD_S, self._discover, clock=self._steady
         )
         self.get_logger().info(
             'active, waiting for ' + ', '.join(camera.input.topic for camera in self._cameras)
         )
         return result
 
-    @_told
+    @log_exceptions
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop inspecting, keep the models."""
         self._stop()
         return super().on_deactivate(state)
 
-    @_told
+    @log_exceptions
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the models."""
         self._release()
         return super().on_cleanup(state)
 
-    @_told
+    @log_exceptions
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
         self.close()
@@ -294,7 +294,7 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             if camera.is_open:
                 camera.input.unsubscribe()
-        self._mailbox.close()
+        self._frames.close()
         if self._worker:
             self._worker.join()
             self._worker = None
@@ -312,10 +312,12 @@ class DetectorNode(LifecycleNode):
             self.destroy_publisher(self._diagnostics)
             self._diagnostics = None
 
-    # Models and criteria --------------------------------------------------------------------
+    # ModelManager and criteria --------------------------------------------------------------------
 
-    def _load_models(self, cameras: tuple[Camera, ...]) -> Loading:
-        execution = Execution(*(self.parameters[x] for x in ('device', 'precision', 'compile')))
+    def _load_models(self, cameras: tuple[Camera, ...]) -> LoadResult:
+        execution = RuntimeOptions(
+            *(self.parameters[x] for x in ('device', 'precision', 'compile'))
+        )
         return self._models.load(cameras, execution, self.parameters['await_models'])
 
     async def _on_load_model(
@@ -347,7 +349,7 @@ class DetectorNode(LifecycleNode):
                     done.set_result(self._load_models(cameras))
                 else:
                     problem = 'the detector is not configured: configuring it loads the models'
-                    done.set_result(Loading([], [problem], []))
+                    done.set_result(LoadResult([], [problem], []))
         except Exception as error:
             done.set_exception(error)
 
@@ -362,7 +364,7 @@ class DetectorNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _apply_criteria(self, parameters: list[RosParameter]) -> None:
-        # Models that are being loaded take their criteria under the same lock.
+        # ModelManager that are being loaded take their criteria under the same lock.
         with self._inspecting:
             for camera in self._cameras:
                 if camera.changes(parameters) and camera.engine:
@@ -376,16 +378,16 @@ class DetectorNode(LifecycleNode):
             is_wanted = not self.parameters['lazy'] or camera.output.is_wanted()
             if camera.engine and camera.parameters['enabled'] and is_wanted:
                 camera.input.subscribe(partial(self._receive, camera))
-                camera.input.complain(camera.problem())
+                camera.input.warn_throttled(camera.problem())
             else:
                 camera.input.unsubscribe()
 
     def _receive(self, camera: Camera, message: Image | CompressedImage) -> None:
-        self._mailbox.put(camera.name, Frame(message, time.perf_counter()))
+        self._frames.put(camera.name, Frame(message, time.perf_counter()))
 
     def _inspect_forever(self) -> None:
         by_name = {camera.name: camera for camera in self._cameras}
-        while frames := self._mailbox.take_all():
+        while frames := self._frames.take_all():
             taken = time.perf_counter()
             with self._inspecting:
                 batches: dict[Engine, list[DecodedFrame]] = {}
@@ -446,7 +448,7 @@ class DetectorNode(LifecycleNode):
         array = DiagnosticArray(
             status=[
                 camera_status(
-                    name, camera, self._worker is not None, self._mailbox.dropped(camera.name)
+                    name, camera, self._worker is not None, self._frames.dropped(camera.name)
                 )
                 for camera in self._cameras
             ]
@@ -457,7 +459,7 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    run_process('detector', _live, args)
+    run_node('detector', _live, args)
 
 
 def _live() -> None:

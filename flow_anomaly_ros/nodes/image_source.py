@@ -7,11 +7,11 @@ from pathlib import Path
 
 import cv2
 from flow_anomaly_ros.data.folder import read_folder
+from flow_anomaly_ros.data.image_messages import to_message
 from flow_anomaly_ros.data.images import ImageReadError, read_image
-from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
-from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import output_profile
+from flow_anomaly_ros.nodes.run_node import run_node
 import numpy as np
 import rclpy
 from rclpy.node import Node
@@ -195,7 +195,7 @@ def _video_frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted or has shown everything."""
-    run_process('image_source', _live, args)
+    run_node('image_source', _live, args)
 
 
 def _live() -> None:

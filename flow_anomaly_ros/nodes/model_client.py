@@ -12,8 +12,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 # Seconds for the detector to be found, and to load, compile and warm up a model.
-PATIENCE = 5.0
-LOADING_PATIENCE = 300.0
+SERVICE_TIMEOUT_S = 5.0
+LOADING_TIMEOUT_S = 300.0
 
 
 class ModelClient:
@@ -43,7 +43,7 @@ class ModelClient:
     def load(self, model: str) -> None:
         """Begin to hand over a model file, given by its absolute path."""
         self._model = model
-        self._deadline = time.monotonic() + PATIENCE
+        self._deadline = time.monotonic() + SERVICE_TIMEOUT_S
         self._is_asked = False
         self.is_busy = True
         self.check()
@@ -55,7 +55,7 @@ class ModelClient:
         is_there = self._parameters.service_is_ready() and self._loading.service_is_ready()
         if is_there and not self._is_asked:
             self._is_asked = True
-            self._deadline = time.monotonic() + LOADING_PATIENCE
+            self._deadline = time.monotonic() + LOADING_TIMEOUT_S
             value = RosParameter(f'{self._camera}.model', value=self._model).to_parameter_msg()
             request = SetParameters.Request(parameters=[value])
             self._parameters.call_async(request).add_done_callback(self._on_parameter_set)

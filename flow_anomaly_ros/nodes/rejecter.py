@@ -19,8 +19,8 @@ from flow_anomaly_ros.cell.rules import (
 from flow_anomaly_ros.nodes.arm import Arm, SERVICE_TYPES
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
-from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
+from flow_anomaly_ros.nodes.run_node import run_node
 from flow_anomaly_ros.scoring.thresholds import Verdict
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -34,8 +34,8 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, ObjectHypothesis
 
 # Seconds between looks at the clock: a dead-man decision is late by this at most.
-CHECK_PERIOD = 0.02
-DIAGNOSTICS_PERIOD = 1.0
+CHECK_PERIOD_S = 0.02
+DIAGNOSTICS_PERIOD_S = 1.0
 
 _SECONDS = (0.0, 3600.0)
 
@@ -203,8 +203,8 @@ class RejecterNode(Node):
         self.add_post_set_parameters_callback(self._apply_rules)
         # The dead-man must not stand still when simulated time does.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(CHECK_PERIOD, self._check, clock=steady)
-        self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=steady)
+        self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.get_logger().info(
             f'deciding on parts by {self.parameters["grouping"]}, from '
             + ', '.join(self._inputs)
@@ -214,7 +214,7 @@ class RejecterNode(Node):
     def _subscribe(self, kind: type, topic: str, callback: Any) -> str:
         resolved = self.resolve_topic_name(topic)
 
-        def complain(event: QoSRequestedIncompatibleQoSInfo) -> None:
+        def warn_throttled(event: QoSRequestedIncompatibleQoSInfo) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._raise_fault(
                 f'a publisher of {resolved} offers an incompatible quality of service ({policy}): '
@@ -227,7 +227,7 @@ class RejecterNode(Node):
             topic,
             callback,
             small_profile(),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=complain),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=warn_throttled),
         )
         return resolved
 
@@ -341,7 +341,7 @@ def _name(header: Header) -> str:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    run_process('rejecter', _live, args)
+    run_node('rejecter', _live, args)
 
 
 def _live() -> None:

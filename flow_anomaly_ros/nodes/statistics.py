@@ -14,7 +14,7 @@ import numpy as np
 # Latencies and scores of this many frames are kept.
 WINDOW = 200
 # Seconds that the rate is taken over.
-RATE_PERIOD = 10.0
+RATE_PERIOD_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class CameraStatistics:
         with self._lock:
             self._inspected += 1
             self._recent.append(now)
-            while self._recent[0] < now - RATE_PERIOD:
+            while self._recent[0] < now - RATE_PERIOD_S:
                 self._recent.popleft()
             if inspection.part_class != self._part_class:
                 # Scores of several classes say nothing about drift.
@@ -99,12 +99,12 @@ class CameraStatistics:
             verdicts, ok_scores = dict(self._verdicts), tuple(self._ok_scores)
             part_class = self._part_class
             now = time.monotonic()
-            recent = sum(one > now - RATE_PERIOD for one in self._recent)
+            recent = sum(one > now - RATE_PERIOD_S for one in self._recent)
         latencies = {}
         for stage, values in timings.items():
             median, high = np.percentile(values, (50, 95)).tolist()
             latencies[stage] = (median, high)
-        rate = recent / min(RATE_PERIOD, max(now - self._started, 1.0))
+        rate = recent / min(RATE_PERIOD_S, max(now - self._started, 1.0))
         return Snapshot(
             inspected, failed, last_error, verdicts, rate, part_class, ok_scores, latencies
         )

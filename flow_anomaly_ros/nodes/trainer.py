@@ -12,15 +12,15 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.good_parts import GoodParts
+from flow_anomaly_ros.data.image_messages import message_to_array
 from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_names import camera_names
-from flow_anomaly_ros.nodes.image_conversion import message_to_array
 from flow_anomaly_ros.nodes.model_client import ModelClient
 from flow_anomaly_ros.nodes.parameters import check_name, Parameter, ParameterTable, warn_of_unknown
-from flow_anomaly_ros.nodes.process import run_process
 from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
-from flow_anomaly_ros.runtime.child import Child
+from flow_anomaly_ros.nodes.run_node import run_node
+from flow_anomaly_ros.runtime.command_process import CommandProcess
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -30,7 +30,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
 
 # Seconds between looks at the camera, the child process and the detector.
-CHECK_PERIOD = 0.2
+CHECK_PERIOD_S = 0.2
 
 PARAMETERS = (
     Parameter('camera', 'camera', 'Camera name, as the detector has it.', read_only=True),
@@ -174,7 +174,7 @@ class TrainerNode(Node):
         self._wanted = self._taken = 0
         self._next_image = 0.0
         self._complaint = ''
-        self._child: Child | None = None
+        self._child: CommandProcess | None = None
         self._doing = ''
         self._after_child: Callable[[], None] = self._load
         self._is_cancelled = False
@@ -200,7 +200,9 @@ class TrainerNode(Node):
             ('accept_last', self._accept_last),
         ):
             self.create_service(Trigger, f'~/{name}', partial(self._answer, name, action))
-        self.create_timer(CHECK_PERIOD, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(
+            CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self._tell(f'idle, {self._good_parts.count()} good parts in {self.parameters["data"]}')
         if self.parameters['auto_capture']:
             self._capture_what_is_missing()
@@ -334,7 +336,7 @@ class TrainerNode(Node):
         else:
             self._input.unsubscribe()
         if self._wanted:
-            self._input.complain(self._input.problem(10.0))
+            self._input.warn_throttled(self._input.problem(10.0))
         if self._child:
             self._follow(self._child)
         if self._client:
@@ -370,12 +372,12 @@ class TrainerNode(Node):
     def _start(self, doing: str, arguments: list[str], then: Callable[[], None]) -> None:
         self._doing, self._after_child = doing, then
         self._is_cancelled = False
-        self._child = Child(arguments, self.parameters['priority'])
+        self._child = CommandProcess(arguments, self.parameters['priority'])
         # On a terminal; elsewhere ~/progress says it all.
         self._bar = StageProgress(quiet=not sys.stderr.isatty())
         self._tell(doing)
 
-    def _follow(self, child: Child) -> None:
+    def _follow(self, child: CommandProcess) -> None:
         status = child.poll()
         steps = child.steps()
         for step in steps:
@@ -428,7 +430,7 @@ class TrainerNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    run_process('trainer', _live, args)
+    run_node('trainer', _live, args)
 
 
 def _live() -> None:

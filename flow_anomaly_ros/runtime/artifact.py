@@ -5,11 +5,11 @@
 import dataclasses
 from pathlib import Path
 
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
+from flow_anomaly_ros.errors import error_summary
 from flow_anomaly_ros.runtime.manifest import Manifest
-from flow_anomaly_ros.runtime.one_line import one_line
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 import torch
@@ -36,7 +36,7 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
     """
     tensors = {name: x.detach().cpu().contiguous() for name, x in detector.state_dict().items()}
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             # safetensors' own files cannot be read by other users, such as that of the detector.
             temporary.write_bytes(save(tensors, metadata={MANIFEST_KEY: manifest.to_json()}))
     except (OSError, SafetensorError) as error:
@@ -75,7 +75,7 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
         return _build(text, tensors)
     except Exception as error:
         # Whatever a hostile or damaged file brings about, the caller learns which file it was.
-        why = one_line(error, 300)
+        why = error_summary(error, 300)
         msg = f'{path} cannot be used: {why}'
         raise ArtifactError(msg) from error
 

@@ -34,7 +34,7 @@ def time_inspection(
         backend does not show them; `regions`; and `total`.
     """
     started = time.perf_counter()
-    with stopwatch(engine) as inner:
+    with profile_stages(engine) as inner:
         inspections = engine.inspect(images)
     total = 1e3 * (time.perf_counter() - started)
     shared = inspections[0].timings
@@ -49,7 +49,7 @@ def time_inspection(
 
 
 @contextmanager
-def stopwatch(
+def profile_stages(
     engine: Engine, clock: Callable[[], float] | None = None
 ) -> Iterator[dict[str, float]]:
     """Time `preprocess` and the stages of a detector in PyTorch while the context is open.

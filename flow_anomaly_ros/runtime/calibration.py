@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
@@ -28,7 +28,7 @@ from torch import Tensor
 # picture of the same part is not exactly the same.
 MARGIN = 1.02
 # Share of further good parts that thresholds from few may reject; more are not all good.
-MOST_REJECTED = 0.25
+MAX_REJECTED_SHARE = 0.25
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> Cal
             score_map, image_score, _ = detector(some)
         return [score_map, image_score]
 
-    score_maps, scores = distributed.in_shares(score, len(images), 8)
+    score_maps, scores = data_parallel.map_sharded(score, len(images), 8)
     maps = score_maps.float().cpu().numpy()
     return CalibrationScores(
         image_scores=scores.double().cpu().numpy(),
@@ -141,10 +141,10 @@ def recalibrate(
     classes[index] = PartClass(old_class.name, raised, calibration)
     renewed = dataclasses.replace(manifest, classes=tuple(classes))
     try:
-        Engine.of(detector, renewed, str(_device_of(detector))).require_good_part()
+        Engine.of(detector, renewed, str(_device_of(detector))).require_golden_sample()
     except ValueError:
         # By the new thresholds it is none: whoever loads the model has nothing to find good.
-        return dataclasses.replace(renewed, good_part='')
+        return dataclasses.replace(renewed, golden_sample='')
     return renewed
 
 
@@ -163,7 +163,7 @@ def suspects(before: PartClass, after: PartClass) -> dict[str, float]:
     digests = added['digests'][first - len(scores) :]
     found = outliers(scores, first)
     rejected = first + np.flatnonzero(scores[first:] >= before.thresholds.defect)
-    if len(rejected) > max(1, MOST_REJECTED * (len(scores) - first)):
+    if len(rejected) > max(1, MAX_REJECTED_SHARE * (len(scores) - first)):
         found = rejected[np.argsort(-scores[rejected])].tolist()
     return {digests[index - first]: float(scores[index]) for index in found}
 
@@ -173,7 +173,7 @@ def _score(
 ) -> CalibrationScores:
     channels = detector.config.channels
     device = _device_of(detector)
-    batch = to_tensor(image, channels, manifest.input_size, device, manifest.white)
+    batch = to_tensor(image, channels, manifest.input_size, device, manifest.max_value)
     return score_images(tiled(detector, manifest.tile), batch, part_class)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a training in a folder, a file for each of its stages."""
+"""CheckpointStore of a training in a folder, a file for each of its stages."""
 
 from collections.abc import Callable
 import copy
@@ -10,14 +10,14 @@ from pathlib import Path
 import time
 from typing import Any
 
-from flow_anomaly_ros import distributed
-from flow_anomaly_ros.data.atomic import written_whole
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.runtime.one_line import one_line
+from flow_anomaly_ros import data_parallel
+from flow_anomaly_ros.data.atomic import atomic_write
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.errors import error_summary
 import torch
 
 # Seconds between two states of a stage that are kept.
-PERIOD = 60.0
+SAVE_PERIOD_S = 60.0
 SUFFIX = '.checkpoint'
 
 
@@ -30,7 +30,7 @@ class _Times:
     before: float = 0.0
 
 
-class FolderCheckpoints(Checkpoints):
+class FolderCheckpointStore(CheckpointStore):
     """Keeps the newest state of every stage in a folder.
 
     Under torchrun the first process writes and all of them read.
@@ -55,7 +55,7 @@ class FolderCheckpoints(Checkpoints):
         return self._times.before
 
     def load(self, stage: str) -> dict[str, Any] | None:
-        """Return the newest state of a stage; see `Checkpoints.load`.
+        """Return the newest state of a stage; see `CheckpointStore.load`.
 
         Raises:
             ValueError: The file is of another training or damaged, or the processes do not see the
@@ -68,7 +68,7 @@ class FolderCheckpoints(Checkpoints):
                 content = torch.load(path, map_location='cpu', weights_only=True)
                 training = content['training']
             except Exception as error:
-                why = one_line(error, 200)
+                why = error_summary(error, 200)
                 msg = f'{path} is no checkpoint or is damaged ({why}): delete it'
                 raise ValueError(msg) from error
             if training != self._training:
@@ -78,16 +78,16 @@ class FolderCheckpoints(Checkpoints):
                 )
                 raise ValueError(msg)
         self._files.add(path)
-        distributed.require_same(str(content and content['number']), f'checkpoints of {stage}')
+        data_parallel.require_same(str(content and content['number']), f'checkpoints of {stage}')
         if content is None:
             return None
         self._times.before = max(self._times.before, content['seconds'])
         return content['state']
 
     def save(self, stage: str, state: Callable[[], dict[str, Any]], is_over: bool) -> None:
-        """Write the state of a stage if a minute has passed; see `Checkpoints.save`."""
+        """Write the state of a stage if a minute has passed; see `CheckpointStore.save`."""
         now, times = time.monotonic(), self._times
-        if distributed.rank() or not (is_over or now >= times.kept + PERIOD):
+        if data_parallel.rank() or not (is_over or now >= times.kept + SAVE_PERIOD_S):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -97,7 +97,7 @@ class FolderCheckpoints(Checkpoints):
             'state': state(),
         }
         path = self._path(stage)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             torch.save(content, temporary)
         self._files.add(path)
         times.kept = now
@@ -109,7 +109,7 @@ class FolderCheckpoints(Checkpoints):
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
-    def of(self, prefix: str) -> 'FolderCheckpoints':
+    def of(self, prefix: str) -> 'FolderCheckpointStore':
         """Return those of stages whose names have something in front."""
         other = copy.copy(self)
         other._prefix = prefix

@@ -4,7 +4,7 @@
 
 import os
 
-from flow_anomaly_ros.distributed import is_launched
+from flow_anomaly_ros.data_parallel import is_launched
 import torch
 
 

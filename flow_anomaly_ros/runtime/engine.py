@@ -15,12 +15,12 @@ from flow_anomaly_ros.runtime.backends.base import Backend, PRECISIONS
 from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
 from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
-from flow_anomaly_ros.runtime.good_part import to_image
+from flow_anomaly_ros.runtime.golden_sample import to_image
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.tiling import tiled
 from flow_anomaly_ros.scoring.regions import Region
-from flow_anomaly_ros.scoring.roi import fitted, restrict
-from flow_anomaly_ros.scoring.thresholds import judge, Thresholds, Verdict
+from flow_anomaly_ros.scoring.roi import apply_roi, resize_roi
+from flow_anomaly_ros.scoring.thresholds import classify, Thresholds, Verdict
 import numpy as np
 
 # Backends of exported models, by how the names of their files end.
@@ -85,15 +85,15 @@ class Criteria:
     part_class: str = ''
     _rois: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
-    def restrict(self, score_map: np.ndarray, image_score: float) -> tuple[np.ndarray, float]:
-        """Leave out what lies outside the region of interest; see `scoring.roi.restrict`."""
+    def apply_roi(self, score_map: np.ndarray, image_score: float) -> tuple[np.ndarray, float]:
+        """Leave out what lies outside the region of interest; see `scoring.roi.apply_roi`."""
         if self.roi is None:
             return score_map, image_score
         size = score_map.shape
         if size not in self._rois:
             # Once, not for every image: it has the size of the camera's.
-            self._rois[size] = fitted(self.roi, size)
-        return restrict(score_map, image_score, self._rois[size])
+            self._rois[size] = resize_roi(self.roi, size)
+        return apply_roi(score_map, image_score, self._rois[size])
 
 
 class Engine:
@@ -126,7 +126,7 @@ class Engine:
         backend = PyTorchBackend(
             tiled(detector, manifest.tile),
             manifest.input_size,
-            manifest.white,
+            manifest.max_value,
             device,
             precision,
             compiled,
@@ -155,7 +155,7 @@ class Engine:
         Raises:
             ArtifactError: The file cannot be used.
             ValueError: The device or the precision cannot be used, or is not good enough: see
-                `require_good_part`.
+                `require_golden_sample`.
         """
         if precision not in PRECISIONS:
             msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
@@ -173,7 +173,7 @@ class Engine:
             engine = cls.of(detector, manifest, device, precision, compiled, frozen=True)
         engine.warm_up()
         try:
-            engine.require_good_part()
+            engine.require_golden_sample()
         except ValueError as error:
             engine.close()
             msg = f'{path} cannot be used with {engine.backend.name}: {error}'
@@ -184,7 +184,7 @@ class Engine:
         """Run once on an empty image, so that the first part is not late."""
         self.inspect([np.zeros(self.manifest.image_size, np.uint8)])
 
-    def require_good_part(self) -> None:
+    def require_golden_sample(self) -> None:
         """Check that the good part that the model carries is good here.
 
         In precisions that are too coarse for parts that hardly differ it is not.
@@ -192,9 +192,9 @@ class Engine:
         Raises:
             ValueError: It is not; one line.
         """
-        if not self.manifest.good_part:
+        if not self.manifest.golden_sample:
             return
-        image = to_image(self.manifest.good_part, self.manifest.input_size)
+        image = to_image(self.manifest.golden_sample, self.manifest.input_size)
         found = self.inspect_first_class(image)
         if found.verdict != Verdict.OK:
             msg = (
@@ -234,14 +234,14 @@ class Engine:
         detected = time.perf_counter()
         shared = {'preprocess': 1e3 * (prepared - start), 'detect': 1e3 * (detected - prepared)}
         return [
-            self._judge(image.shape[:2], score_map, score, index, one, shared)
+            self._classify(image.shape[:2], score_map, score, index, one, shared)
             for image, score_map, score, index, one in zip(
                 images, score_maps, image_scores.tolist(), classes.tolist(), criteria, strict=True
             )
         ]
 
     def inspect_first_class(self, image: np.ndarray) -> Inspection:
-        """Inspect an image, as of `inspect`, of the class that `Manifest.good_part` is of."""
+        """Inspect an image, as of `inspect`, of the class that `Manifest.golden_sample` is of."""
         manifest = self.manifest
         criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
         return self.inspect([image], [criteria])[0]
@@ -255,7 +255,7 @@ class Engine:
         """
         return self.backend.explain(image, self.manifest.class_index(part_class))
 
-    def _judge(
+    def _classify(
         self,
         size: tuple[int, int],
         score_map: np.ndarray,
@@ -265,9 +265,9 @@ class Engine:
         shared: dict[str, float],
     ) -> Inspection:
         start = time.perf_counter()
-        score_map, score = criteria.restrict(score_map, score)
+        score_map, score = criteria.apply_roi(score_map, score)
         thresholds = criteria.thresholds[part_class]
-        mask, regions, verdict = judge(score_map, score, thresholds, size)
+        mask, regions, verdict = classify(score_map, score, thresholds, size)
         name = self.manifest.classes[part_class].name
         timings = {**shared, 'regions': 1e3 * (time.perf_counter() - start)}
         return Inspection(score_map, mask, regions, score, verdict, name, thresholds, timings)

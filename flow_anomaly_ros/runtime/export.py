@@ -10,7 +10,7 @@ import warnings
 
 import cv2
 from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.layers.inference import fold
+from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.layers.quantisation import is_quantised
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import library
@@ -36,7 +36,7 @@ TIED_SHARE, TIED_TOLERANCE = 5e-3, 5e-2
 INT8_TOLERANCE = 5e-2
 
 
-class Graph(nn.Module):
+class ExportableDetector(nn.Module):
     """RGB bytes in, scores out.
 
     Args:
@@ -80,9 +80,9 @@ class Graph(nn.Module):
 def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> float:
     """Write a detector for another runtime, and hold it against PyTorch before the file is there.
 
-    Inputs and outputs are those of `Graph`: `images`, uint8 of any batch, height and width;
-    `score_map` and `image_score`; and `classes`, int64, of detectors that tell several apart, as
-    `classes` and `known_classes`. The manifest, with the thresholds, goes into the metadata. Of a
+    Inputs and outputs are those of `ExportableDetector`: `images`, uint8 of any batch, height and
+    width; `score_map` and `image_score`; and, for detectors of several classes, `classes` (int64)
+    in and `known_classes` out. The manifest, with the thresholds, goes into the metadata. Of a
     model of tiles it is what scores a tile: `Engine` cuts images into tiles and blends the scores.
 
     Args:
@@ -108,7 +108,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
     if is_int8 and not hasattr(torch.onnx, 'ops'):
         msg = f'{path} cannot be written in int8 with torch {torch.__version__}: install torch>=2.8'
         raise ValueError(msg)
-    fold(detector)
+    fuse_for_inference(detector)
     write = _write_onnx if backend == 'onnx' else _write_openvino
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         written = Path(folder) / path.name
@@ -119,7 +119,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
                 difference = _checked_difference(
                     Engine.of(detector, manifest, 'cpu'), exported, is_int8=is_int8
                 )
-                exported.require_good_part()
+                exported.require_golden_sample()
             except ValueError as error:
                 msg = f'{path} was not written: {error}'
                 raise ValueError(msg) from error
@@ -213,7 +213,7 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
         names.append('classes')
         shapes.append({0: batch})
         outputs.append('known_classes')
-    graph = Graph(detector, size, resizes).eval()
+    graph = ExportableDetector(detector, size, resizes).eval()
     for module in graph.modules():
         # Activations in place are traced as a dozen operations: a quarter of the time of an export.
         if hasattr(module, 'inplace'):

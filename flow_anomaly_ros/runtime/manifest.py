@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 import functools
 import json
 
-from flow_anomaly_ros.runtime.good_part import to_image
-from flow_anomaly_ros.runtime.preprocess import WHITE_LEVELS
+from flow_anomaly_ros.runtime.golden_sample import to_image
+from flow_anomaly_ros.runtime.preprocess import MAX_VALUES
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 
-# Version 2 has tiles, version 3 classes, version 4 a good part, version 5 a white level, version 6
-# strides of the levels of restoration.
+# Version 2 added tiles, 3 classes, 4 the golden sample, 5 the maximum value, 6 the strides of
+# restoration's levels.
 FORMAT_VERSION = 6
 # No camera has more pixels on a side; a file that says so is damaged.
-LARGEST = 2**16
+MAX_SIDE_PX = 2**16
 # Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
-LARGEST_SQUASH = 1.05
+MAX_ASPECT_CHANGE = 1.05
 # Levels that the channels of an image with colours differ by, on average.
 COLOURFUL = 3.0
 
@@ -58,9 +58,9 @@ class Manifest:
         training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
         tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
-        good_part: Image at `input_size` of a part of the training, of the first class, that the
-            model finds good; see `runtime.good_part`. Empty if there is none.
-        white: Level that is white in uint16 images, see `preprocess.white_level`.
+        golden_sample: Image at `input_size` of a part of the training, of the first class, that the
+            model finds good; see `runtime.golden_sample`. Empty if there is none.
+        max_value: Largest pixel value of a uint16 camera, see `preprocess.max_value_of`.
     """
 
     method: str
@@ -71,8 +71,8 @@ class Manifest:
     training: dict[str, object] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     tile: int | None = None
-    good_part: str = ''
-    white: int = WHITE_LEVELS[-1]
+    golden_sample: str = ''
+    max_value: int = MAX_VALUES[-1]
 
     @property
     def thresholds(self) -> tuple[Thresholds, ...]:
@@ -82,12 +82,12 @@ class Manifest:
     @functools.cached_property
     def has_colours(self) -> bool:
         """Whether the good part that it carries has colours."""
-        if not self.good_part:
+        if not self.golden_sample:
             return False
-        image = to_image(self.good_part, self.input_size)
+        image = to_image(self.golden_sample, self.input_size)
         return image.ndim == 3 and bool(np.ptp(image, axis=2).mean() > COLOURFUL)
 
-    def misfit(self, shape: tuple[int, ...]) -> str:
+    def incompatibility(self, shape: tuple[int, ...]) -> str:
         """Say in one line why images of a shape, HxW or HxWx3, are of another kind; empty if not.
 
         A model of several classes, whose images may have shapes of their own, takes any.
@@ -96,7 +96,7 @@ class Manifest:
             return ''
         rows, columns = shape[:2]
         height, width = self.image_size
-        if not 1 / LARGEST_SQUASH < rows * width / (columns * height) < LARGEST_SQUASH:
+        if not 1 / MAX_ASPECT_CHANGE < rows * width / (columns * height) < MAX_ASPECT_CHANGE:
             return (
                 f'{columns}x{rows} px is another shape than the {width}x{height} px that the model '
                 'has learned: images are squashed, and scores say little'
@@ -156,9 +156,9 @@ class Manifest:
             of_class = {name: values.pop(name, None) for name in ('thresholds', 'calibration')}
             values['classes'] = [{'name': '', **of_class}]
         if version < 4:
-            values['good_part'] = ''
+            values['golden_sample'] = ''
         if version < 5:
-            values['white'] = WHITE_LEVELS[-1]
+            values['max_value'] = MAX_VALUES[-1]
         config = values.get('config')
         if version < 6 and values.get('method') == 'restoration' and isinstance(config, dict):
             values['config'] = {'strides': [4, 8, 16], **config}
@@ -170,7 +170,10 @@ class Manifest:
         values = {name: values[name] for name in names}
         for name in ('input_size', 'image_size'):
             values[name] = tuple(int(one) for one in values[name])
-            if len(values[name]) != 2 or not 1 <= min(values[name]) <= max(values[name]) <= LARGEST:
+            if (
+                len(values[name]) != 2
+                or not 1 <= min(values[name]) <= max(values[name]) <= MAX_SIDE_PX
+            ):
                 msg = f'the manifest has {name} {values[name]}'
                 raise ValueError(msg)
         if values['tile'] is not None:
@@ -184,11 +187,11 @@ class Manifest:
         except (KeyError, TypeError) as error:
             msg = f'the manifest has classes {values["classes"]}'
             raise ValueError(msg) from error
-        if not isinstance(values['good_part'], str):
+        if not isinstance(values['golden_sample'], str):
             msg = 'the manifest has a good part that is no text'
             raise ValueError(msg)
-        if values['white'] not in WHITE_LEVELS:
-            msg = f'the manifest has white {values["white"]}'
+        if values['max_value'] not in MAX_VALUES:
+            msg = f'the manifest has max_value {values["max_value"]}'
             raise ValueError(msg)
         if not values['classes']:
             msg = 'the manifest has no classes'

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import cv2
-from flow_anomaly_ros.runtime.preprocess import to_bytes, white_level
+from flow_anomaly_ros.runtime.preprocess import max_value_of, to_bytes
 import numpy as np
 
 Colour = tuple[int, int, int]
@@ -25,7 +25,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Sizes as shares of the image height: 14 px letters at 480 rows, 64 px at 2160.
 LETTER_SHARE = 1 / 34
 LINE_SHARE = 1 / 360
-SMALLEST_LETTER = 9
+MIN_LETTER_PX = 9
 STRIP_HEIGHT = 480
 STRIP_GAP = 4
 
@@ -83,7 +83,7 @@ def draw_overlay(
     picture = _to_rgb(image)
     _tint(picture, mask)
     height, width = mask.shape
-    letter = max(SMALLEST_LETTER, round(height * LETTER_SHARE))
+    letter = max(MIN_LETTER_PX, round(height * LETTER_SHARE))
     background, foreground = BANNERS[verdict]
     count = f'{len(regions)} region{"" if len(regions) == 1 else "s"}'
     for region in reversed(regions):
@@ -125,7 +125,7 @@ def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT
     Returns:
         RGB uint8, a caption's height taller than the pictures in it.
     """
-    letter = max(SMALLEST_LETTER, round(height * LETTER_SHARE))
+    letter = max(MIN_LETTER_PX, round(height * LETTER_SHARE))
     rows, columns = next(iter(pictures.values())).shape[:2]
     scale = min(height / rows, 2 * height / columns)
     size = max(1, round(columns * scale)), max(1, round(rows * scale))
@@ -142,7 +142,7 @@ def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT
 
 def _to_rgb(image: np.ndarray) -> np.ndarray:
     """Copy an image as HxWx3 uint8."""
-    image = to_bytes(image, white_level(image))
+    image = to_bytes(image, max_value_of(image))
     return np.stack([image] * 3, axis=-1) if image.ndim == 2 else np.array(image, order='C')
 
 

@@ -10,19 +10,19 @@ from torch import Tensor
 # ITU-R BT.601, as OpenCV's RGB to grey conversion.
 LUMA = (0.299, 0.587, 0.114)
 # Of the bits that cameras have; many send 10 or 12 of them in 16 as they are.
-WHITE_LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+MAX_VALUES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
-def white_level(image: np.ndarray) -> int:
-    """The level that is white in uint16 images, as far as one of them tells.
+def max_value_of(image: np.ndarray) -> int:
+    """Estimate the maximum value of a uint16 camera from one of its images.
 
     Returns:
-        The lowest of `WHITE_LEVELS` that no pixel exceeds; the highest where it is uint8.
+        The lowest of `MAX_VALUES` that no pixel exceeds; the highest where it is uint8.
     """
     if image.dtype == np.uint8:
-        return WHITE_LEVELS[-1]
+        return MAX_VALUES[-1]
     highest = image.max()
-    return next(level for level in WHITE_LEVELS if level >= highest)
+    return next(level for level in MAX_VALUES if level >= highest)
 
 
 def to_tensor(
@@ -30,7 +30,7 @@ def to_tensor(
     channels: int,
     size: tuple[int, int],
     device: torch.device,
-    white: int = WHITE_LEVELS[-1],
+    max_value: int = MAX_VALUES[-1],
 ) -> Tensor:
     """Turn a camera image into a detector's input.
 
@@ -39,7 +39,7 @@ def to_tensor(
         channels: 1 or 3; grey is repeated, colour is reduced to luma.
         size: Target (height, width).
         device: Where to.
-        white: Level that is white where they are uint16; higher ones are white as well.
+        max_value: Maximum value of uint16 images, 1.0 inside; higher values are clipped.
 
     Returns:
         1xCxheightxwidth float32 in [0, 1].
@@ -49,7 +49,7 @@ def to_tensor(
     """
     require_image(image)
     is_bytes = image.dtype == np.uint8
-    scale = 255.0 if is_bytes else float(white)
+    scale = 255.0 if is_bytes else float(max_value)
     array = _owned(image)
     if device.type == 'cuda':
         # The device resizes faster, and bytes are few.
@@ -64,13 +64,13 @@ def to_tensor(
     return convert_colours((pixels / scale).clamp(0, 1), channels)
 
 
-def to_rgb(image: np.ndarray, size: tuple[int, int], white: int = WHITE_LEVELS[-1]) -> np.ndarray:
+def to_rgb(image: np.ndarray, size: tuple[int, int], max_value: int = MAX_VALUES[-1]) -> np.ndarray:
     """Turn a camera image into the input of an exported model.
 
     Args:
         image: HxW or HxWx3 RGB array, uint8 or uint16, of which the upper 8 bits are kept.
         size: Target (height, width).
-        white: Level that is white where they are uint16; higher ones are white as well.
+        max_value: Maximum value of uint16 images, 1.0 inside; higher values are clipped.
 
     Returns:
         heightxwidthx3 uint8; grey is repeated.
@@ -79,16 +79,16 @@ def to_rgb(image: np.ndarray, size: tuple[int, int], white: int = WHITE_LEVELS[-
         ValueError: Another shape or type.
     """
     require_image(image)
-    image = to_bytes(image, white)
+    image = to_bytes(image, max_value)
     resized = resize_image(_owned(image), size)
     return resized if resized.ndim == 3 else np.repeat(resized[..., None], 3, axis=2)
 
 
-def to_bytes(image: np.ndarray, white: int) -> np.ndarray:
-    """The nearest uint8 levels of an image whose uint16 white is given."""
+def to_bytes(image: np.ndarray, max_value: int) -> np.ndarray:
+    """Scale a uint16 image to uint8 by its maximum value, rounded to the nearest level."""
     if image.dtype == np.uint8:
         return image
-    return np.round(image * (255.0 / white)).clip(max=255).astype(np.uint8)
+    return np.round(image * (255.0 / max_value)).clip(max=255).astype(np.uint8)
 
 
 def convert_colours(pixels: Tensor, channels: int) -> Tensor:

@@ -14,7 +14,7 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import Tensor
@@ -27,12 +27,12 @@ TILE_MULTIPLE = 64
 # smoothing are felt.
 RAMP = 1 / 8
 # MiB that the tiles that go through the detector at once may take.
-MEMORY = 512
+MAX_BATCH_MIB = 512
 # More than a pixel of them takes at the peak: on tiles of 256 px 250 were measured with
 # mobilenet_v2, 350 with blocks of pixels and 900 with wide_resnet50_2.
 BYTES_PER_PIXEL = 1024
 # Pixels of all tiles that a detector is trained on; methods keep the features of all of them.
-MOST_TRAINING_PIXELS = 400 * 256**2
+MAX_TRAINING_PIXELS = 400 * 256**2
 
 
 class _Place(NamedTuple):
@@ -127,7 +127,7 @@ class TiledDetector(Detector):
         memory: As of `score_tiles`.
     """
 
-    def __init__(self, detector: Detector, tile: int, memory: int = MEMORY) -> None:
+    def __init__(self, detector: Detector, tile: int, memory: int = MAX_BATCH_MIB) -> None:
         super().__init__(detector.config)
         self.detector = detector
         self.tile = tile
@@ -165,13 +165,13 @@ class TiledDetector(Detector):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
-        """Train on the tiles of good images, at most `MOST_TRAINING_PIXELS`; see `Detector.fit`."""
+        """Train on the tiles of good images, at most `MAX_TRAINING_PIXELS`; see `Detector.fit`."""
         places = _places(images, self.tile)
         # Those that are left out are so at random, and so are those that methods see first.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-        chosen = order[: max(1, MOST_TRAINING_PIXELS // self.tile**2)].tolist()
+        chosen = order[: max(1, MAX_TRAINING_PIXELS // self.tile**2)].tolist()
         tiles = _cut(images, [places[index] for index in chosen])
         report = self.detector.fit(tiles, seed, progress, checkpoints)
         if len(chosen) < len(places):
@@ -183,7 +183,10 @@ class TiledDetector(Detector):
 
 
 def score_tiles(
-    detect: Callable[[Tensor], DetectorOutput], images: Tensor, tile: int, memory: int = MEMORY
+    detect: Callable[[Tensor], DetectorOutput],
+    images: Tensor,
+    tile: int,
+    memory: int = MAX_BATCH_MIB,
 ) -> DetectorOutput:
     """Score images by their tiles.
 

@@ -12,7 +12,7 @@ import re
 import time
 from typing import NamedTuple
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.detectors.base import (
     Detector,
     FitReport,
@@ -20,16 +20,16 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.registry import build_config, find_method, METHODS
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
 from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
-from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
+from flow_anomaly_ros.runtime.checkpoints import FolderCheckpointStore
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.good_part import to_text
+from flow_anomaly_ros.runtime.golden_sample import to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
-from flow_anomaly_ros.runtime.preprocess import size_of, to_rgb, to_tensor, white_level
+from flow_anomaly_ros.runtime.preprocess import max_value_of, size_of, to_rgb, to_tensor
 from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
@@ -45,25 +45,25 @@ from torch import Tensor
 
 # Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
 # trained on all of them; with more, a share is held out for good.
-FEW_IMAGES = 100
+MAX_FOLD_IMAGES = 100
 FOLDS = 5
 # With fewer images than this thresholds are hardly more than a guess, and it is told.
-TELLING_IMAGES = 4
+MIN_IMAGES = 4
 # Begins the names of the stages of a fold.
 FOLD_PREFIX = 'calibration {}/{} '
 HELD_OUT_SHARE = 0.2
 # Images that the good part in a model file is chosen from, and px that it has at most: what a model
 # file says of itself may take 100 MB.
-CANDIDATES = 4
-LARGEST_GOOD_PART = 2**22
-LEAST_HELD_OUT = 40
+GOLDEN_CANDIDATES = 4
+MAX_GOLDEN_PIXELS = 2**22
+MIN_HELD_OUT = 40
 # Options that are not the user's, and who decides them.
 DECIDED = {
     'channels': 'the images decide, 1 if they are grey and 3 if in colour',
     'classes': 'the folders of images decide, each is a class',
 }
 # Weights of the processes of a training are as equal as rounding lets them be.
-LARGEST_DIFFERENCE = 1e-2
+MAX_WEIGHT_DIFFERENCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Training:
     report: FitReport
     outliers: dict[int, float]
     warnings: list[str]
-    checkpoints: FolderCheckpoints | None = None
+    checkpoints: FolderCheckpointStore | None = None
 
 
 class _Seen(NamedTuple):
@@ -93,12 +93,12 @@ class _Seen(NamedTuple):
 
     size: tuple[int, int]
     is_grey: bool
-    white: int
+    max_value: int
     digest: str
 
     @classmethod
     def of(cls, image: np.ndarray) -> '_Seen':
-        return cls(size_of(image), image.ndim == 2, white_level(image), image_digest(image))
+        return cls(size_of(image), image.ndim == 2, max_value_of(image), image_digest(image))
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,10 @@ def train(
             library_versions(),
         )
     )
-    kept = FolderCheckpoints(checkpoints, given) if checkpoints else None
-    distributed.require_same(given, 'images, options, weights, seed and versions of libraries')
-    white = max(one.white for one in seen)
-    batch = torch.cat([to_tensor(image, channels, size, target, white) for image in images])
+    kept = FolderCheckpointStore(checkpoints, given) if checkpoints else None
+    data_parallel.require_same(given, 'images, options, weights, seed and versions of libraries')
+    max_value = max(one.max_value for one in seen)
+    batch = torch.cat([to_tensor(image, channels, size, target, max_value) for image in images])
 
     indices = torch.tensor(of_images)
 
@@ -211,10 +211,10 @@ def train(
                 batch[chosen],
                 seed,
                 lambda stage, step, steps, loss: progress(prefix + stage, step, steps, loss),
-                kept.of(prefix) if kept else NO_CHECKPOINTS,
+                kept.of(prefix) if kept else NULL_CHECKPOINTS,
                 **of_chosen,
             )
-            if distributed.agree(detector) > LARGEST_DIFFERENCE:
+            if data_parallel.broadcast(detector) > MAX_WEIGHT_DIFFERENCE:
                 msg = 'the processes have learned different weights: run them on machines alike'
                 raise ValueError(msg)
         return detector.eval(), report
@@ -224,9 +224,9 @@ def train(
     detector = untiled(fitted)
     warnings = []
     fewest = int(indices.bincount().min())
-    if fewest < TELLING_IMAGES:
+    if fewest < MIN_IMAGES:
         warnings.append(
-            f'{fewest} of {TELLING_IMAGES} images that are needed at least: fewer say little '
+            f'{fewest} of {MIN_IMAGES} images that are needed at least: fewer say little '
             'about how good parts differ; the thresholds may reject nothing or too much'
         )
     copies = len(digests) - len(set(digests))
@@ -257,12 +257,15 @@ def train(
         },
         libraries=library_versions(),
         tile=tile,
-        white=white,
+        max_value=max_value,
     )
     detector.cpu()
-    first = [number for number, index in enumerate(of_images) if index == 0][:CANDIDATES]
+    first = [number for number, index in enumerate(of_images) if index == 0][:GOLDEN_CANDIDATES]
     manifest = dataclasses.replace(
-        manifest, good_part=_good_part(detector, manifest, [images[number] for number in first])
+        manifest,
+        golden_sample=_choose_golden_sample(
+            detector, manifest, [images[number] for number in first]
+        ),
     )
     suspect = {
         int(one.images[index]): float(one.scores.image_scores[index])
@@ -274,17 +277,19 @@ def train(
     return Training(detector, manifest, report, suspect, warnings, kept)
 
 
-def _good_part(detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]) -> str:
+def _choose_golden_sample(
+    detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]
+) -> str:
     """Choose what the model file carries: of some images that are found good, the best.
 
     A single image makes thresholds that it is good by, and says nothing.
     """
-    if len(images) < 2 or math.prod(manifest.input_size) > LARGEST_GOOD_PART:
+    if len(images) < 2 or math.prod(manifest.input_size) > MAX_GOLDEN_PIXELS:
         return ''
     engine = Engine.of(detector, manifest, 'cpu')
     best, least = None, math.inf
     for image in images:
-        pixels = to_rgb(image, manifest.input_size, manifest.white)
+        pixels = to_rgb(image, manifest.input_size, manifest.max_value)
         pixels = pixels[..., 0] if image.ndim == 2 else pixels
         found = engine.inspect_first_class(pixels)
         if found.verdict == Verdict.OK and found.image_score < least:
@@ -351,8 +356,8 @@ def _fit_and_hold_out(
         ]
 
     fewest = min(map(len, order))
-    if fewest > FEW_IMAGES:
-        counts = [max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(one))) for one in order]
+    if fewest > MAX_FOLD_IMAGES:
+        counts = [max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(one))) for one in order]
         rest = [one[count:] for one, count in zip(order, counts, strict=True)]
         detector, report = fit(torch.cat(rest).sort().values, '')
         held_out = [one[:count] for one, count in zip(order, counts, strict=True)]

@@ -17,7 +17,7 @@ PIXEL_SHARE = 0.5
 # The uncertain band begins at the score that this many times the requested share exceeds.
 UNCERTAIN_FACTOR = 2.0
 # Repeated images of one part count as spread by this share, on the scale of cube roots.
-SMALLEST_SPREAD = 0.003
+MIN_SPREAD = 0.003
 # One part says nothing about spread, and is scored by a detector that has seen it.
 LONE_FACTOR = 2.0
 # `outliers` names a part in this share of sets of good ones. Tails heavier than that of a normal
@@ -128,7 +128,7 @@ def upper_limit(scores: np.ndarray, rate: float) -> float:
     if count == 1:
         return float(LONE_FACTOR * scores[0])
     roots = np.cbrt(scores)
-    spread = max(roots.std(ddof=1), SMALLEST_SPREAD * roots.mean())
+    spread = max(roots.std(ddof=1), MIN_SPREAD * roots.mean())
     # The quantile of Student's t; scipy.stats has it too, but takes a second to import.
     factor = stdtrit(count - 1, 1 - rate)
     predicted = (roots.mean() + factor * spread * math.sqrt(1 + 1 / count)) ** 3

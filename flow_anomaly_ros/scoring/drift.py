@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # Fewer parts say nothing about a drift.
-LEAST_PARTS = 20
-LEAST_CALIBRATION = 5
+MIN_PARTS = 20
+MIN_CALIBRATION_PARTS = 5
 # From here on most parts that pass are closer to the threshold than to the calibration.
 STRIKING_DRIFT = 2.0
 
@@ -27,7 +27,7 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float | None
         The difference of their medians in standard deviations of `calibration`; None where there
         are too few of either, or calibration parts that do not differ.
     """
-    if len(scores) < LEAST_PARTS or len(calibration) < LEAST_CALIBRATION:
+    if len(scores) < MIN_PARTS or len(calibration) < MIN_CALIBRATION_PARTS:
         return None
     # The deviation of equal numbers is not always 0.
     if np.ptp(calibration) == 0:

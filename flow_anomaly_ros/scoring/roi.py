@@ -30,7 +30,7 @@ def read_roi(path: Path) -> np.ndarray:
     return roi
 
 
-def fitted(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_roi(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bring a region of interest to a (height, width) in px: hxw bool."""
     if roi.shape == size:
         return roi
@@ -40,7 +40,7 @@ def fitted(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(255 * roi.view(np.uint8), size[::-1], interpolation=interpolation) > 0
 
 
-def restrict(
+def apply_roi(
     score_map: np.ndarray, image_score: float, roi: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Leave out what lies outside a region of interest.
@@ -54,5 +54,5 @@ def restrict(
         The score map with zeros outside, and the image score, no larger than the largest score
         inside. Scores that are not finite stay so.
     """
-    inside = np.where(fitted(roi, score_map.shape), score_map, np.float32(0))
+    inside = np.where(resize_roi(roi, score_map.shape), score_map, np.float32(0))
     return inside, float(np.minimum(image_score, inside.max()))

@@ -87,7 +87,7 @@ class Thresholds:
         return Thresholds(**values)
 
 
-def judge(
+def classify(
     score_map: np.ndarray,
     image_score: float,
     thresholds: Thresholds,

@@ -350,7 +350,7 @@ def test_without_triggers_a_clock_that_is_set_back_takes_no_part_for_one_before(
 
 
 def test_memory_is_bounded_whatever_arrives(monkeypatch):
-    monkeypatch.setattr(parts_module, 'MOST', 10)
+    monkeypatch.setattr(parts_module, 'MAX_PENDING_PARTS', 10)
     cell = Cell(timeout=100.0)
     for index in range(50):
         cell.trigger(index, stamp=10.0 * index)

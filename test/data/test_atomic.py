@@ -4,12 +4,12 @@
 
 import os
 
-from flow_anomaly_ros.data.atomic import written_whole
+from flow_anomaly_ros.data.atomic import atomic_write
 
 
 def test_a_file_is_hidden_until_it_is_whole(tmp_path):
     path = tmp_path / 'image.png'
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b'half')
         assert temporary.name.startswith('.')
         assert list(tmp_path.iterdir()) == [temporary]
@@ -22,7 +22,7 @@ def test_two_processes_do_not_write_to_the_same_temporary_file(tmp_path, monkeyp
     names = set()
     for process in (7, 8):
         monkeypatch.setattr(os, 'getpid', lambda process=process: process)
-        with written_whole(tmp_path / 'image.png') as temporary:
+        with atomic_write(tmp_path / 'image.png') as temporary:
             temporary.touch()
             names.add(temporary.name)
     assert len(names) == 2

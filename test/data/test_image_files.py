@@ -27,7 +27,7 @@ def test_images_come_in_the_order_of_their_files(paths):
 def test_what_there_is_room_for_is_read_once_and_the_rest_again(paths, monkeypatch):
     read = []
     original = image_files.read_image
-    monkeypatch.setattr(image_files, 'ROOM', 250)
+    monkeypatch.setattr(image_files, 'CACHE_BYTES', 250)
     monkeypatch.setattr(image_files, 'read_image', lambda path: read.append(path) or original(path))
     images = ImageFiles(paths, ImageCache())
     for _ in range(3):
@@ -36,7 +36,7 @@ def test_what_there_is_room_for_is_read_once_and_the_rest_again(paths, monkeypat
 
 
 def test_a_file_that_is_gone_meanwhile_is_named(paths, monkeypatch):
-    monkeypatch.setattr(image_files, 'ROOM', 0)
+    monkeypatch.setattr(image_files, 'CACHE_BYTES', 0)
     images = ImageFiles(paths, ImageCache())
     assert images[2][0, 0] == 2
     paths[2].unlink()

@@ -3,7 +3,7 @@
 """Pseudo anomalies: what is changed, where the mask is, and that seeds repeat them."""
 
 from flow_anomaly_ros.data import pseudo_anomalies
-from flow_anomaly_ros.data.pseudo_anomalies import confetti, cut_paste, VISIBLE, with_anomaly
+from flow_anomaly_ros.data.pseudo_anomalies import confetti, cut_paste, synthesize_anomaly, VISIBLE
 import pytest
 import torch
 
@@ -59,7 +59,7 @@ def test_confetti_lie_turned_by_different_angles():
 
 @pytest.mark.parametrize('seed', range(10))
 def test_the_mask_covers_what_looks_different_and_little_more(image, seed):
-    changed, mask = with_anomaly(image, seeded(seed))
+    changed, mask = synthesize_anomaly(image, seeded(seed))
     assert mask.dtype == torch.bool
     assert tuple(mask.shape) == SIZE
     differs = (changed - image).abs().amax(0) >= VISIBLE
@@ -75,12 +75,12 @@ def test_the_mask_covers_what_looks_different_and_little_more(image, seed):
 def test_a_patch_on_what_looks_the_same_is_no_anomaly():
     image = torch.full((3, *SIZE), 0.5)
     for seed in range(20):
-        changed, mask = with_anomaly(image, seeded(seed))
+        changed, mask = synthesize_anomaly(image, seeded(seed))
         assert mask.any() == ((changed - image).abs() >= VISIBLE).any()
 
 
 def test_a_seed_repeats_an_anomaly_and_others_differ(image):
-    first, again, other = (with_anomaly(image, seeded(seed)) for seed in (4, 4, 5))
+    first, again, other = (synthesize_anomaly(image, seeded(seed)) for seed in (4, 4, 5))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])

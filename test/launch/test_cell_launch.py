@@ -18,8 +18,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
+from flow_anomaly_ros.data.image_messages import to_message
 from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.nodes.image_conversion import to_message
 import launch
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution

@@ -13,8 +13,8 @@ pytest.importorskip('launch_ros', reason='launch_ros is part of a ROS 2 installa
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part, write_dataset
+from flow_anomaly_ros.data.image_messages import to_array
 from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.nodes.image_conversion import to_array
 import launch
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution

@@ -13,7 +13,7 @@ from flow_anomaly_ros.layers.backbone import (
     IMAGENET_MEAN,
     IMAGENET_STD,
 )
-from flow_anomaly_ros.layers.inference import fold
+from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 from safetensors.torch import save_file
@@ -153,7 +153,7 @@ def test_a_copy_is_frozen_as_well(resnet, images):
     twin = copy.deepcopy(resnet)
     assert not any(module.training for module in twin.modules())
     assert torch.equal(twin(images), resnet(images))
-    twin.fold()
+    twin.fuse_for_inference()
     torch.testing.assert_close(twin(images), resnet(images), rtol=1e-4, atol=1e-4)
 
 
@@ -336,7 +336,7 @@ def test_folding_changes_nothing_but_rounding(name):
             module.running_var.uniform_(0.5, 2)
     with torch.no_grad():
         expected = backbone.extract(images)
-        fold(torch.nn.Sequential(backbone))
+        fuse_for_inference(torch.nn.Sequential(backbone))
         found = backbone.extract(images)
     assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in backbone.modules())
     for one, other in zip(found, expected, strict=True):

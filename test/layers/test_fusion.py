@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every scale takes part of the scales it is fused with, brought to its size as asked."""
 
-from flow_anomaly_ros.layers.fusion import chosen, Fusion, neighbours
+from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion
 from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 import pytest
 import torch
@@ -18,10 +18,10 @@ def constant_maps():
 @pytest.mark.parametrize(
     ('sources', 'sums'),
     [
-        (neighbours(3), [11, 111, 110]),
-        (chosen(3, (2,)), [101, 110, 100]),
-        (chosen(3, (0, 2)), [101, 111, 101]),
-        (chosen(3, ()), [1, 10, 100]),
+        (adjacent_sources(3), [11, 111, 110]),
+        (fixed_sources(3, (2,)), [101, 110, 100]),
+        (fixed_sources(3, (0, 2)), [101, 111, 101]),
+        (fixed_sources(3, ()), [1, 10, 100]),
     ],
 )
 def test_each_scale_is_fused_with_its_sources(sources, sums):
@@ -35,7 +35,9 @@ def test_maps_shrink_as_asked():
     fine = torch.arange(16.0).view(1, 1, 4, 4)
     coarse = torch.zeros(1, 1, 2, 2)
     corner = {
-        name: Fusion(chosen(2, (0,)), downsampling=name)([fine, coarse])[1][0, 0, 0, 0].item()
+        name: Fusion(fixed_sources(2, (0,)), downsampling=name)([fine, coarse])[1][
+            0, 0, 0, 0
+        ].item()
         for name in DOWNSAMPLINGS
     }
     assert corner['average'] == pytest.approx(2.5)
@@ -46,7 +48,8 @@ def test_maps_shrink_as_asked():
 def test_maps_grow_as_asked():
     fine, coarse = torch.zeros(1, 1, 8, 8), torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
     grown = {
-        name: Fusion(chosen(2, (1,)), upsampling=name)([fine, coarse])[0] for name in UPSAMPLINGS
+        name: Fusion(fixed_sources(2, (1,)), upsampling=name)([fine, coarse])[0]
+        for name in UPSAMPLINGS
     }
     assert set(grown['nearest'].unique().tolist()) == {0.0, 1.0}
     assert grown['bilinear'].unique().numel() > 4

@@ -3,13 +3,18 @@
 """What makes a detector faster leaves what it says as it is."""
 
 from flow_anomaly_ros.layers import inference
-from flow_anomaly_ros.layers.inference import channels_last, is_channels_last, pack, PackedConv2d
+from flow_anomaly_ros.layers.inference import (
+    channels_last,
+    is_channels_last,
+    prepack,
+    PrepackedConv2d,
+)
 import pytest
 import torch
 from torch import nn
 
 pytestmark = pytest.mark.skipif(
-    not inference.can_pack(), reason='this PyTorch has no oneDNN convolutions with activation'
+    not inference.can_prepack(), reason='this PyTorch has no oneDNN convolutions with activation'
 )
 
 
@@ -18,7 +23,7 @@ def assert_packs(module, *sizes):
     batches = [torch.randn(size) for size in sizes]
     with torch.inference_mode():
         expected = [module(x) for x in batches]
-        pack(module)
+        prepack(module)
         for _ in range(2):
             for x, wanted in zip(batches, expected, strict=True):
                 torch.testing.assert_close(module(x), wanted, atol=1e-5, rtol=1e-5)
@@ -40,7 +45,7 @@ def assert_packs(module, *sizes):
 def test_packed_convolutions_do_what_the_plain_ones_did(convolution):
     module = nn.Sequential(convolution)
     assert_packs(module, (1, 4, 9, 8), (3, 4, 9, 8), (1, 4, 5, 12))
-    assert isinstance(module[0], PackedConv2d)
+    assert isinstance(module[0], PrepackedConv2d)
 
 
 @pytest.mark.parametrize(
@@ -95,23 +100,23 @@ def test_what_cannot_be_packed_stays():
         nn.Conv2d(4, 4, 3, padding='same'), nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 4, 1).double()
     )
     kinds = [type(one) for one in module]
-    pack(module)
+    prepack(module)
     assert [type(one) for one in module] == kinds
 
 
 def test_layouts_of_many_sizes_do_not_pile_up():
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
-    pack(module)
+    prepack(module)
     with torch.inference_mode():
-        for side in range(4, 4 + 3 * inference.MOST_LAYOUTS):
+        for side in range(4, 4 + 3 * inference.MAX_LAYOUTS):
             module(torch.zeros(1, 4, side, side))
-    assert len(module[0]._layouts) == inference.MOST_LAYOUTS
+    assert len(module[0]._layouts) == inference.MAX_LAYOUTS
 
 
 def test_without_the_operators_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(inference, 'can_pack', lambda: False)
+    monkeypatch.setattr(inference, 'can_prepack', lambda: False)
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
-    pack(module)
+    prepack(module)
     assert type(module[0]) is nn.Conv2d
 
 

@@ -5,8 +5,8 @@
 import copy
 
 from flow_anomaly_ros.layers.backbone import Backbone, BackboneError
-from flow_anomaly_ros.layers.inference import fold
-from flow_anomaly_ros.layers.quantisation import QuantisedConv2d, watching
+from flow_anomaly_ros.layers.inference import fuse_for_inference
+from flow_anomaly_ros.layers.quantisation import observing, QuantisedConv2d
 import numpy as np
 import pytest
 from safetensors.torch import save_file
@@ -30,7 +30,7 @@ def maps():
 @pytest.fixture
 def quantised(convolution, maps):
     module = QuantisedConv2d(convolution)
-    with watching(module):
+    with observing(module):
         module(maps)
     return module
 
@@ -63,7 +63,7 @@ def test_inputs_beyond_what_was_watched_are_the_nearest_of_it(quantised, maps):
 
 def test_the_range_is_that_of_all_that_was_watched(convolution, maps):
     module = QuantisedConv2d(convolution)
-    with watching(module):
+    with observing(module):
         module(maps)
         narrow = float(module.scale)
         for _ in range(1000):
@@ -91,7 +91,7 @@ def test_gradients_are_those_without_rounding_and_none_beyond_what_was_watched(q
 
 def test_folding_changes_nothing(quantised, maps):
     before = quantised(maps)
-    fold(quantised)
+    fuse_for_inference(quantised)
     torch.testing.assert_close(quantised(maps), before)
 
 
@@ -104,7 +104,7 @@ def small_network(maps):
         nn.ReLU(),
         QuantisedConv2d(nn.Conv2d(32, 4, 1)),
     ).eval()
-    with watching(network):
+    with observing(network):
         network(maps)
     return network
 
@@ -147,7 +147,7 @@ def test_a_backbone_takes_the_same_weights_and_finds_nearly_the_same(weights, im
     backbone, whole = Backbone('squeezenet1_1'), Backbone('squeezenet1_1', int8=True)
     for one in (backbone, whole):
         one.load_pretrained(weights)
-    with watching(whole):
+    with observing(whole):
         whole(images)
     assert relative_error(whole(images), backbone(images)) < 0.1
     assert not any(parameter.requires_grad for parameter in whole.parameters())
@@ -157,7 +157,7 @@ def test_a_backbone_takes_the_same_weights_and_finds_nearly_the_same(weights, im
 def test_a_backbone_is_saved_with_what_it_has_watched(weights, images):
     whole, other = (Backbone('squeezenet1_1', int8=True) for _ in range(2))
     whole.load_pretrained(weights)
-    with watching(whole):
+    with observing(whole):
         whole(images)
     other.load_state_dict(whole.state_dict())
     assert torch.equal(other(images), whole(images))

@@ -9,7 +9,7 @@ import threading
 
 import cv2
 from flow_anomaly_ros.data.generated import generate_part
-from flow_anomaly_ros.nodes.image_conversion import to_message
+from flow_anomaly_ros.data.image_messages import to_message
 import rclpy
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image

@@ -144,7 +144,7 @@ def wait_for():
 
 def _as_encoding(image, encoding, header):
     """An RGB picture as the message of a camera of an encoding; `padded bgr8` has longer rows."""
-    from flow_anomaly_ros.nodes.image_conversion import to_message
+    from flow_anomaly_ros.data.image_messages import to_message
     from sensor_msgs.msg import Image
 
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from flow_anomaly_ros.data.image_messages import to_message
 from flow_anomaly_ros.nodes.camera_input import CameraInput
-from flow_anomaly_ros.nodes.image_conversion import to_message
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSPolicyKind
@@ -51,15 +51,15 @@ def test_a_problem_is_logged_once_it_lasts_and_then_once_a_minute(clock):
     # The seconds that a camera has been silent for count on; it is one problem all the same.
     for second in range(130):
         clock[0] += 1
-        camera.complain(f'silent for {second} s')
+        camera.warn_throttled(f'silent for {second} s')
     assert log.lines == [f'camera front: silent for {n} s' for n in (5, 65, 125)]
-    camera.complain('')
-    camera.complain('another one')
+    camera.warn_throttled('')
+    camera.warn_throttled('another one')
     clock[0] += 4
-    camera.complain('another one')
+    camera.warn_throttled('another one')
     assert len(log.lines) == 3
     clock[0] += 2
-    camera.complain('another one')
+    camera.warn_throttled('another one')
     assert log.lines[3:] == ['camera front: another one']
 
 

@@ -13,7 +13,7 @@ pytest.importorskip('vision_msgs')
 from builtin_interfaces.msg import Time
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import generate_part
-from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
+from flow_anomaly_ros.data.image_messages import to_array, to_message
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger

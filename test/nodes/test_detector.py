@@ -13,9 +13,9 @@ pytest.importorskip('vision_msgs')
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.image_messages import to_array, to_message
 from flow_anomaly_ros.nodes.detector import DetectorNode
-from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
-from flow_anomaly_ros.nodes.listener import to_float_map
+from flow_anomaly_ros.nodes.inspection_report import to_float_map
 from flow_anomaly_ros.runtime.engine import Engine
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState

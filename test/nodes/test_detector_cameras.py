@@ -15,9 +15,9 @@ pytest.importorskip('vision_msgs')
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.image_messages import to_array, to_message
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.nodes.detector import DetectorNode
-from flow_anomaly_ros.nodes.image_conversion import to_array, to_message
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
 from rclpy.lifecycle import TransitionCallbackReturn

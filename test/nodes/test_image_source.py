@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('vision_msgs')
 
-from flow_anomaly_ros.nodes.image_conversion import to_array
+from flow_anomaly_ros.data.image_messages import to_array
 from flow_anomaly_ros.nodes.image_source import ImageSourceNode
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image

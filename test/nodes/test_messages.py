@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('vision_msgs')
 
-from flow_anomaly_ros.nodes.listener import Box
+from flow_anomaly_ros.nodes.inspection_report import Box
 from flow_anomaly_ros.nodes.messages import detection_message
 from flow_anomaly_ros.scoring.regions import find_regions
 from std_msgs.msg import Header

@@ -37,7 +37,7 @@ def test_whether_the_detector_took_the_model_is_told(
         response.success, response.message = not failure, failure
         return response
 
-    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.PATIENCE', 60.0)
+    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 60.0)
     detector = rclpy.create_node('other')
     detector.create_service(SetParameters, 'press/set_parameters', set_parameters)
     detector.create_service(Trigger, 'press/front/load_model', load_model)

@@ -17,9 +17,9 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.data.image_messages import to_message
 from flow_anomaly_ros.data.images import list_images
 from flow_anomaly_ros.nodes.detector import DetectorNode
-from flow_anomaly_ros.nodes.image_conversion import to_message
 from flow_anomaly_ros.nodes.trainer import TrainerNode
 from flow_anomaly_ros.runtime.artifact import load_artifact
 import numpy as np
@@ -112,7 +112,7 @@ def children(monkeypatch):
         started.append(arguments)
         return SimpleNamespace(poll=lambda: 0, steps=list, message='', stop=lambda: None)
 
-    monkeypatch.setattr('flow_anomaly_ros.nodes.trainer.Child', start)
+    monkeypatch.setattr('flow_anomaly_ros.nodes.trainer.CommandProcess', start)
     return started
 
 
@@ -292,7 +292,7 @@ def test_images_without_a_stamp_are_taken_one_after_the_other(make_machine):
 
 
 def test_waiting_for_a_detector_can_be_cancelled(make_machine, monkeypatch):
-    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.PATIENCE', 600.0)
+    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 600.0)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
     machine.until('done')
@@ -384,7 +384,7 @@ def test_a_wrongly_rejected_part_is_accepted_and_the_detector_told(
 
 
 def test_a_detector_that_is_not_there_is_told_and_the_model_stays(make_machine, monkeypatch):
-    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.PATIENCE', 0.5)
+    monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 0.5)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
     told = machine.until('detector /elsewhere/detector is not there')

@@ -76,10 +76,10 @@ def test_manifest_says_where_the_model_comes_from(training):
 @pytest.mark.parametrize(
     ('version', 'lacking'),
     [
-        (1, ['tile', 'classes', 'good_part', 'white']),
-        (2, ['classes', 'good_part', 'white']),
-        (3, ['good_part', 'white']),
-        (4, ['white']),
+        (1, ['tile', 'classes', 'golden_sample', 'max_value']),
+        (2, ['classes', 'golden_sample', 'max_value']),
+        (3, ['golden_sample', 'max_value']),
+        (4, ['max_value']),
         (5, []),
     ],
 )
@@ -97,9 +97,9 @@ def test_files_of_earlier_versions_are_read(training, model_file, tmp_path, vers
     )
     detector, manifest = load_artifact(path)
     assert manifest.tile is None
-    assert bool(manifest.good_part) == (version >= 4)
+    assert bool(manifest.golden_sample) == (version >= 4)
     assert detector.config.strides == (4, 8, 16)
-    assert manifest.white == 65535
+    assert manifest.max_value == 65535
     assert manifest.classes == training.manifest.classes
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     new, _ = load_artifact(model_file)
@@ -145,9 +145,9 @@ def test_other_files(tmp_path):
         ({'input_size': [float('inf'), 64]}, 'cannot be used'),
         ({'input_size': [96, 64]}, 'cannot be used'),
         ({'classes': []}, 'no classes'),
-        ({'good_part': 7}, 'no text'),
-        ({'white': 0}, 'white 0'),
-        ({'white': 'paper'}, 'white paper'),
+        ({'golden_sample': 7}, 'no text'),
+        ({'max_value': 0}, 'max_value 0'),
+        ({'max_value': 'paper'}, 'max_value paper'),
         ({'classes': 7}, 'has classes 7'),
         ({'classes': [{'name': ''}]}, 'has classes'),
         ({'method': 'telepathy'}, "unknown method 'telepathy'"),

@@ -58,7 +58,7 @@ TOLERANCE = 1e-3
 def _fewer_refinements():
     """Each makes graphs longer, and exporting them takes longer, without anything new."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('flow_anomaly_ros.layers.registration.REFINEMENTS', 2)
+        patch.setattr('flow_anomaly_ros.detectors.restoration.registration.REFINEMENTS', 2)
         yield
 
 
@@ -342,7 +342,7 @@ def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_e
     def refused(_engine):
         raise ValueError('a good part of its training is called defect')
 
-    monkeypatch.setattr(Engine, 'require_good_part', refused)
+    monkeypatch.setattr(Engine, 'require_golden_sample', refused)
     assert 'was not written: a good part' in refused_export()
 
 

@@ -7,7 +7,7 @@ import runpy
 
 from flow_anomaly_ros.detectors.base import Cancelled
 from flow_anomaly_ros.runtime import checkpoints
-from flow_anomaly_ros.runtime.checkpoints import FolderCheckpoints
+from flow_anomaly_ros.runtime.checkpoints import FolderCheckpointStore
 import pytest
 import torch
 
@@ -17,9 +17,9 @@ CASES = [*dict(METHODS['CASES']).items()]
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Checkpoints of every step."""
-    monkeypatch.setattr(checkpoints, 'PERIOD', 0.0)
-    return FolderCheckpoints(tmp_path / 'checkpoints', 'one')
+    """CheckpointStore of every step."""
+    monkeypatch.setattr(checkpoints, 'SAVE_PERIOD_S', 0.0)
+    return FolderCheckpointStore(tmp_path / 'checkpoints', 'one')
 
 
 def fit(case, kept, stop=None):
@@ -37,7 +37,7 @@ def fit(case, kept, stop=None):
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case[0])
 def test_an_interrupted_training_ends_with_the_weights_of_one_that_was_not(case, kept):
-    whole, report, steps = fit(case, checkpoints.Checkpoints())
+    whole, report, steps = fit(case, checkpoints.CheckpointStore())
     # In the middle of the first, and of the last stage that is kept, and between two.
     stages = [*report.losses]
     middles = [(stage, len(report.losses[stage]) // 2) for stage in (stages[0], stages[-1])]
@@ -56,7 +56,7 @@ def state(value):
 
 
 def test_states_are_kept_once_a_minute_and_at_the_end(tmp_path):
-    kept = FolderCheckpoints(tmp_path, 'one')
+    kept = FolderCheckpointStore(tmp_path, 'one')
     kept.save('flow', state(1), is_over=False)
     assert kept.load('flow') is None
     kept.save('flow', state(2), is_over=True)
@@ -74,19 +74,19 @@ def test_stages_of_folds_are_told_apart(kept):
 def test_checkpoints_of_another_training_are_refused(kept, tmp_path):
     kept.save('flow', state(1), is_over=True)
     with pytest.raises(ValueError, match='of another training'):
-        FolderCheckpoints(tmp_path / 'checkpoints', 'another').load('flow')
+        FolderCheckpointStore(tmp_path / 'checkpoints', 'another').load('flow')
 
 
 def test_the_seconds_of_all_runs_add_up(tmp_path, monkeypatch):
     now = 100.0
     monkeypatch.setattr(checkpoints.time, 'monotonic', lambda: now)
     for before, taken in ((0, 70), (70, 30)):
-        kept = FolderCheckpoints(tmp_path, 'one')
+        kept = FolderCheckpointStore(tmp_path, 'one')
         kept.of('calibration 1/3 ').load('flow')
         assert kept.seconds == before
         now += taken
         kept.of('calibration 1/3 ').save('flow', state(1), is_over=True)
-    kept = FolderCheckpoints(tmp_path, 'one')
+    kept = FolderCheckpointStore(tmp_path, 'one')
     kept.of('calibration 1/3 ').load('flow')
     assert kept.seconds == 100
 
@@ -104,7 +104,7 @@ def test_only_checkpoints_of_the_training_are_deleted(kept, tmp_path):
     kept.clear()
     kept.save('flow', state(1), is_over=True)
     # One that goes on there knows of what it has read.
-    kept, other = (FolderCheckpoints(folder, training) for training in ('one', 'another'))
+    kept, other = (FolderCheckpointStore(folder, training) for training in ('one', 'another'))
     kept.load('flow')
     kept.of('calibration 1/3 ').save('flow', state(1), is_over=True)
     other.save('decoder', state(1), is_over=True)

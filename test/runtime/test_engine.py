@@ -177,7 +177,8 @@ def test_inspection_goes_on_while_a_network_is_taken_apart(training):
     image = np.zeros((64, 64, 3), np.uint8)
     expected = engine.inspect([image])[0].image_score
     loading = threading.Thread(
-        target=lambda: [Backbone('squeezenet1_1').fold() for _ in range(3)], daemon=True
+        target=lambda: [Backbone('squeezenet1_1').fuse_for_inference() for _ in range(3)],
+        daemon=True,
     )
     loading.start()
     count = 0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images become the bytes that exported models take."""
 
-from flow_anomaly_ros.runtime.preprocess import to_rgb, to_tensor, white_level
+from flow_anomaly_ros.runtime.preprocess import max_value_of, to_rgb, to_tensor
 import numpy as np
 import pytest
 import torch
@@ -24,18 +24,18 @@ def test_sixteen_bits_become_the_nearest_eight(channels, off):
 
 @pytest.mark.parametrize('bits', [8, 10, 12, 14, 16])
 def test_images_of_few_bits_sent_in_sixteen_are_as_bright_as_in_eight(bits):
-    white = 2**bits - 1
-    deep = np.round(LEVELS * (white / 255)).astype(np.uint16)
-    assert white_level(deep) == white
-    np.testing.assert_array_equal(to_rgb(deep, (16, 16), white)[..., 0], LEVELS)
+    max_value = 2**bits - 1
+    deep = np.round(LEVELS * (max_value / 255)).astype(np.uint16)
+    assert max_value_of(deep) == max_value
+    np.testing.assert_array_equal(to_rgb(deep, (16, 16), max_value)[..., 0], LEVELS)
     cpu = torch.device('cpu')
     of_bytes = to_tensor(LEVELS.astype(np.uint8), 1, (16, 16), cpu)
-    found = to_tensor(deep, 1, (16, 16), cpu, white)
-    torch.testing.assert_close(found, of_bytes, atol=0.5 / white, rtol=0)
+    found = to_tensor(deep, 1, (16, 16), cpu, max_value)
+    torch.testing.assert_close(found, of_bytes, atol=0.5 / max_value, rtol=0)
     brighter = np.full((16, 16), 65535, np.uint16)
-    assert (to_tensor(brighter, 1, (16, 16), cpu, white) == 1).all()
-    assert (to_rgb(brighter, (16, 16), white) == 255).all()
+    assert (to_tensor(brighter, 1, (16, 16), cpu, max_value) == 1).all()
+    assert (to_rgb(brighter, (16, 16), max_value) == 255).all()
 
 
 def test_bytes_say_nothing_of_a_white_level():
-    assert white_level(LEVELS.astype(np.uint8)) == 65535
+    assert max_value_of(LEVELS.astype(np.uint8)) == 65535

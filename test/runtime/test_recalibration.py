@@ -12,7 +12,7 @@ from flow_anomaly_ros.runtime.calibration import (
     suspects,
 )
 from flow_anomaly_ros.runtime.engine import Criteria
-from flow_anomaly_ros.runtime.good_part import to_text
+from flow_anomaly_ros.runtime.golden_sample import to_text
 from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.scoring.calibration import CalibrationScores
 from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict
@@ -107,11 +107,11 @@ def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
 
 @pytest.mark.parametrize(('value', 'stays'), [(60, True), (150, False)])
 def test_a_good_part_that_is_none_by_the_new_thresholds_is_left_out(calibrated, value, stays):
-    manifest = dataclasses.replace(calibrated.manifest, good_part=to_text(grey(value)))
+    manifest = dataclasses.replace(calibrated.manifest, golden_sample=to_text(grey(value)))
     calibrated.manifest = manifest
-    calibrated.require_good_part()
+    calibrated.require_golden_sample()
     renewed = recalibrate(calibrated.backend.detector, manifest, [grey(75)])
-    assert renewed.good_part == (manifest.good_part if stays else '')
+    assert renewed.golden_sample == (manifest.golden_sample if stays else '')
 
 
 def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):

@@ -299,7 +299,7 @@ def test_a_detector_is_trained_on_all_tiles_in_random_order():
 
 
 def test_too_many_tiles_are_chosen_from_and_that_is_told(monkeypatch):
-    monkeypatch.setattr(tiling, 'MOST_TRAINING_PIXELS', 5 * TILE**2)
+    monkeypatch.setattr(tiling, 'MAX_TRAINING_PIXELS', 5 * TILE**2)
     detector = TiledDetector(Fake(), TILE)
     (note,) = detector.fit(texture(3, 1, 96, 128)).notes
     assert 'trained on 5 of 18 tiles' in note

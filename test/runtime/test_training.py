@@ -13,10 +13,10 @@ from flow_anomaly_ros.detectors.base import (
     FitReport,
     MulticlassDetector,
 )
-from flow_anomaly_ros.detectors.checkpoints import NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.good_part import to_image, to_text
+from flow_anomaly_ros.runtime.golden_sample import to_image, to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
 import numpy as np
@@ -42,7 +42,7 @@ class Memory(Detector):
         scores = 1 + (distances.amin(1) > 1e-6).float()
         return DetectorOutput(scores[:, None, None].expand(-1, *images.shape[-2:]), scores)
 
-    def fit(self, images, seed=0, progress=None, checkpoints=NO_CHECKPOINTS):
+    def fit(self, images, seed=0, progress=None, checkpoints=NULL_CHECKPOINTS):
         type(self).fits += 1
         self.seen = images
         checkpoints.load('remember')
@@ -123,14 +123,14 @@ def test_one_image_will_do(memory, good_images, tiny_options):
     trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
     engine = Engine.of(trained.detector, trained.manifest, 'cpu')
     assert engine.inspect(good_images[:1])[0].verdict == 'ok'
-    assert not trained.manifest.good_part
+    assert not trained.manifest.golden_sample
 
 
 def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_images, tmp_path):
     manifest = training.manifest
-    image = to_image(manifest.good_part, manifest.input_size)
+    image = to_image(manifest.golden_sample, manifest.input_size)
     assert any(np.array_equal(image, one) for one in good_images)
-    Engine.of(training.detector, manifest, 'cpu').require_good_part()
+    Engine.of(training.detector, manifest, 'cpu').require_golden_sample()
     (part_class,) = manifest.classes
     limits = dataclasses.replace(part_class.thresholds, uncertain=0.0)
     strict = dataclasses.replace(
@@ -142,9 +142,9 @@ def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_ima
     with pytest.raises(ValueError, match=message):
         Engine.load(path, 'cpu')
     for damaged in ('no image', 'aGk=', to_text(image[:-1]), to_text(image.astype(np.uint16))):
-        other = dataclasses.replace(manifest, good_part=damaged)
+        other = dataclasses.replace(manifest, golden_sample=damaged)
         with pytest.raises(ValueError, match='is no image of 64x64 px'):
-            Engine.of(training.detector, other, 'cpu').require_good_part()
+            Engine.of(training.detector, other, 'cpu').require_golden_sample()
 
 
 @pytest.mark.parametrize(('counts', 'held_out'), [((4, 7), (4, 7)), ((110, 150), (40, 40))])

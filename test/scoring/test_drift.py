@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drift: how far the scores of good parts have moved since calibration."""
 
-from flow_anomaly_ros.scoring.drift import drift, LEAST_PARTS
+from flow_anomaly_ros.scoring.drift import drift, MIN_PARTS
 import numpy as np
 import pytest
 
@@ -21,9 +21,9 @@ def test_one_odd_part_is_no_drift():
 
 
 def test_too_little_to_go_by_gives_none():
-    assert drift([1.0] * (LEAST_PARTS - 1), CALIBRATION) is None
-    assert drift([1.0] * LEAST_PARTS, CALIBRATION[:4]) is None
-    assert drift([1.0] * LEAST_PARTS, [1.0] * 10) is None
+    assert drift([1.0] * (MIN_PARTS - 1), CALIBRATION) is None
+    assert drift([1.0] * MIN_PARTS, CALIBRATION[:4]) is None
+    assert drift([1.0] * MIN_PARTS, [1.0] * 10) is None
 
 
 def test_nineteen_parts_are_too_few():

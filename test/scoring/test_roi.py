@@ -3,7 +3,7 @@
 """Region of interest: what lies outside does not count."""
 
 from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.scoring.roi import read_roi, restrict
+from flow_anomaly_ros.scoring.roi import apply_roi, read_roi
 import numpy as np
 import pytest
 
@@ -18,7 +18,7 @@ def upper_half(size):
 def test_scores_outside_count_nothing_at_any_size(size):
     score_map = np.full((8, 12), 1.0, np.float32)
     score_map[6] = 5.0
-    inside, image_score = restrict(score_map, 5.0, upper_half(size))
+    inside, image_score = apply_roi(score_map, 5.0, upper_half(size))
     assert (inside[:4] == 1).all()
     assert (inside[4:] == 0).all()
     assert image_score == 1.0
@@ -28,14 +28,14 @@ def test_the_image_score_stays_where_the_largest_score_is_inside():
     score_map = np.full((8, 12), 1.0, np.float32)
     score_map[1] = 5.0
     # Detectors may count some places less than others: the image score is not always the peak.
-    assert restrict(score_map, 4.0, upper_half((8, 12)))[1] == 4.0
+    assert apply_roi(score_map, 4.0, upper_half((8, 12)))[1] == 4.0
 
 
 @pytest.mark.parametrize('place', [1, 6])
 def test_scores_that_are_not_numbers_stay_so(place):
     score_map = np.full((8, 12), 1.0, np.float32)
     score_map[place] = np.nan
-    assert np.isnan(restrict(score_map, float('nan'), upper_half((8, 12)))[1])
+    assert np.isnan(apply_roi(score_map, float('nan'), upper_half((8, 12)))[1])
 
 
 @pytest.mark.parametrize('channels', [(), (3,)])
@@ -71,4 +71,4 @@ def test_a_thin_region_is_never_lost(thickness):
     for row in range(0, 1080 - thickness, 7):
         roi = np.zeros((1080, 1440), bool)
         roi[row : row + thickness] = True
-        assert restrict(scores, 9.0, roi)[1] == 9.0
+        assert apply_roi(scores, 9.0, roi)[1] == 9.0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds turn scores into masks and verdicts, and refuse to be set wrongly."""
 
-from flow_anomaly_ros.scoring.thresholds import judge, RULES, Thresholds, Verdict
+from flow_anomaly_ros.scoring.thresholds import classify, RULES, Thresholds, Verdict
 import numpy as np
 import pytest
 
@@ -23,21 +23,21 @@ def score_map(peak=None):
     [(0.5, 'ok'), (1.49, 'ok'), (1.5, 'uncertain'), (1.99, 'uncertain'), (2.0, 'defect')],
 )
 def test_verdict_by_image_score(score, verdict):
-    assert judge(score_map(peak=2.5), score, LIMITS)[2] == verdict
+    assert classify(score_map(peak=2.5), score, LIMITS)[2] == verdict
 
 
 def test_high_score_without_a_region_is_uncertain():
-    mask, regions, verdict = judge(score_map(), 9.0, LIMITS)
+    mask, regions, verdict = classify(score_map(), 9.0, LIMITS)
     assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
 
 
 @pytest.mark.parametrize('score', [float('nan'), float('inf'), float('-inf')])
 def test_score_that_is_no_number_is_uncertain(score):
-    assert judge(score_map(), score, LIMITS)[2] == Verdict.UNCERTAIN
+    assert classify(score_map(), score, LIMITS)[2] == Verdict.UNCERTAIN
 
 
 def test_mask_reaches_from_the_peak_to_the_pixel_threshold():
-    mask, (region,), _ = judge(score_map(peak=2.5), 2.5, LIMITS)
+    mask, (region,), _ = classify(score_map(peak=2.5), 2.5, LIMITS)
     assert np.count_nonzero(mask) == 9
     assert (region.x, region.y, region.width, region.height) == (5, 4, 3, 3)
     assert region.max_score == 2.5
@@ -45,14 +45,14 @@ def test_mask_reaches_from_the_peak_to_the_pixel_threshold():
 
 def test_small_regions_are_ignored():
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=10)
-    mask, regions, verdict = judge(score_map(peak=2.5), 2.5, limits)
+    mask, regions, verdict = classify(score_map(peak=2.5), 2.5, limits)
     assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
 
 
 @pytest.mark.parametrize(('rule', 'expected'), [('mean', 9), ('half', 1)])
 def test_rules_of_the_patent(rule, expected):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
-    mask, _, verdict = judge(score_map(peak=1.95), 0.5, limits)
+    mask, _, verdict = classify(score_map(peak=1.95), 0.5, limits)
     assert np.count_nonzero(mask) == expected
     # They colour every image; the verdict still rests on the calibrated score.
     assert verdict == Verdict.OK
@@ -62,13 +62,13 @@ def test_rules_of_the_patent(rule, expected):
 @pytest.mark.parametrize('rule', ['mean', 'half'])
 def test_nothing_stands_out_of_a_map_that_is_the_same_everywhere(rule, value):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
-    assert not judge(np.full((97, 89), value, np.float32), value, limits)[0].any()
+    assert not classify(np.full((97, 89), value, np.float32), value, limits)[0].any()
 
 
 @pytest.mark.parametrize('rule', RULES)
 def test_map_without_a_number_has_no_mask(rule):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
-    mask, regions, verdict = judge(np.full((4, 5), np.nan, np.float32), float('nan'), limits)
+    mask, regions, verdict = classify(np.full((4, 5), np.nan, np.float32), float('nan'), limits)
     assert mask.shape == (4, 5)
     assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
 
@@ -124,7 +124,7 @@ def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
     score_map = np.zeros((20, 30), np.float32)
     score_map[5, 7] = 12.0
     size = (round(20 * factor), round(30 * factor))
-    mask, regions, verdict = judge(score_map, 12.0, CALIBRATED, size)
+    mask, regions, verdict = classify(score_map, 12.0, CALIBRATED, size)
     assert verdict == 'defect'
     assert mask.shape == size
     assert regions[0].max_score == 12.0
@@ -138,7 +138,7 @@ def test_a_single_pixel_stays_a_defect_on_a_smaller_camera_image(size):
         for column in (0, 7, 22, 29):
             score_map = np.zeros((20, 30), np.float32)
             score_map[row, column] = 12.0
-            mask, regions, verdict = judge(score_map, 12.0, CALIBRATED, size)
+            mask, regions, verdict = classify(score_map, 12.0, CALIBRATED, size)
             assert verdict == 'defect'
             assert mask.shape == size
             (region,) = regions
@@ -154,7 +154,7 @@ def test_scores_that_are_no_numbers_are_of_no_region(factor):
     score_map[5:15, 7:17] = 12.0
     score_map[10, 12] = np.nan
     size = (round(20 * factor), round(30 * factor))
-    mask, regions, verdict = judge(score_map, float('nan'), CALIBRATED, size)
+    mask, regions, verdict = classify(score_map, float('nan'), CALIBRATED, size)
     assert verdict == 'uncertain'
     assert len(regions) == 1
     row, column = (int((one + 0.5) * factor) for one in (10, 12))
@@ -166,5 +166,5 @@ def test_the_smallest_area_is_in_pixels_of_the_camera_image():
     score_map = np.zeros((20, 30), np.float32)
     score_map[5:7, 7:9] = 12.0
     limits = CALIBRATED.override(min_area=40)
-    assert judge(score_map, 12.0, limits, (20, 30))[2] == 'uncertain'
-    assert judge(score_map, 12.0, limits, (80, 120))[2] == 'defect'
+    assert classify(score_map, 12.0, limits, (20, 30))[2] == 'uncertain'
+    assert classify(score_map, 12.0, limits, (80, 120))[2] == 'defect'

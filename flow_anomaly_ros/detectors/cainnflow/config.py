@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import require
+from flow_anomaly_ros.detectors.options import check_option
 
 FORMS = ('CA', 'AC', 'CAC', 'CC')
 
@@ -51,11 +51,11 @@ class CainnFlowConfig:
     learning_rate: float = 5e-4
 
     def __post_init__(self) -> None:
-        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(self.form in FORMS, 'form', repr(self.form), f'one of {", ".join(FORMS)}')
+        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_option(self.form in FORMS, 'form', repr(self.form), f'one of {", ".join(FORMS)}')
         for name in ('blocks', 'reduction', 'copies', 'steps', 'batch'):
-            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('smoothing', 'max_shift'):
-            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name in ('hidden_ratio', 'learning_rate'):
-            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

@@ -13,12 +13,12 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
+from flow_anomaly_ros.detectors.cainnflow.attention import BlockAttention
 from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
-from flow_anomaly_ros.layers.attention import BlockAttention
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
-from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
+from flow_anomaly_ros.layers.likelihood import flow_nll, ScoreFloor
 from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -99,7 +99,7 @@ class CainnFlowDetector(Detector):
                 CouplingFlow(count, config.blocks, self._make_network) for count in components
             ),
         )
-        self.floors = cast(Sequence[AboveFloor], nn.ModuleList(AboveFloor() for _ in components))
+        self.floors = cast(Sequence[ScoreFloor], nn.ModuleList(ScoreFloor() for _ in components))
 
     def _make_network(self, inputs: int, outputs: int) -> CouplingNetwork:
         config = self.config
@@ -136,7 +136,7 @@ class CainnFlowDetector(Detector):
 
         Per channel and up to a constant; any real number.
         """
-        return [negative_log_density(z, d) for z, d in zip(*self.flow(features), strict=True)]
+        return [flow_nll(z, d) for z, d in zip(*self.flow(features), strict=True)]
 
     def reverse(self, latents: list[Tensor]) -> list[Tensor]:
         """Undo `flow`: latents of every level to whitened features."""
@@ -185,7 +185,7 @@ class CainnFlowDetector(Detector):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.cainnflow.training import fit

@@ -4,15 +4,15 @@
 
 import typing
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import (
-    begin,
-    learn_ranges,
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.training_loop import (
+    calibrate_quantizers,
     negative_log_likelihood,
-    optimise,
     shifted_copies,
+    start_training,
+    train_stage,
 )
 import torch
 from torch import nn, Tensor
@@ -26,21 +26,21 @@ def fit(
     images: Tensor,
     seed: int,
     progress: Progress,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
 ) -> FitReport:
     """Whiten the features of all samples, then train the flows of all levels on them."""
-    run = begin(detector, seed, progress, checkpoints)
+    context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(run, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
     features = _extract(detector, samples, progress)
 
     def loss_of(chosen: Tensor) -> Tensor:
-        own = distributed.own(chosen)
+        own = data_parallel.own_shard(chosen)
         return negative_log_likelihood(*detector.flow([x[own] for x in features]))
 
-    optimise(
-        run,
+    train_stage(
+        context,
         'flow',
         typing.cast(nn.Module, detector.flows),
         loss_of,
@@ -52,11 +52,11 @@ def fit(
     detector.eval()
     with torch.no_grad():
         _fit_floors(detector, features)
-    return run.report
+    return context.report
 
 
 def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
-    levels = distributed.in_shares(
+    levels = data_parallel.map_sharded(
         lambda part: detector.unlikeliness([x[part] for x in features]),
         len(features[0]),
         detector.config.batch,
@@ -68,7 +68,7 @@ def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
 @torch.no_grad()
 def _extract(detector: 'CainnFlowDetector', samples: Tensor, progress: Progress) -> list[Tensor]:
     """Fit the whitening of every level; return all whitened features: the backbone is frozen."""
-    levels = distributed.in_shares(
+    levels = data_parallel.map_sharded(
         lambda part: detector.backbone.extract(samples[part]),
         len(samples),
         detector.config.batch,
@@ -77,6 +77,6 @@ def _extract(detector: 'CainnFlowDetector', samples: Tensor, progress: Progress)
     features = []
     for whitening, level in zip(detector.whitenings, levels, strict=True):
         whitening.fit(level)
-        distributed.agree(whitening)
+        data_parallel.broadcast(whitening)
         features.append(whitening(level))
     return features

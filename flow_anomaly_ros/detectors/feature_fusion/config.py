@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import require
+from flow_anomaly_ros.detectors.options import check_option
 
 # Levels that are fused.
 LEVELS = 3
@@ -72,11 +72,15 @@ class FeatureFusionConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(len(self.levels) in (0, LEVELS), 'levels', self.levels, 'three levels, or none')
-        require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
-        require(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, 'in [0, 1]')
-        require(
+        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_option(
+            len(self.levels) in (0, LEVELS), 'levels', self.levels, 'three levels, or none'
+        )
+        check_option(
+            self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32'
+        )
+        check_option(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, 'in [0, 1]')
+        check_option(
             self.score_loss or not self.consistency_loss,
             'consistency_loss',
             self.consistency_loss,
@@ -90,10 +94,10 @@ class FeatureFusionConfig:
             'copies',
             'steps',
         ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('texture_levels', 'pair_levels', 'batch'):
-            require(getattr(self, name) >= 2, name, getattr(self, name), '2 or more')
+            check_option(getattr(self, name) >= 2, name, getattr(self, name), '2 or more')
         for name in ('margin', 'smoothing', 'max_shift'):
-            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name in ('gap', 'learning_rate'):
-            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

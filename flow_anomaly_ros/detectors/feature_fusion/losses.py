@@ -8,7 +8,7 @@ from torch.nn import functional
 
 # Added to the distances of abnormal positions: at 0 the logarithm would not be finite, and clamped
 # they would not be pushed away any more.
-LEAST_DISTANCE = 1e-4
+MIN_DISTANCE = 1e-4
 
 
 def hypersphere_distance(features: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def feature_loss(distances: Tensor, mask: Tensor) -> Tensor:
         mask: BxHxW bool, true where abnormal. Each of the two kinds counts as its mean; one
             that is missing does not count.
     """
-    good, bad = distances[~mask], distances[mask] + LEAST_DISTANCE
+    good, bad = distances[~mask], distances[mask] + MIN_DISTANCE
     return _mean(good) - _mean(torch.log(-torch.expm1(-bad)))
 
 

@@ -12,11 +12,11 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig, LEVELS
 from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
-from flow_anomaly_ros.detectors.pictures import brightest_at_most
+from flow_anomaly_ros.detectors.pictures import normalize_to_max
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from torch import nn, Tensor
@@ -81,14 +81,14 @@ class FeatureFusionDetector(Detector):
         shown = {'distance from the centre': hypersphere_distance(features)}
         if self.config.score_loss:
             shown['score'] = self.scores(features)
-        return [{caption: brightest_at_most(x[:, None]) for caption, x in shown.items()}]
+        return [{caption: normalize_to_max(x[:, None]) for caption, x in shown.items()}]
 
     def fit(
         self,
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.feature_fusion.training import fit

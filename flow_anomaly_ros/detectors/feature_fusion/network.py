@@ -4,13 +4,13 @@
 
 from collections.abc import Sequence
 
+from flow_anomaly_ros.detectors.feature_fusion.batch_norm import BatchNorm
 from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig
 from flow_anomaly_ros.detectors.feature_fusion.texture import (
     PyramidTexture,
     SCALES,
     TextureEnhancement,
 )
-from flow_anomaly_ros.layers.batch_norm import BatchNorm
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import nn, Tensor

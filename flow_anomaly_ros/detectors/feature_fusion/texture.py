@@ -13,7 +13,7 @@ from torch.nn import functional
 # Regions along each side of the map, by branch of the pyramid.
 SCALES = (1, 2, 4, 8)
 # A region needs neighbours to count: this many positions along each side, at least.
-LEAST_SIDE = 2
+MIN_SIDE = 2
 
 
 class Quantised(NamedTuple):
@@ -100,7 +100,7 @@ class PyramidTexture(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """BxCxHxW to the textures of all branches, Bx(4C)xHxW."""
         size = size_of(maps)
-        step = LEAST_SIDE * max(SCALES)
+        step = MIN_SIDE * max(SCALES)
         height, width = (-(-length // step) * step for length in size)
         # Regions of a branch are all of one size.
         maps = resize(maps, (height, width))

@@ -4,21 +4,21 @@
 
 import typing
 
-from flow_anomaly_ros import distributed
-from flow_anomaly_ros.data.pseudo_anomalies import with_anomaly
+from flow_anomaly_ros import data_parallel
+from flow_anomaly_ros.data.pseudo_anomalies import synthesize_anomaly
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
 from flow_anomaly_ros.detectors.feature_fusion.losses import (
     consistency_loss,
     feature_loss,
     hypersphere_distance,
     score_loss,
 )
-from flow_anomaly_ros.detectors.optimisation import (
-    begin,
-    learn_ranges,
-    optimise,
+from flow_anomaly_ros.detectors.training_loop import (
+    calibrate_quantizers,
     shifted_copies,
+    start_training,
+    train_stage,
 )
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
@@ -36,20 +36,20 @@ def fit(
     images: Tensor,
     seed: int,
     progress: Progress,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
 ) -> FitReport:
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
-    run = begin(detector, seed, progress, checkpoints)
+    context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(run, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:
-        batch, mask = spoil(samples[chosen], config.anomaly_ratio, run.generator)
+        batch, mask = synthesize_anomalies(samples[chosen], config.anomaly_ratio, context.generator)
         return loss(detector, batch, mask)
 
-    optimise(
-        run,
+    train_stage(
+        context,
         'training',
         detector,
         loss_of,
@@ -59,10 +59,12 @@ def fit(
         learning_rate=config.learning_rate,
     )
     detector.eval()
-    return run.report
+    return context.report
 
 
-def spoil(images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def synthesize_anomalies(
+    images: Tensor, ratio: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Make pseudo anomalies on some of BxCxHxW images in [0, 1]: section 2.1.
 
     Args:
@@ -76,7 +78,7 @@ def spoil(images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Ten
     spoiled, masks = [], []
     for image, chance in zip(images, torch.rand(len(images), generator=generator), strict=True):
         if chance < ratio:
-            image, mask = with_anomaly(image, generator)
+            image, mask = synthesize_anomaly(image, generator)
         else:
             mask = torch.zeros(size_of(image), dtype=torch.bool, device=image.device)
         spoiled.append(image)
@@ -96,13 +98,13 @@ def loss(detector: 'FeatureFusionDetector', images: Tensor, mask: Tensor) -> Ten
         mask: BxHxW bool, true where abnormal.
     """
     config = detector.config
-    own_features = detector.features(images[distributed.share(len(images))])
-    features = distributed.gathered(own_features, len(images))
+    own_features = detector.features(images[data_parallel.shard(len(images))])
+    features = data_parallel.all_gather(own_features, len(images))
     share = resize(mask[:, None].to(features), size_of(features))[:, 0]
     mask = share > ABNORMAL_SHARE
     total = feature_loss(hypersphere_distance(features), mask)
     if config.score_loss:
-        scores = distributed.gathered(detector.scores(own_features), len(images))
+        scores = data_parallel.all_gather(detector.scores(own_features), len(images))
         total = total + score_loss(scores, mask, config.margin, config.gap)
         if config.consistency_loss:
             total = total + consistency_loss(features, scores, mask, config.patches)

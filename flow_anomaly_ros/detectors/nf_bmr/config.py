@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import require
+from flow_anomaly_ros.detectors.options import check_option
 
 MAPPINGS = ('residual', 'plain', 'none')
 
@@ -63,17 +63,17 @@ class NfBmrConfig:
     mapping_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(
+        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_option(
             self.stride in (0, 2, 4, 8, 16, 32), 'stride', self.stride, 'one of 0, 2, 4, 8, 16, 32'
         )
-        require(
+        check_option(
             self.components >= 0 and self.components % 2 == 0,
             'components',
             self.components,
             'even and not negative',
         )
-        require(
+        check_option(
             self.mapping in MAPPINGS,
             'mapping',
             repr(self.mapping),
@@ -87,8 +87,8 @@ class NfBmrConfig:
             'mapping_steps',
             'batch',
         ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('flow_hidden', 'hidden', 'smoothing', 'max_shift'):
-            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name in ('flow_learning_rate', 'mapping_learning_rate'):
-            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
         return maps + self.layers(maps)
 
 
-class Mapping(nn.Module):
+class BidirectionalMapping(nn.Module):
     """Networks that map each domain to the other: target (TMNN) and source mapping (SMNN).
 
     Args:
@@ -64,7 +64,7 @@ class Mapping(nn.Module):
         return to_target, to_source
 
 
-def residual_mapping(channels: int, hidden: int, blocks: int) -> Mapping:
+def residual_mapping(channels: int, hidden: int, blocks: int) -> BidirectionalMapping:
     """Residual blocks, of which both networks share the middle one: figure 4.
 
     Args:
@@ -76,14 +76,14 @@ def residual_mapping(channels: int, hidden: int, blocks: int) -> Mapping:
     def side() -> list[nn.Module]:
         return [ResidualBlock(hidden) for _ in range(blocks)]
 
-    return Mapping(
+    return BidirectionalMapping(
         [nn.Sequential(nn.Conv2d(channels, hidden, 1), *side()) for _ in range(2)],
         ResidualBlock(hidden),
         [nn.Sequential(*side(), nn.Conv2d(hidden, channels, 1)) for _ in range(2)],
     )
 
 
-def plain_mapping(channels: int, hidden: int) -> Mapping:
+def plain_mapping(channels: int, hidden: int) -> BidirectionalMapping:
     """Five layers of 1x1 convolutions each way, as B-PFM has: table 5, row 4.
 
     Args:
@@ -99,7 +99,7 @@ def plain_mapping(channels: int, hidden: int) -> Mapping:
         ]
 
     sizes = (channels, *(hidden,) * (PLAIN_LAYERS - 1))
-    return Mapping(
+    return BidirectionalMapping(
         [nn.Sequential(*layers(sizes)) for _ in range(2)],
         nn.Identity(),
         [nn.Conv2d(hidden, channels, 1) for _ in range(2)],

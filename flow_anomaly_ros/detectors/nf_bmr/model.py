@@ -12,14 +12,18 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
-from flow_anomaly_ros.detectors.nf_bmr.mapping import Mapping, plain_mapping, residual_mapping
-from flow_anomaly_ros.detectors.pictures import brightest_at_most
+from flow_anomaly_ros.detectors.nf_bmr.mapping import (
+    BidirectionalMapping,
+    plain_mapping,
+    residual_mapping,
+)
+from flow_anomaly_ros.detectors.pictures import normalize_to_max
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
-from flow_anomaly_ros.layers.likelihood import AboveFloor, negative_log_density
+from flow_anomaly_ros.layers.likelihood import flow_nll, ScoreFloor
 from flow_anomaly_ros.layers.resample import size_of, smooth_at
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
@@ -42,7 +46,7 @@ class NfBmrDetector(Detector):
     fail, a part is abnormal.
     """
 
-    usual: Tensor
+    mean_error: Tensor
 
     method = 'nf_bmr'
     config_class = NfBmrConfig
@@ -82,10 +86,10 @@ class NfBmrDetector(Detector):
             config.blocks,
             lambda inputs, outputs: FusionNetworks(1, inputs, flow_hidden, outputs),
         )
-        self.floor = AboveFloor()
+        self.floor = ScoreFloor()
         # Mean errors over good parts, in the source and in the target domain.
-        self.register_buffer('usual', torch.ones(2))
-        self.mapping: Mapping | None = None
+        self.register_buffer('mean_error', torch.ones(2))
+        self.mapping: BidirectionalMapping | None = None
         if config.mapping == 'residual':
             self.mapping = residual_mapping(channels, hidden, config.residual_blocks)
         elif config.mapping == 'plain':
@@ -139,8 +143,8 @@ class NfBmrDetector(Detector):
         source = self.source(images)
         target, log_determinants = self.target(source)
         if self.mapping is None:
-            return {'likelihood': self.floor(negative_log_density(target, log_determinants))}
-        errors = self.errors(source, target) / self.usual[:, None, None]
+            return {'likelihood': self.floor(flow_nll(target, log_determinants))}
+        errors = self.errors(source, target) / self.mean_error[:, None, None]
         return {'source domain': errors[:, :1], 'target domain': errors[:, 1:]}
 
     def forward(self, images: Tensor) -> DetectorOutput:
@@ -151,14 +155,14 @@ class NfBmrDetector(Detector):
 
     def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
         """One row: what is abnormal in each domain, brightest where it is most so."""
-        return [{name: brightest_at_most(x) for name, x in self.distances(images).items()}]
+        return [{name: normalize_to_max(x) for name, x in self.distances(images).items()}]
 
     def fit(
         self,
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.nf_bmr.training import fit

@@ -5,17 +5,17 @@
 import functools
 import typing
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import (
-    begin,
-    learn_ranges,
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.training_loop import (
+    calibrate_quantizers,
     negative_log_likelihood,
-    optimise,
     shifted_copies,
+    start_training,
+    train_stage,
 )
-from flow_anomaly_ros.layers.likelihood import negative_log_density
+from flow_anomaly_ros.layers.likelihood import flow_nll
 import torch
 from torch import Tensor
 
@@ -28,23 +28,23 @@ def fit(
     images: Tensor,
     seed: int,
     progress: Progress,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
 ) -> FitReport:
     """Make the source domain, then train what makes the target domain, then what maps them."""
-    run = begin(detector, seed, progress, checkpoints)
+    context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(run, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(
-        optimise,
-        run,
+        train_stage,
+        context,
         samples=len(samples),
         batch=config.batch,
     )
 
     def flow_loss(chosen: Tensor) -> Tensor:
-        latents, log_determinants = detector.target(source[distributed.own(chosen)])
+        latents, log_determinants = detector.target(source[data_parallel.own_shard(chosen)])
         return negative_log_likelihood([latents], [log_determinants])
 
     train(
@@ -57,7 +57,7 @@ def fit(
     if detector.mapping is not None:
 
         def mapping_loss(chosen: Tensor) -> Tensor:
-            own = source[distributed.own(chosen)]
+            own = source[data_parallel.own_shard(chosen)]
             with torch.no_grad():
                 target, _ = detector.target(own)
             # The sum of both domains' mean squares.
@@ -72,36 +72,36 @@ def fit(
         )
     detector.eval()
     _fit_scores(detector, source)
-    return run.report
+    return context.report
 
 
 @torch.no_grad()
 def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
-    """Learn what is usual for good parts, of which the source domains are given."""
+    """Learn the mean error over good parts, whose source domains are given."""
 
     def score(part: slice) -> list[Tensor]:
         target, log_determinants = detector.target(source[part])
         if detector.mapping is None:
-            return [negative_log_density(target, log_determinants)]
+            return [flow_nll(target, log_determinants)]
         return [detector.errors(source[part], target)]
 
-    (scores,) = distributed.in_shares(score, len(source), detector.config.batch)
+    (scores,) = data_parallel.map_sharded(score, len(source), detector.config.batch)
     if detector.mapping is None:
         detector.floor.fit(scores)
     else:
-        usual = scores.mean((0, 2, 3))
-        detector.usual.copy_(usual.clamp(min=torch.finfo(usual.dtype).tiny))
+        mean_error = scores.mean((0, 2, 3))
+        detector.mean_error.copy_(mean_error.clamp(min=torch.finfo(mean_error.dtype).tiny))
 
 
 @torch.no_grad()
 def _extract(detector: 'NfBmrDetector', samples: Tensor, progress: Progress) -> Tensor:
     """Fit the whitening; return the source domain of all samples: the backbone is frozen."""
-    (features,) = distributed.in_shares(
+    (features,) = data_parallel.map_sharded(
         lambda part: [detector.backbone(samples[part])],
         len(samples),
         detector.config.batch,
         lambda step, steps: progress('features', step, steps, None),
     )
     detector.whitening.fit(features)
-    distributed.agree(detector.whitening)
+    data_parallel.broadcast(detector.whitening)
     return detector.components(features)

@@ -4,7 +4,7 @@
 
 import typing
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ if typing.TYPE_CHECKING:
 MARK_REACH = 0.25
 MARK_LINE = 1 / 32
 # Smallest side of the features of an added scale.
-LEAST_POSITIONS = 4
+MIN_POSITIONS = 4
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def scales_to_add(
             scale = config.scales[0] * 2.0**power
         else:
             scale = config.scales[-1] / 2.0**power
-            if min(size_of(images)) * scale < LEAST_POSITIONS * config.stride:
+            if min(size_of(images)) * scale < MIN_POSITIONS * config.stride:
                 break
         if len(config.scales) + len(added) < config.most_scales:
             added.append(scale)
@@ -65,7 +65,7 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
     """
     images, area = marked(images, detector.config.mark)
     sums = torch.zeros(len(detector.config.scales), device=images.device)
-    own = images[distributed.share(len(images))]
+    own = images[data_parallel.shard(len(images))]
     for batch in own.split(detector.config.batch) if len(own) else ():
         scaled = detector.scale_images(batch)
         features, _ = detector.restored_features(detector.extract(scaled))
@@ -74,7 +74,7 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
             share = resize(area, size_of(x))
             distances = (share * detector.distance(x, y)).sum((1, 2, 3)) / share.sum()
             sums[index] += distances.sum()
-    return (1 / (1 + distributed.total(sums) / len(images))).tolist()
+    return (1 / (1 + data_parallel.all_reduce(sums) / len(images))).tolist()
 
 
 def marked(images: Tensor, mark: str) -> tuple[Tensor, Tensor]:

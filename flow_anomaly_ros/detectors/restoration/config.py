@@ -7,8 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from flow_anomaly_ros.detectors.options import require
-from flow_anomaly_ros.layers.prior import PRIORS
+from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.restoration.prior import PRIORS
 from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 
 PIXELS = 'pixels'
@@ -164,8 +164,8 @@ class RestorationConfig:
     decoder_learning_rate: float = 5e-3
 
     def __post_init__(self) -> None:
-        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(
+        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_option(
             len(self.scales) > 0
             and all(scale > 0 for scale in self.scales)
             and list(self.scales) == sorted(set(self.scales), reverse=True),
@@ -173,20 +173,22 @@ class RestorationConfig:
             list(self.scales),
             'positive and falling, such as [1.0, 0.5, 0.25]',
         )
-        require(
+        check_option(
             bool(self.strides) and min(self.strides) >= 1,
             'strides',
             self.strides,
             'numbers from 1 up',
         )
-        require(self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32')
-        require(
+        check_option(
+            self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32'
+        )
+        check_option(
             self.components >= 0 and self.components % 2 == 0,
             'components',
             self.components,
             'even and not negative',
         )
-        require(
+        check_option(
             self.aggregation >= 1 and self.aggregation % 2 == 1,
             'aggregation',
             self.aggregation,
@@ -201,9 +203,9 @@ class RestorationConfig:
             'added_scales',
             'most_scales',
         ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         # Each image in turn is compared with the others.
-        require(self.stored >= 2, 'stored', self.stored, '2 or more')
+        check_option(self.stored >= 2, 'stored', self.stored, '2 or more')
         for name in (
             'tolerance',
             'pixel_weight',
@@ -213,15 +215,17 @@ class RestorationConfig:
             'coreset',
             'decoder_steps',
         ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
         for name, several, known in (
             ('fusion', self.fusion, FUSIONS),
             ('targets', self.targets, PRIORS),
             ('upsampling', self.upsampling, UPSAMPLINGS),
             ('downsampling', self.downsampling, DOWNSAMPLINGS),
         ):
-            require(set(several) <= set(known), name, list(several), f'some of {", ".join(known)}')
-        require(
+            check_option(
+                set(several) <= set(known), name, list(several), f'some of {", ".join(known)}'
+            )
+        check_option(
             set(self.fused_scales) <= set(self.scales),
             'fused_scales',
             list(self.fused_scales),
@@ -236,32 +240,32 @@ class RestorationConfig:
             ('downsampling', each_fusion),
         ):
             values = getattr(self, name)
-            require(len(values) in (1, count), name, list(values), f'one, or one for {each}')
-        require(
+            check_option(len(values) in (1, count), name, list(values), f'one, or one for {each}')
+        check_option(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
             'backbone',
             list(self.backbone),
             'pixels or networks, not both',
         )
-        require(
+        check_option(
             PIXELS not in self.backbone or not self.int8,
             'int8',
             self.int8,
             'false for pixels: only networks compute with whole numbers',
         )
-        require(
+        check_option(
             0 < self.first_threshold <= 1,
             'first_threshold',
             self.first_threshold,
             'greater than 0 and at most 1',
         )
-        require(
+        check_option(
             0 <= self.second_threshold < 1,
             'second_threshold',
             self.second_threshold,
             'at least 0 and less than 1',
         )
-        require(
+        check_option(
             len(self.second_images) > 0
             and set(self.second_images) <= set(SECOND_IMAGES)
             and len(set(self.second_images)) == len(self.second_images),
@@ -269,27 +273,27 @@ class RestorationConfig:
             list(self.second_images),
             f'some of {", ".join(SECOND_IMAGES)}, each once',
         )
-        require(
+        check_option(
             len(self.second_weights) in (0, len(self.second_images))
             and all(weight > 0 for weight in self.second_weights),
             'second_weights',
             list(self.second_weights),
             f'a number greater than 0 for each of {", ".join(self.second_images)}',
         )
-        require(
+        check_option(
             self.feature_weight > 0 or self.image_share > 0,
             'feature_weight',
             self.feature_weight,
             'greater than 0 where pixel_weight does not count',
         )
-        require(
+        check_option(
             self.decoder_steps > 0 or not self.compares_decoded,
             'decoder_steps',
             self.decoder_steps,
             '1 or more where pixel_weight or second_threshold is: they compare restored images',
         )
         for name in ('learning_rate', 'decoder_learning_rate', 'coarse_weight', 'border_weight'):
-            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name, choices in (
             ('align', ALIGNMENTS),
             ('map_upsampling', UPSAMPLINGS),
@@ -300,7 +304,7 @@ class RestorationConfig:
             ('reverse', REVERSES),
             ('metric', METRICS),
         ):
-            require(
+            check_option(
                 getattr(self, name) in choices,
                 name,
                 repr(getattr(self, name)),

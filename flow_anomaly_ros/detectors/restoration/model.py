@@ -18,18 +18,18 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
+from flow_anomaly_ros.detectors.restoration.decoder import Decoder
+from flow_anomaly_ros.detectors.restoration.distance_normalizer import DistanceNormalizer
+from flow_anomaly_ros.detectors.restoration.latent_gaussian import LatentGaussian
+from flow_anomaly_ros.detectors.restoration.memory_bank import MemoryBank
+from flow_anomaly_ros.detectors.restoration.pixel_blocks import PixelBlocks
+from flow_anomaly_ros.detectors.restoration.registration import Registration
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
-from flow_anomaly_ros.layers.decoder import Decoder
-from flow_anomaly_ros.layers.fusion import chosen, Fusion, FusionNetworks, neighbours
-from flow_anomaly_ros.layers.pyramid import PixelBlocks
-from flow_anomaly_ros.layers.registration import Registration
+from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion, FusionNetworks
 from flow_anomaly_ros.layers.resample import resize, size_of, smooth_at
-from flow_anomaly_ros.layers.stored import StoredPoints
-from flow_anomaly_ros.layers.target import TargetDistribution
-from flow_anomaly_ros.layers.usual import UsualDistances
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -122,7 +122,7 @@ class RestorationDetector(Detector):
             Sequence[Whitening], nn.ModuleList(Whitening(count, components) for count in channels)
         )
         fused = [config.scales.index(scale) for scale in config.fused_scales]
-        sources = chosen(scales, fused) if fused else neighbours(scales)
+        sources = fixed_sources(scales, fused) if fused else adjacent_sources(scales)
         self.fusions = {kind: Fusion(sources, *config.resampling(kind)) for kind in config.fusion}
         self.flow = self._make_flow(components)
         self.reverse_flow = None
@@ -134,18 +134,18 @@ class RestorationDetector(Detector):
             for _ in range(scales if config.has_decoder else 0)
         )
         self.targets = cast(
-            Sequence[TargetDistribution],
-            nn.ModuleList(TargetDistribution(components) for _ in range(scales)),
+            Sequence[LatentGaussian],
+            nn.ModuleList(LatentGaussian(components) for _ in range(scales)),
         )
         self.stored = cast(
-            Sequence[StoredPoints],
+            Sequence[MemoryBank],
             nn.ModuleList(
-                StoredPoints(components, searched=math.ceil(SEARCHED * components))
+                MemoryBank(components, searched=math.ceil(SEARCHED * components))
                 for _ in range(scales)
             ),
         )
         self.usual = cast(
-            Sequence[UsualDistances], nn.ModuleList(UsualDistances() for _ in range(scales))
+            Sequence[DistanceNormalizer], nn.ModuleList(DistanceNormalizer() for _ in range(scales))
         )
 
     def _make_flow(self, channels: int) -> CouplingFlow:
@@ -427,7 +427,7 @@ class RestorationDetector(Detector):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     ) -> FitReport:
         """Train on images of good parts; see `Detector.fit`."""
         from flow_anomaly_ros.detectors.restoration.training import fit

@@ -6,19 +6,19 @@ from collections.abc import Callable
 import itertools
 import typing
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
+from flow_anomaly_ros.data.sampling import evenly_spaced_indices
 from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import (
-    begin,
-    learn_ranges,
-    optimise,
-    Run,
-    shifted_copies,
-)
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.restoration import prior
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
-from flow_anomaly_ros.layers import prior
-from flow_anomaly_ros.layers.evenly import evenly
+from flow_anomaly_ros.detectors.training_loop import (
+    calibrate_quantizers,
+    shifted_copies,
+    start_training,
+    train_stage,
+    TrainingContext,
+)
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -28,7 +28,7 @@ if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 
 # Images held out, one at a time, to see how far good parts are from one another.
-HELD_OUT = 12
+MAX_HELD_OUT = 12
 
 
 def fit(
@@ -36,42 +36,42 @@ def fit(
     images: Tensor,
     seed: int,
     progress: Progress,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
 ) -> FitReport:
     """Prepare samples, then train and add scales until restored images are like the scaled ones."""
-    run = begin(detector, seed, progress, checkpoints)
+    context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     if config.align != 'never':
         progress('registration', 1, 1, None)
         detector.registration.fit(images, force=config.align == 'always')
-        distributed.agree(detector.registration)
+        data_parallel.broadcast(detector.registration)
         images = _registered(detector, images)
         if detector.registration.is_active:
-            run.report.notes.append(
+            context.report.notes.append(
                 'parts lie turned or shifted: they are brought to one pose first'
             )
-    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
-        learn_ranges(
-            run,
+        calibrate_quantizers(
+            context,
             detector,
             images,
             lambda some: detector.raw_features(detector.scale_images(some)),
         )
-        training = _Training(detector, samples, run, suffix)
+        training = _Training(detector, samples, context, suffix)
         training.train()
-        added = scales_to_add(detector, images, run.report.notes)
+        added = scales_to_add(detector, images, context.report.notes)
         if not added:
             break
         detector.add_scales(added)
     training.fit_targets(len(images))
     detector.eval()
-    return run.report
+    return context.report
 
 
 def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
-    (registered,) = distributed.in_shares(
+    (registered,) = data_parallel.map_sharded(
         lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
     )
     return registered
@@ -85,18 +85,22 @@ class _Training:
     """
 
     def __init__(
-        self, detector: 'RestorationDetector', samples: Tensor, run: Run, suffix: str
+        self,
+        detector: 'RestorationDetector',
+        samples: Tensor,
+        context: TrainingContext,
+        suffix: str,
     ) -> None:
         self.detector = detector
         self.samples = samples
-        self.run = run
+        self.context = context
         # Of the stages' names: there may be several rounds of them.
         self.suffix = suffix
         self.features = self._extract()
         self.priors = detector.config.of_each_scale('targets')
         # The target distributions as matrices.
         self.matrices = [
-            prior.sample(name, tuple(x.shape[1:]), run.generator).to(x)
+            prior.sample(name, tuple(x.shape[1:]), context.generator).to(x)
             for name, x in zip(self.priors, self.features, strict=True)
         ]
         self.is_similar = False
@@ -105,9 +109,9 @@ class _Training:
         """Train the flow, then what restores."""
         detector, config = self.detector, self.detector.config
         loss = self._likelihood if config.constraint == 'likelihood' else self._similarity
-        self._optimise('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
+        self._train_stage('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
         if detector.reverse_flow is not None:
-            self._optimise(
+            self._train_stage(
                 'reverse flow',
                 detector.reverse_flow,
                 self._reverse,
@@ -115,7 +119,7 @@ class _Training:
                 config.learning_rate,
             )
         if config.has_decoder:
-            self._optimise(
+            self._train_stage(
                 'decoder',
                 detector.decoders,
                 self._decoder,
@@ -131,7 +135,7 @@ class _Training:
             images: Of how many images the samples are copies.
         """
         detector, config = self.detector, self.detector.config
-        latents = distributed.in_shares(
+        latents = data_parallel.map_sharded(
             lambda part: detector.flow([x[part] for x in self.features])[0],
             len(self.samples),
             config.batch,
@@ -140,7 +144,7 @@ class _Training:
             target.fit(of_scale)
         # Images rather than their copies, and evenly where there are too many.
         count = max(images, min(config.stored, len(self.samples)))
-        kept = torch.tensor(evenly(count, config.stored))
+        kept = torch.tensor(evenly_spaced_indices(count, config.stored))
         stored = [x[kept] for x in self.features]
         if config.relative and images > 1:
             self._fit_usual(stored, kept % images, images)
@@ -164,7 +168,7 @@ class _Training:
         """
         detector = self.detector
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
-        held_out = evenly(images, HELD_OUT)
+        held_out = evenly_spaced_indices(images, MAX_HELD_OUT)
 
         def distances(part: slice) -> list[Tensor]:
             (image,) = held_out[part]
@@ -172,7 +176,9 @@ class _Training:
             one = [x[image : image + 1] for x in self.features]
             return detector.distances(*detector.restored_features(one), sizes)
 
-        maps = distributed.in_shares(distances, len(held_out), 1, self._told('held out'))
+        maps = data_parallel.map_sharded(
+            distances, len(held_out), 1, self._stage_progress('held out')
+        )
         for usual, of_scale, x in zip(detector.usual, maps, features, strict=True):
             usual.fit(of_scale, size_of(x))
 
@@ -180,26 +186,26 @@ class _Training:
     def _extract(self) -> list[Tensor]:
         """Fit the whitening of every scale; return all whitened features, one NxKxhxw per scale."""
         detector = self.detector
-        raw = distributed.in_shares(
+        raw = data_parallel.map_sharded(
             lambda part: detector.raw_features(detector.scale_images(self.samples[part])),
             len(self.samples),
             detector.config.batch,
-            self._told('features'),
+            self._stage_progress('features'),
         )
         whitened = []
         for whitening in detector.whitenings:
             features = raw.pop(0)
             whitening.fit(features)
-            distributed.agree(whitening)
+            data_parallel.broadcast(whitening)
             batches = features.split(detector.config.batch)
             whitened.append(torch.cat([whitening(x) for x in batches]))
         return whitened
 
-    def _told(self, stage: str) -> Callable[[int, int], None]:
+    def _stage_progress(self, stage: str) -> Callable[[int, int], None]:
         """Tell the steps of a stage that has no loss."""
-        return lambda step, steps: self.run.progress(stage + self.suffix, step, steps, None)
+        return lambda step, steps: self.context.progress(stage + self.suffix, step, steps, None)
 
-    def _optimise(
+    def _train_stage(
         self,
         stage: str,
         module: nn.Module,
@@ -207,8 +213,8 @@ class _Training:
         steps: int,
         rate: float,
     ) -> None:
-        optimise(
-            self.run,
+        train_stage(
+            self.context,
             stage + self.suffix,
             module,
             loss_of,
@@ -221,14 +227,14 @@ class _Training:
 
     def _own(self, chosen: Tensor) -> list[Tensor]:
         """Features of this process's share of the chosen samples."""
-        own = distributed.own(chosen)
+        own = data_parallel.own_shard(chosen)
         return [x[own] for x in self.features]
 
     def _likelihood(self, chosen: Tensor) -> Tensor:
         latents, log_determinants = self.detector.flow(self._own(chosen))
         return torch.stack(
             [
-                (prior.negative_log_density(name, z).sum(1) - d).mean() / z.shape[1]
+                (prior.prior_nll(name, z).sum(1) - d).mean() / z.shape[1]
                 for name, z, d in zip(self.priors, latents, log_determinants, strict=True)
             ]
         ).mean()
@@ -242,7 +248,7 @@ class _Training:
             ]
         )
         threshold = self.detector.config.first_threshold
-        of_all = distributed.mean(errors.detach(), len(chosen))
+        of_all = data_parallel.all_reduce_mean(errors.detach(), len(chosen))
         self.is_similar = bool((1 / (1 + of_all) > threshold).all())
         return errors.mean()
 
@@ -256,7 +262,7 @@ class _Training:
         ).mean()
 
     def _decoder(self, chosen: Tensor) -> Tensor:
-        scaled = self.detector.scale_images(self.samples[distributed.own(chosen)])
+        scaled = self.detector.scale_images(self.samples[data_parallel.own_shard(chosen)])
         sizes = [size_of(x) for x in scaled]
         decoded = self.detector.decode(self._own(chosen), sizes)
         return torch.stack(

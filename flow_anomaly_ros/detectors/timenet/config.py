@@ -4,11 +4,11 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import require
+from flow_anomaly_ros.detectors.options import check_option
 
 SPACES = ('pixel', 'autoencoder')
 # Networks halve maps this often at most: 256 px to 8 are 5 times.
-MOST_LEVELS = 8
+MAX_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -86,45 +86,45 @@ class TimeNetConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        require(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        require(
+        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_option(
             len(set(self.classes)) == len(self.classes),
             'classes',
             ', '.join(self.classes),
             'names that differ',
         )
-        require(self.space in SPACES, 'space', repr(self.space), f'one of {", ".join(SPACES)}')
+        check_option(self.space in SPACES, 'space', repr(self.space), f'one of {", ".join(SPACES)}')
         for name in ('strides', 'multipliers'):
             values = getattr(self, name)
-            require(bool(values) and min(values) >= 1, name, values, 'numbers from 1 up')
-        require(
-            len(self.multipliers) <= MOST_LEVELS,
+            check_option(bool(values) and min(values) >= 1, name, values, 'numbers from 1 up')
+        check_option(
+            len(self.multipliers) <= MAX_LEVELS,
             'multipliers',
             self.multipliers,
-            f'{MOST_LEVELS} at most',
+            f'{MAX_LEVELS} at most',
         )
-        require(
+        check_option(
             0 <= self.attention <= len(self.multipliers),
             'attention',
             self.attention,
             'between 0 and the number of multipliers',
         )
-        require(
+        check_option(
             len(self.level_weights) in (1, len(self.strides)) and min(self.level_weights) >= 0,
             'level_weights',
             self.level_weights,
             'one for all levels or one for each, 0 or more',
         )
-        require(0 < self.time < 1, 'time', self.time, 'between 0 and 1')
-        require(
+        check_option(0 < self.time < 1, 'time', self.time, 'between 0 and 1')
+        check_option(
             self.steps == 1 or not self.perception,
             'steps',
             self.steps,
             '1, or perception must be false',
         )
-        require(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, '0 to 1')
+        check_option(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, '0 to 1')
         for name in ('tolerance', 'learning_rate'):
-            require(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
         for name in (
             'block',
             'latents',
@@ -138,6 +138,6 @@ class TimeNetConfig:
             'perception_steps',
             'batch',
         ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
+            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
         for name in ('reflows', 'pixel_weight', 'smoothing', 'pooling', 'max_shift'):
-            require(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
+            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')

@@ -12,16 +12,19 @@ from flow_anomaly_ros.detectors.base import (
     no_progress,
     Progress,
 )
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints, NO_CHECKPOINTS
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder, PixelSpace
+from flow_anomaly_ros.detectors.timenet.class_means import ClassMeans
 from flow_anomaly_ros.detectors.timenet.config import TimeNetConfig
-from flow_anomaly_ros.layers.autoencoder import Autoencoder, PixelSpace
+from flow_anomaly_ros.detectors.timenet.perception import one_step, TimestepPerception
+from flow_anomaly_ros.detectors.timenet.reconstruction_distance import (
+    pooled_maximum,
+    ReconstructionDistance,
+)
+from flow_anomaly_ros.detectors.timenet.rectified_flow import between, euler, Velocity
+from flow_anomaly_ros.detectors.timenet.unet import UNet, UNetSize
 from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.class_means import ClassMeans
-from flow_anomaly_ros.layers.difference import Difference, pooled_maximum
-from flow_anomaly_ros.layers.perception import one_step, TimestepPerception
-from flow_anomaly_ros.layers.rectified_flow import between, euler, Velocity
 from flow_anomaly_ros.layers.resample import size_of
-from flow_anomaly_ros.layers.unet import UNet, UNetSize
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -111,7 +114,7 @@ class TimeNetDetector(MulticlassDetector):
             else None
         )
         weights = config.level_weights
-        self.difference = Difference(
+        self.difference = ReconstructionDistance(
             weights if len(weights) > 1 else weights * len(config.strides),
             config.pixel_weight,
             config.smoothing,
@@ -197,7 +200,7 @@ class TimeNetDetector(MulticlassDetector):
         images: Tensor,
         seed: int = 0,
         progress: Progress = no_progress,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
         classes: Tensor | None = None,
     ) -> FitReport:
         """Train on images of good parts; see `MulticlassDetector.fit`."""

@@ -8,23 +8,28 @@ import functools
 from pathlib import Path
 import typing
 
-from flow_anomaly_ros import distributed
+from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data import textures
-from flow_anomaly_ros.data.pseudo_anomalies import blended
+from flow_anomaly_ros.data.pseudo_anomalies import blend_texture
 from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
-from flow_anomaly_ros.detectors.checkpoints import Checkpoints
-from flow_anomaly_ros.detectors.optimisation import (
-    begin,
-    learn_ranges,
-    optimise,
-    Run,
-    shifted_copies,
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder
+from flow_anomaly_ros.detectors.timenet.perception import one_step
+from flow_anomaly_ros.detectors.timenet.reconstruction_distance import perceptual_loss
+from flow_anomaly_ros.detectors.timenet.rectified_flow import (
+    between,
+    curvature,
+    rk45,
+    velocity_loss,
 )
-from flow_anomaly_ros.layers.autoencoder import Autoencoder
-from flow_anomaly_ros.layers.difference import perceptual_loss
-from flow_anomaly_ros.layers.inference import fold
-from flow_anomaly_ros.layers.perception import one_step
-from flow_anomaly_ros.layers.rectified_flow import between, curvature, rk45, velocity_loss
+from flow_anomaly_ros.detectors.training_loop import (
+    calibrate_quantizers,
+    shifted_copies,
+    start_training,
+    train_stage,
+    TrainingContext,
+)
+from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -34,7 +39,7 @@ if typing.TYPE_CHECKING:
     from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 
 # Images that the autoencoder is fitted to, at most.
-MOST_ENCODED = 200
+MAX_ENCODED_IMAGES = 200
 # How much the mean square error of pixels in [0, 1] counts beside the perceptual loss.
 PIXEL_LOSS = 30.0
 # Ways from noise to images that the straightness is measured on, and the seed of their noise.
@@ -60,21 +65,21 @@ def fit(
     classes: Tensor,
     seed: int,
     progress: Progress,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
 ) -> FitReport:
     """Train what makes latents, the flow between noise and them, and what perceives the time."""
-    run = begin(detector, seed, progress, checkpoints)
+    context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    learn_ranges(run, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, run.generator)
+    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
-    training = _Training(detector, samples, of_samples, run)
+    training = _Training(detector, samples, of_samples, context)
     training.autoencoder()
     training.flow()
     training.perception()
     detector.eval()
     fit_comparison(detector, samples, of_samples, progress)
-    return run.report
+    return context.report
 
 
 @torch.no_grad()
@@ -93,7 +98,7 @@ def fit_comparison(
             detector.difference.maxima(good, restored, levels, restored_levels),
         ]
 
-    described, maxima = distributed.in_shares(
+    described, maxima = data_parallel.map_sharded(
         compared,
         len(images),
         detector.config.batch,
@@ -107,21 +112,25 @@ class _Training:
     """The stages of a training that are learned, in their order."""
 
     def __init__(
-        self, detector: 'TimeNetDetector', samples: Tensor, classes: Tensor, run: Run
+        self,
+        detector: 'TimeNetDetector',
+        samples: Tensor,
+        classes: Tensor,
+        context: TrainingContext,
     ) -> None:
         self.detector = detector
         self.samples = samples
         self.classes = classes
-        self.run = run
+        self.context = context
 
     def autoencoder(self) -> None:
         """Fit the autoencoder, if there is one."""
         space = self.detector.space
         if isinstance(space, Autoencoder):
-            self.run.progress('autoencoder', 1, 1, None)
-            some = self.samples[:: -(-len(self.samples) // MOST_ENCODED)]
+            self.context.progress('autoencoder', 1, 1, None)
+            some = self.samples[:: -(-len(self.samples) // MAX_ENCODED_IMAGES)]
             space.fit(self.detector.padded(some))
-            distributed.agree(space)
+            data_parallel.broadcast(space)
 
     def flow(self) -> None:
         """Train the flow, equation 4, then straighten its ways, algorithm 1."""
@@ -137,7 +146,7 @@ class _Training:
             pairs = self._pairs(f'pairs {number}', latents)
             stage = f'reflow {number}'
             self._fit_velocity(stage, len(pairs.ends), pairs.chosen, config.reflow_steps)
-            self.run.report.notes.append(
+            self.context.report.notes.append(
                 f'reflow {number}: curvature of the ways from noise to images {before:.3g} before, '
                 f'{self._curvature(latents):.3g} after (0 is straight)'
             )
@@ -152,14 +161,14 @@ class _Training:
         frozen.requires_grad_(requires_grad=False)
         # What is saved keeps the network as it is.
         backbone = copy.deepcopy(detector.backbone)
-        fold(backbone)
+        fuse_for_inference(backbone)
 
         def loss_of(chosen: Tensor) -> Tensor:
-            own = distributed.own(torch.arange(len(chosen)))
+            own = data_parallel.own_shard(torch.arange(len(chosen)))
             good, classes = self.samples[chosen][own], self.classes[chosen][own]
             with torch.no_grad():
                 wanted_levels = backbone.extract(good)
-                spoiled = detector.encode(self._spoiled(chosen)[own])
+                spoiled = detector.encode(self._with_synthetic_anomalies(chosen)[own])
             noise = self._noise(spoiled, chosen)[own]
             times = spoiled.new_full(spoiled.shape[:1], config.time)
             noised = between(noise, spoiled, times)
@@ -168,7 +177,7 @@ class _Training:
             error = PIXEL_LOSS * functional.mse_loss(restored, good)
             return error + perceptual_loss(backbone.extract(restored), wanted_levels)
 
-        self._optimise('perception', perception, loss_of, config.perception_steps)
+        self._train_stage('perception', perception, loss_of, config.perception_steps)
         frozen.requires_grad_(requires_grad=True)
 
     def _fit_velocity(
@@ -177,38 +186,40 @@ class _Training:
         detector = self.detector
 
         def loss_of(chosen: Tensor) -> Tensor:
-            times = torch.rand(len(chosen), generator=self.run.generator)
-            own = distributed.own(torch.arange(len(chosen)))
+            times = torch.rand(len(chosen), generator=self.context.generator)
+            own = data_parallel.own_shard(torch.arange(len(chosen)))
             noise, ends, classes = pairs_of(chosen).chosen(own)
             return velocity_loss(detector.velocity(classes), noise, ends, times.to(ends)[own])
 
-        self._optimise(stage, detector.denoiser, loss_of, steps, samples)
+        self._train_stage(stage, detector.denoiser, loss_of, steps, samples)
 
     def _pairs(self, stage: str, latents: Tensor) -> _Pairs:
         """Follow the flow from noise to images, in batches that the processes share."""
-        run, config = self.run, self.detector.config
+        context, config = self.context, self.detector.config
         batches = -(-config.pairs // config.batch)
         made: list[_Pairs] = []
-        state = run.checkpoints.load(stage)
+        state = context.checkpoints.load(stage)
         if state:
             made = [_Pairs(*(x.to(latents.device) for x in one)) for one in state['pairs']]
-            run.generator.set_state(state['generator'])
-            run.progress(stage, len(made), batches, None)
+            context.generator.set_state(state['generator'])
+            context.progress(stage, len(made), batches, None)
         while len(made) < batches:
             begun = []
-            for _ in range(min(distributed.world_size(), batches - len(made))):
-                chosen = torch.randint(0, len(latents), (config.batch,), generator=run.generator)
+            for _ in range(min(data_parallel.world_size(), batches - len(made))):
+                chosen = torch.randint(
+                    0, len(latents), (config.batch,), generator=context.generator
+                )
                 begun.append((self._noise(latents, chosen), self.classes[chosen]))
             follow = functools.partial(self._follow, begun)
-            (ends,) = distributed.in_shares(follow, len(begun), 1)
+            (ends,) = data_parallel.map_sharded(follow, len(begun), 1)
             for (noise, classes), end in zip(begun, ends, strict=True):
                 made.append(_Pairs(noise, end, classes))
-                run.progress(stage, len(made), batches, None)
-            run.checkpoints.save(
+                context.progress(stage, len(made), batches, None)
+            context.checkpoints.save(
                 stage,
                 lambda: {
                     'pairs': [tuple(one) for one in made],
-                    'generator': run.generator.get_state(),
+                    'generator': context.generator.get_state(),
                 },
                 is_over=len(made) == batches,
             )
@@ -229,7 +240,7 @@ class _Training:
 
     @torch.no_grad()
     def _latents(self) -> Tensor:
-        (latents,) = distributed.in_shares(
+        (latents,) = data_parallel.map_sharded(
             lambda part: [self.detector.encode(self.samples[part])],
             len(self.samples),
             self.detector.config.batch,
@@ -239,15 +250,17 @@ class _Training:
     def _noise(self, latents: Tensor, chosen: Tensor) -> Tensor:
         """Noise for all chosen samples, the same in every process."""
         shape = (len(chosen), *latents.shape[1:])
-        return torch.randn(shape, generator=self.run.generator).to(latents)
+        return torch.randn(shape, generator=self.context.generator).to(latents)
 
-    def _spoiled(self, chosen: Tensor) -> Tensor:
+    def _with_synthetic_anomalies(self, chosen: Tensor) -> Tensor:
         """The chosen samples, some of them with pseudo anomalies, the same in every process."""
-        config, generator = self.detector.config, self.run.generator
+        config, generator = self.detector.config, self.context.generator
         chances = torch.rand(len(chosen), generator=generator)
         return torch.stack(
             [
-                blended(image, self._texture, generator) if chance < config.anomaly_ratio else image
+                blend_texture(image, self._texture, generator)
+                if chance < config.anomaly_ratio
+                else image
                 for image, chance in zip(self.samples[chosen], chances, strict=True)
             ]
         )
@@ -257,7 +270,7 @@ class _Training:
         folder = self.detector.config.textures
         return textures.of_folder(Path(folder).expanduser()) if folder else textures.generated
 
-    def _optimise(
+    def _train_stage(
         self,
         stage: str,
         module: nn.Module,
@@ -266,8 +279,8 @@ class _Training:
         samples: int | None = None,
     ) -> None:
         config = self.detector.config
-        optimise(
-            self.run,
+        train_stage(
+            self.context,
             stage,
             module,
             loss_of,

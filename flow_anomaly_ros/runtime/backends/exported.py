@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from flow_anomaly_ros.detectors.base import DetectorOutput
+from flow_anomaly_ros.errors import error_summary
 from flow_anomaly_ros.runtime.artifact import ArtifactError
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, Scores
 from flow_anomaly_ros.runtime.manifest import Manifest
-from flow_anomaly_ros.runtime.one_line import one_line
 from flow_anomaly_ros.runtime.preprocess import to_rgb
 from flow_anomaly_ros.runtime.tiling import score_tiles
 import numpy as np
@@ -35,8 +35,8 @@ class ExportedBackend(Backend):
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """BxHxWx3 uint8; see `Backend.prepare`."""
-        size, white = self.manifest.input_size, self.manifest.white
-        return np.stack([to_rgb(one, size, white) for one in images])
+        size, max_value = self.manifest.input_size, self.manifest.max_value
+        return np.stack([to_rgb(one, size, max_value) for one in images])
 
     def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
@@ -83,5 +83,5 @@ def library(name: str, path: Path) -> ModuleType:
 
 def unusable(path: Path, error: Exception) -> ArtifactError:
     """The one line about a file that its runtime does not take."""
-    why = one_line(error, 200)
+    why = error_summary(error, 200)
     return ArtifactError(f'{path} is no exported model or is damaged ({why}): export anew')

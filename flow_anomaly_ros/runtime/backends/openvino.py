@@ -16,7 +16,7 @@ import torch
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 # Images that are computed beside one another where there are several, each by a share of the
 # threads: that takes less time than one after the other by all of them.
-BESIDE = 2
+PARALLEL_REQUESTS = 2
 
 
 class OpenVinoBackend(ExportedBackend):
@@ -60,7 +60,11 @@ class OpenVinoBackend(ExportedBackend):
                 shapes['classes'] = [1]
             model.reshape(shapes)
             self._model = several = core.compile_model(model, target, options)
-            beside = min(BESIDE, torch.get_num_threads()) if target == 'CPU' else BESIDE
+            beside = (
+                min(PARALLEL_REQUESTS, torch.get_num_threads())
+                if target == 'CPU'
+                else PARALLEL_REQUESTS
+            )
             if beside > 1:
                 options |= {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': beside}
                 several = core.compile_model(model, target, options)

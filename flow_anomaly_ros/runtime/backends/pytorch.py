@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.backbone import TRACING
-from flow_anomaly_ros.layers.inference import fold, lay_out, pack
+from flow_anomaly_ros.layers.inference import convert_to_channels_last, fuse_for_inference, prepack
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
 from flow_anomaly_ros.runtime.device import select_device
-from flow_anomaly_ros.runtime.own_thread import OwnThread
 from flow_anomaly_ros.runtime.preprocess import to_tensor
+from flow_anomaly_ros.runtime.single_thread_executor import SingleThreadExecutor
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class PyTorchBackend(Backend):
     Args:
         detector: Trained detector.
         size: (height, width) of its input in px.
-        white: Level that is white in uint16 images.
+        max_value: Largest pixel value of uint16 images, 1.0 inside.
         device: Device name, see `select_device`.
         precision: One of `PRECISIONS`; networks compute in it, what is exact by design does not.
         compiled: Compile it (`torch.compile`, on a GPU as CUDA graphs): minutes at the first image
@@ -36,7 +36,7 @@ class PyTorchBackend(Backend):
         self,
         detector: Detector,
         size: tuple[int, int],
-        white: int,
+        max_value: int,
         device: str = 'auto',
         precision: str = 'float32',
         compiled: bool = False,
@@ -45,13 +45,13 @@ class PyTorchBackend(Backend):
         self.name = named('PyTorch' + ', compiled' * compiled, precision, str(self.device))
         self.detector = detector.to(self.device).eval()
         self._size = size
-        self._white = white
+        self._max_value = max_value
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
         # CUDA graphs belong to the thread that recorded them, and fail in others or are recorded
         # again there; a model is warmed up, used and replaced from several.
-        self._thread = OwnThread() if compiled else None
+        self._thread = SingleThreadExecutor() if compiled else None
         if compiled:
             # Constants that are computed at the first image are computed now: those of a CUDA graph
             # would be overwritten at the next.
@@ -61,18 +61,18 @@ class PyTorchBackend(Backend):
 
     def freeze(self) -> None:
         """Make the detector faster, for inference alone: it can no longer be saved or moved."""
-        fold(self.detector)
-        lay_out(self.detector)
+        fuse_for_inference(self.detector)
+        convert_to_channels_last(self.detector)
         exact_on_cpu = self.device.type == 'cpu' and self._dtype == torch.float32
         if exact_on_cpu and not self.is_compiled:
-            pack(self.detector)
+            prepack(self.detector)
 
     @torch.inference_mode()
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
         """BxCxHxW float32 in [0, 1] on the device; see `Backend.prepare`."""
         channels = self.detector.config.channels
         return torch.cat(
-            [to_tensor(one, channels, self._size, self.device, self._white) for one in images]
+            [to_tensor(one, channels, self._size, self.device, self._max_value) for one in images]
         )
 
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:

@@ -4,10 +4,10 @@
 
 import math
 
+from flow_anomaly_ros.detectors.cainnflow.attention import BlockAttention
 from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig, FORMS
 from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector, CouplingNetwork
-from flow_anomaly_ros.detectors.optimisation import negative_log_likelihood
-from flow_anomaly_ros.layers.attention import BlockAttention
+from flow_anomaly_ros.detectors.training_loop import negative_log_likelihood
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 import torch

@@ -6,7 +6,7 @@ from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig
 from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
 from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
 from flow_anomaly_ros.detectors.feature_fusion.network import SelfCalibration, TextureNetwork
-from flow_anomaly_ros.detectors.feature_fusion.training import loss, spoil
+from flow_anomaly_ros.detectors.feature_fusion.training import loss, synthesize_anomalies
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 import torch
@@ -87,7 +87,7 @@ def test_the_gate_of_the_self_calibration_sees_further_than_its_convolutions():
 @pytest.mark.parametrize('ratio', [0.0, 0.5, 1.0])
 def test_the_ratio_is_the_share_of_images_that_get_an_anomaly(ratio):
     images = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    spoiled, masks = spoil(images, ratio, torch.Generator().manual_seed(0))
+    spoiled, masks = synthesize_anomalies(images, ratio, torch.Generator().manual_seed(0))
     changed = (spoiled != images).flatten(1).any(1)
     assert changed.float().mean().item() == pytest.approx(ratio, abs=0.15)
     assert not masks[~changed].any()

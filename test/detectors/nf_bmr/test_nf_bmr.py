@@ -88,7 +88,7 @@ def test_the_score_adds_the_errors_in_both_domains_beside_what_is_usual(images, 
         ]
         output = detector(images)
     # It was trained on these very images.
-    torch.testing.assert_close(detector.usual, torch.stack([x.mean() for x in errors]))
+    torch.testing.assert_close(detector.mean_error, torch.stack([x.mean() for x in errors]))
     expected = sum(x / x.mean() for x in errors)
     torch.testing.assert_close(output.score_map, resize(expected[:, None], (40, 56))[:, 0])
     torch.testing.assert_close(output.image_score, output.score_map.amax((1, 2)))
@@ -165,8 +165,8 @@ def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images)
     assert list(report.losses) == ['flow', 'mapping']
     for name, value in detector.state_dict().items():
         changed = not torch.equal(value, states['flow'][name])
-        # And what is usual, at the end.
-        assert changed == name.startswith(('mapping.', 'usual')), name
+        # And the mean error, at the end.
+        assert changed == name.startswith(('mapping.', 'mean_error')), name
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import dataclasses
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.detectors.timenet.config import TimeNetConfig
 from flow_anomaly_ros.detectors.timenet.model import NOISE_SIDE, TimeNetDetector
-from flow_anomaly_ros.layers.rectified_flow import euler
+from flow_anomaly_ros.detectors.timenet.rectified_flow import euler
 import numpy as np
 import pytest
 import torch

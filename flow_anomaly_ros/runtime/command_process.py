@@ -1,0 +1,104 @@
+# Copyright 2026 flow_anomaly_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A `flow-anomaly` command in a process of its own."""
+
+from collections import deque
+from collections.abc import Sequence
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+# Lines of its output that are kept.
+MAX_OUTPUT_LINES = 20
+# Seconds that a stopped command has to end by itself.
+SHUTDOWN_TIMEOUT_S = 10.0
+
+
+class CommandProcess:
+    """Runs a command beside this process, so that neither can slow down or break the other.
+
+    The command ends when this process does, whatever the reason: it notices that its stdin is
+    closed, if it takes --json-progress.
+
+    Args:
+        arguments: Of `flow-anomaly`.
+        priority: Niceness, 0 to 19.
+    """
+
+    def __init__(self, arguments: Sequence[str], priority: int = 0) -> None:
+        command = ['nice', '-n', str(priority), sys.executable, '-m', 'flow_anomaly_ros.cli']
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the command.
+        self._process = subprocess.Popen(
+            [*command, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._steps: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._output: deque[str] = deque(maxlen=MAX_OUTPUT_LINES)
+        self._errors: deque[str] = deque(maxlen=MAX_OUTPUT_LINES)
+        self._readers = [
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Progress since the last call, as `commands.progress.JsonProgress` tells it."""
+        steps = []
+        while not self._steps.empty():
+            steps.append(self._steps.get())
+        return steps
+
+    def poll(self) -> int | None:
+        """Exit status; None while it runs."""
+        status = self._process.poll()
+        if status is not None:
+            for reader in self._readers:
+                reader.join()
+        return status
+
+    @property
+    def message(self) -> str:
+        """The last line it printed: of an error, or of the result."""
+        lines = (self._errors if self.poll() else self._output) or self._errors
+        return lines[-1].removeprefix('flow-anomaly: ') if lines else f'exit status {self.poll()}'
+
+    def cancel(self) -> None:
+        """Ask it to stop, as Ctrl-C does; nothing is left half-written."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def stop(self) -> None:
+        """Stop it and wait until it has ended."""
+        self.cancel()
+        try:
+            self._process.wait(SHUTDOWN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read_output(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            values = json.loads(line) if line.startswith('{') else {'summary': [line.strip()]}
+            if 'summary' in values:
+                self._output.append('; '.join(values['summary']))
+            else:
+                self._steps.put(values)
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr
+        self._errors.extend(line.strip() for line in self._process.stderr if line.strip())
