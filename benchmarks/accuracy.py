@@ -23,12 +23,13 @@ from flow_anomaly_ros.commands.pictures import explanation
 from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
-from flow_anomaly_ros.detectors.base import MulticlassDetector
 from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 from flow_anomaly_ros.scoring.metrics import aupro, auroc
 from multiclass import ablated_engine, joint_engine
 import numpy as np
@@ -125,18 +126,20 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     """Train and evaluate one of our methods as a user does."""
     folder = read_folder(cell.data)
     part_class = ''
-    if issubclass(METHODS[cell.method], MulticlassDetector):
+    if METHODS[cell.method].is_multiclass:
         engine, part_class = _joint_engine(cell, arguments), cell.data.name
     else:
         images = load_good_images(folder, cell.max_images, cell.seed).images
         training = train(
-            cell.method,
-            images,
-            cell.options,
-            arguments.weights,
-            cell.seed,
-            shorter_side=SIZE,
-            device='cpu',
+            TrainingRequest(
+                method=cell.method,
+                options=cell.options,
+                weights=arguments.weights,
+                seed=cell.seed,
+                image_size=SIZE,
+                device='cpu',
+            ),
+            TrainingDataset(images),
         )
         engine = Engine.of(training.detector, training.manifest, 'cpu')
     figures = evaluate(engine, folder.test, part_class=part_class).figures()

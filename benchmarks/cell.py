@@ -27,6 +27,8 @@ from flow_anomaly_ros.nodes.qos import output_profile, small_profile
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.command_process import CommandProcess
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -47,7 +49,7 @@ SMALL_MODEL: dict[str, object] = {
     'blocks': 2,
     'hidden': 16,
     'flow_steps': 50,
-    'copies': 10,
+    'augmented_samples': 10,
 }
 
 
@@ -67,7 +69,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / 'model.safetensors'
         images = [generate_part(index, 128)[0] for index in range(8)]
-        trained = train('restoration', images, SMALL_MODEL, shorter_side=64, device='cpu')
+        trained = train(
+            TrainingRequest(method='restoration', options=SMALL_MODEL, image_size=64, device='cpu'),
+            TrainingDataset(images),
+        )
         save_artifact(model, trained.detector, trained.manifest)
         _run_cell(model, ('left', 'right'), (640, 480), arguments.rate, arguments.seconds)
         # What the node adds to the model shows where nothing else waits for the cores.

@@ -21,16 +21,19 @@ from flow_anomaly_ros.data.folder import load_good_images, read_folder
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 from on_backends import BACKENDS
 import torch
 
 # As many stored points as with many images, of which one makes a training short; its steps say
 # nothing about speed.
-OPTIONS = {'copies': 100, 'flow_steps': 2, 'decoder_steps': 1}
+OPTIONS = {'augmented_samples': 100, 'flow_steps': 2, 'decoder_steps': 1}
 IMAGES = 1
 
 
@@ -93,10 +96,17 @@ def _engines(
     path = folder / f'{size}.safetensors'
     options = {'backbone': arguments.backbone, **OPTIONS}
     training = train(
-        'restoration', images, options, arguments.weights, shorter_side=size, device='cpu'
+        TrainingRequest(
+            method='restoration',
+            options=options,
+            weights=arguments.weights,
+            image_size=size,
+            device='cpu',
+        ),
+        TrainingDataset(images),
     )
     save_artifact(path, training.detector, training.manifest)
-    for backend, suffix in SUFFIXES.items():
+    for backend, suffix in EXPORT_SUFFIXES.items():
         export(path.with_suffix(suffix), *load_artifact(path), backend)
     return [
         (f'restoration, {name}', Engine.load(path.with_suffix(suffix), 'cpu'))

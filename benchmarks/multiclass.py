@@ -14,6 +14,8 @@ from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import torch
 
 # Good images of each class that rows of an ablation learn from how good parts differ.
@@ -50,16 +52,20 @@ def joint_engine(
             for folder in data
         }
         training = train(
-            method,
-            [image for images in by_class.values() for image in images],
-            options,
-            weights,
-            seed,
-            shorter_side=size,
-            device='cpu',
-            progress=_tell,
-            classes=[name for name, images in by_class.items() for _ in images],
-            checkpoints=path.with_suffix('.checkpoints'),
+            TrainingRequest(
+                method=method,
+                options=options,
+                weights=weights,
+                seed=seed,
+                image_size=size,
+                device='cpu',
+                checkpoints=path.with_suffix('.checkpoints'),
+            ),
+            TrainingDataset(
+                [image for images in by_class.values() for image in images],
+                tuple([name for name, images in by_class.items() for _ in images]),
+            ),
+            _tell,
         )
         print(*training.report.notes, sep='\n', flush=True)
         save_artifact(path, training.detector, training.manifest)
@@ -89,7 +95,7 @@ def ablated_engine(
     path = _model(output, method, max_images, seed)
     detector, manifest = load_artifact(path)
     config = {**dataclasses.asdict(detector.config), **row}
-    changed = find_method(method)(build_config(method, config))
+    changed = find_method(method).detector(build_config(method, config))
     changed.load_pretrained(weights)
     state = detector.state_dict()
     if config['reflows'] == 0:

@@ -19,9 +19,12 @@ from flow_anomaly_ros.layers.backbone import IMAGENET_MEAN, IMAGENET_STD
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 from on_backends import BACKENDS
 from timing_worker import serve, time_in_turn, Worker
@@ -119,15 +122,17 @@ def _prepare(arguments: argparse.Namespace, models: Path) -> None:
             name, int8 = method.removesuffix(INT8), method.endswith(INT8)
             options = {'backbone': arguments.backbone, 'int8': int8, **FEW_STEPS[name]}
             training = train(
-                name,
-                images,
-                options,
-                arguments.weights,
-                shorter_side=arguments.size,
-                device='cpu',
+                TrainingRequest(
+                    method=name,
+                    options=options,
+                    weights=arguments.weights,
+                    image_size=arguments.size,
+                    device='cpu',
+                ),
+                TrainingDataset(images),
             )
             save_artifact(path, training.detector, training.manifest)
-        for backend, suffix in SUFFIXES.items():
+        for backend, suffix in EXPORT_SUFFIXES.items():
             if not path.with_suffix(suffix).is_file():
                 export(path.with_suffix(suffix), *load_artifact(path), backend)
 

@@ -46,7 +46,7 @@ def tiny_options():
         'hidden': 16,
         'smoothing': 1.0,
         'max_shift': 2,
-        'copies': 10,
+        'augmented_samples': 10,
         'flow_steps': 20,
     }
 
@@ -67,8 +67,13 @@ def good_images(parts):
 def training(good_images, tiny_options):
     """A tiny restoration detector, trained once."""
     from flow_anomaly_ros.runtime.training import train
+    from flow_anomaly_ros.runtime.training_data import TrainingDataset
+    from flow_anomaly_ros.runtime.training_request import TrainingRequest
 
-    return train('restoration', good_images, tiny_options, shorter_side=SIZE, device='cpu')
+    return train(
+        TrainingRequest(method='restoration', options=tiny_options, image_size=SIZE, device='cpu'),
+        TrainingDataset(good_images),
+    )
 
 
 @pytest.fixture(scope='session')
@@ -86,13 +91,15 @@ def class_model_file(tmp_path_factory):
     """The file of a tiny model of two classes: generated parts, `part`, and white ones, `blank`."""
     from flow_anomaly_ros.runtime.artifact import save_artifact
     from flow_anomaly_ros.runtime.training import train
+    from flow_anomaly_ros.runtime.training_data import TrainingDataset
+    from flow_anomaly_ros.runtime.training_request import TrainingRequest
 
     options = {
         'backbone': 'squeezenet1_1',
         'strides': [4, 8],
         'base': 8,
         'multipliers': [1, 2],
-        'copies': 4,
+        'augmented_samples': 4,
         'flow_steps': 10,
         'reflows': 0,
         'perception_steps': 10,
@@ -105,12 +112,8 @@ def class_model_file(tmp_path_factory):
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
         training = train(
-            'timenet',
-            images,
-            options,
-            shorter_side=SIZE,
-            device='cpu',
-            classes=['part'] * 3 + ['blank'] * 3,
+            TrainingRequest(method='timenet', options=options, image_size=SIZE, device='cpu'),
+            TrainingDataset(images, tuple(['part'] * 3 + ['blank'] * 3)),
         )
     path = tmp_path_factory.mktemp('classes') / 'classes.safetensors'
     save_artifact(path, training.detector, training.manifest)
@@ -123,11 +126,12 @@ def exported_files(model_file, tmp_path_factory):
     for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
         pytest.importorskip(name)
     from flow_anomaly_ros.runtime.artifact import load_artifact
-    from flow_anomaly_ros.runtime.export import export, SUFFIXES
+    from flow_anomaly_ros.runtime.export import export
+    from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 
     path = tmp_path_factory.mktemp('exported') / model_file.name
     path.write_bytes(model_file.read_bytes())
-    for backend, suffix in SUFFIXES.items():
+    for backend, suffix in EXPORT_SUFFIXES.items():
         export(path.with_suffix(suffix), *load_artifact(path), backend)
     return path
 

@@ -38,7 +38,7 @@ CASES = [
             'align': 'always',
             'second_threshold': 0.85,
             'added_side': 'larger',
-            'most_scales': 3,
+            'max_scales': 3,
         },
     ),
 ]
@@ -62,7 +62,7 @@ def fit(case, batch):
         detector = TEST_METHODS['build'](case)
         # Even where the method wants more for its batch normalisation.
         object.__setattr__(detector.config, 'batch', batch)
-        report = detector.fit(images, 3)
+        report = TEST_METHODS['fit'](case, detector, images, 3)
         shown = images[:2].clone()
         shown[1, :, 8:16, 24:32] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
         with torch.no_grad():

@@ -11,11 +11,11 @@ import subprocess
 import sys
 
 from flow_anomaly_ros import cli
-from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
+from flow_anomaly_ros.runtime.training_progress import StageProgress
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -136,7 +136,10 @@ def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, 
     arguments = ['--data', parts, '--output', model, '--max-images', 1, '--preset', 'fast']
     assert outcome('train', *arguments, *tiny)[0] == 0
     _, manifest = load_artifact(model)
-    assert manifest.config['stored'] == METHODS['restoration'].presets['fast']['stored']
+    assert (
+        manifest.config['memory_bank_size']
+        == (METHODS['restoration'].presets['fast']['memory_bank_size'])
+    )
     assert manifest.config['flow_steps'] == 20
 
 
@@ -162,7 +165,7 @@ def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch)
     data = ['--data', dark, '--data', light, '--output', model]
     options = [
         *('backbone=squeezenet1_1', 'strides=[4, 8]', 'base=8', 'multipliers=[1, 2]', 'pairs=2'),
-        *('copies=4', 'flow_steps=4', 'reflow_steps=4', 'perception_steps=4', 'batch=2'),
+        *('augmented_samples=4', 'flow_steps=4', 'reflow_steps=4', 'perception_steps=4', 'batch=2'),
     ]
     options = [part for option in options for part in ('--set', option)]
     arguments = [*data, '--image-size', 64, '--method', 'timenet', *options, '--checkpoints', kept]
@@ -218,8 +221,8 @@ def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
     detector, manifest = load_artifact(model)
     assert (manifest.input_size, manifest.tile) == ((128, 128), 64)
     # Three images of 3x3 tiles: what a detector knows of good parts has the size of a tile.
-    assert detector.stored[0].stored.shape[:2] == (16, 16)
-    assert detector.stored[0].stored.shape[3] == 27
+    assert detector.memory_banks[0].stored.shape[:2] == (16, 16)
+    assert detector.memory_banks[0].stored.shape[3] == 27
     assert len(manifest.classes[0].calibration['image_scores']) == 3
 
     status, out, err = outcome('evaluate', model, '--data', data)
@@ -512,7 +515,7 @@ def test_methods_lists_every_option_with_its_meaning(outcome, method):
     starts = [i for i, line in enumerate(lines) if not line.startswith(' ')] + [len(lines)]
     begin = next(i for i in starts if lines[i].startswith(f'{method}: '))
     lines = lines[begin : starts[starts.index(begin) + 1]]
-    for name, field in METHODS[method].config_class.__dataclass_fields__.items():
+    for name, field in METHODS[method].config.__dataclass_fields__.items():
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         index = next(i for i, line in enumerate(lines) if line.startswith(f'  {name} = '))
         assert f'= {default!r} (' in lines[index]

@@ -12,6 +12,8 @@ from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
 from flow_anomaly_ros.runtime.export import export, SUFFIXES
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 import pytest
 
@@ -37,13 +39,18 @@ def train_small(folder, count, **options):
     """Train on some of the good images, reduced to 128 px."""
     options = {'backbone': BACKBONES[0], **options}
     images = load_good_images(folder, count).images
-    return train('restoration', images, options, WEIGHTS, shorter_side=128, device='cpu')
+    return train(
+        TrainingRequest(
+            method='restoration', options=options, weights=WEIGHTS, image_size=128, device='cpu'
+        ),
+        TrainingDataset(images),
+    )
 
 
 def test_bottles_are_told_apart_after_ten_good_ones():
     folder = read_folder(BOTTLE)
     # Half the size and the steps of the defaults: the test suite has to be quick.
-    training = train_small(folder, 10, flow_steps=50, decoder_steps=20, copies=40)
+    training = train_small(folder, 10, flow_steps=50, decoder_steps=20, augmented_samples=40)
     evaluation = evaluate(Engine.of(training.detector, training.manifest, 'cpu'), folder.test[::2])
     right = sum(row.is_right for row in evaluation.rows)
     assert evaluation.image_auroc > 0.95
@@ -57,7 +64,7 @@ def small_models(tmp_path_factory):
 
     @functools.cache
     def make(int8):
-        few = {'flow_steps': 20, 'decoder_steps': 1, 'copies': 12, 'int8': int8}
+        few = {'flow_steps': 20, 'decoder_steps': 1, 'augmented_samples': 12, 'int8': int8}
         training = train_small(read_folder(BOTTLE), 2, backbone=BACKBONES[1], **few)
         path = tmp_path_factory.mktemp('small') / 'model.safetensors'
         save_artifact(path, training.detector, training.manifest)

@@ -8,7 +8,8 @@ import time
 
 from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.runtime.artifact import load_artifact
-from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,8 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: Bad model, output or backend; nothing is written.
     """
     output: Path = arguments.output
-    if arguments.backend not in SUFFIXES:
-        msg = f'unknown backend {arguments.backend!r}: choose one of {", ".join(SUFFIXES)}'
+    if arguments.backend not in EXPORT_SUFFIXES:
+        msg = f'unknown backend {arguments.backend!r}: choose one of {", ".join(EXPORT_SUFFIXES)}'
         raise ValueError(msg)
     require_writable(output)
     started = time.perf_counter()

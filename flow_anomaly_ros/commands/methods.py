@@ -11,6 +11,7 @@ import textwrap
 import types
 import typing
 
+from flow_anomaly_ros.detectors.options import option_range
 from flow_anomaly_ros.detectors.registry import METHODS
 
 TYPE_NAMES = {bool: 'true or false', int: 'whole number', float: 'number', str: 'text'}
@@ -19,11 +20,11 @@ WIDTH = 96
 
 def run(_arguments: argparse.Namespace) -> int:
     """Print every method with its options."""
-    for name, detector in sorted(METHODS.items()):
-        print(f'{name}: {(inspect.getdoc(detector) or name).splitlines()[0]}')
-        for preset, options in sorted(detector.presets.items()):
+    for name, method in sorted(METHODS.items()):
+        print(f'{name}: {method.summary} ({method.source})')
+        for preset, options in sorted(method.presets.items()):
             print(f'  --preset {preset}: {preset_text(options)}')
-        for line in option_lines(detector.config_class):
+        for line in option_lines(method.config):
             print(f'  {line}')
     return 0
 
@@ -39,9 +40,15 @@ def option_lines(config_class: type) -> list[str]:
     hints = typing.get_type_hints(config_class)
     texts = attribute_texts(config_class)
     lines = []
+    group = ''
     for field in dataclasses.fields(config_class):
+        allowed = option_range(field)
+        if allowed.group != group:
+            group = allowed.group
+            lines.append(f'[{group}]')
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        lines.append(f'{field.name} = {default!r} ({type_name(hints[field.name])})')
+        kind = ', '.join(filter(None, (type_name(hints[field.name]), str(allowed))))
+        lines.append(f'{field.name} = {default!r} ({kind})')
         text = texts.get(field.name, '')
         lines += textwrap.wrap(text, WIDTH, initial_indent='    ', subsequent_indent='    ')
     return lines

@@ -3,26 +3,23 @@
 """`flow-anomaly train`: images of good parts to a model file."""
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.commands.options import parse_assignments, read_options
 from flow_anomaly_ros.commands.output import require_writable
-from flow_anomaly_ros.commands.progress import JsonProgress, StageProgress
-from flow_anomaly_ros.data.folder import GoodImages, load_good_images, read_folder
-from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
-from flow_anomaly_ros.detectors.restoration.config import PIXELS
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.engine import EXPORTED
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
-from flow_anomaly_ros.runtime.manifest import PartClass
+from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
+from flow_anomaly_ros.runtime.option_syntax import parse_assignments, read_options
 from flow_anomaly_ros.runtime.training import train, Training
+from flow_anomaly_ros.runtime.training_data import load_dataset
+from flow_anomaly_ros.runtime.training_progress import JsonProgress, StageProgress
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 
 _ONLY_PIXELS = (
@@ -38,44 +35,22 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: Bad data, options or output; nothing is written.
     """
+    request, notes = request_of(arguments)
+    request.check()
     output: Path = arguments.output
-    if output.suffix in EXPORTED:
-        msg = (
-            f'{output} is the name of an exported model: train to a file that ends with '
-            '.safetensors, then flow-anomaly export it'
-        )
-        raise ValueError(msg)
     require_writable(output)
     loss_curve = output.with_suffix('.loss.png')
     require_writable(loss_curve)
-    options = _options(arguments)
-    limit_threads(arguments.threads)
+    limit_threads(request.threads)
     is_first = data_parallel.rank() == 0
+    dataset = load_dataset(request)
+    if is_first:
+        for line in [*notes, *dataset.skipped]:
+            print(line, file=sys.stderr)
+    is_json = arguments.json_progress and is_first
     is_quiet = arguments.quiet or not is_first
-    names = _class_names(arguments.data)
-    cache = ImageCache()
-    paths: list[Path] = []
-    classes: list[str] = []
-    for data, name in zip(arguments.data, names, strict=True):
-        good = _load(data, arguments, cache, is_first)
-        paths.extend(good.paths)
-        classes.extend([name] * len(good.paths))
-    is_told = arguments.json_progress and is_first
-    with JsonProgress() if is_told else StageProgress(is_quiet) as progress:
-        training = train(
-            arguments.method,
-            ImageFiles(paths, cache),
-            options=options,
-            weights=arguments.weights,
-            seed=arguments.seed,
-            false_positive_rate=arguments.false_positive_rate,
-            shorter_side=arguments.image_size,
-            tile=arguments.tile,
-            device=arguments.device,
-            progress=progress,
-            classes=classes if len(names) > 1 else (),
-            checkpoints=arguments.checkpoints,
-        )
+    with JsonProgress() if is_json else StageProgress(is_quiet) as progress:
+        training = train(request, dataset, progress)
     if not is_first:
         return 0
     save_artifact(output, training.detector, training.manifest)
@@ -83,17 +58,55 @@ def run(arguments: argparse.Namespace) -> int:
         training.checkpoints.clear()
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
-    told = [*training.report.notes, *summary(training)]
-    warned = warnings(training, paths)
-    if is_told:
-        print(json.dumps({'summary': [*told, *warned]}))
+    lines = [*training.report.notes, *summary(training)]
+    warned = warnings(training, dataset.paths)
+    if is_json:
+        print(json.dumps({'summary': [*lines, *warned]}))
         return 0
     if not arguments.quiet:
-        print('\n'.join(told))
+        print('\n'.join(lines))
         print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
     for line in warned:
         print(line, file=sys.stderr)
     return 0
+
+
+def request_of(arguments: argparse.Namespace) -> tuple[TrainingRequest, list[str]]:
+    """Make the request that the arguments describe.
+
+    Returns:
+        The request, and a line for each option that was given under a former name.
+
+    Raises:
+        ValueError: An unknown method or preset, or options that cannot be read; one line.
+    """
+    options = find_preset(arguments.method, arguments.preset) if arguments.preset else {}
+    notes: list[str] = []
+    for given in (
+        read_options(arguments.config) if arguments.config else {},
+        {'backbone': arguments.backbone} if arguments.backbone else {},
+        parse_assignments(arguments.set),
+    ):
+        current, renamed = find_method(arguments.method).current_options(given)
+        options |= current
+        notes += renamed
+    request = TrainingRequest(
+        data=tuple(arguments.data),
+        output=arguments.output,
+        method=arguments.method,
+        options=options,
+        weights=arguments.weights,
+        max_images=arguments.max_images,
+        strict=arguments.strict,
+        image_size=arguments.image_size,
+        tile=arguments.tile,
+        false_positive_rate=arguments.false_positive_rate,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        checkpoints=arguments.checkpoints,
+    )
+    return request, notes
 
 
 def summary(training: Training) -> list[str]:
@@ -105,7 +118,7 @@ def summary(training: Training) -> list[str]:
         f'trained {manifest.method} on {manifest.training["images"]} images at '
         f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
         *(line for one in manifest.classes for line in _class_lines(one)),
-        *([_ONLY_PIXELS] if PIXELS in str(manifest.config.get('backbone')) else []),
+        *([] if _has_network(manifest) else [_ONLY_PIXELS]),
     ]
 
 
@@ -136,45 +149,6 @@ def _class_lines(part_class: PartClass) -> list[str]:
     ]
 
 
-def _class_names(folders: Sequence[Path]) -> list[str]:
-    """Call classes as their folders."""
-    names = [folder.resolve().name for folder in folders]
-    for name, count in Counter(names).items():
-        if count > 1:
-            msg = f'{count} folders of --data are called {name}: classes need names that differ'
-            raise ValueError(msg)
-    return names
-
-
-def _load(
-    data: Path, arguments: argparse.Namespace, cache: ImageCache, is_told: bool
-) -> GoodImages:
-    """Load the images of a class."""
-    folder = read_folder(data)
-    if folder.train and folder.train[0].parent.samefile(arguments.output.parent):
-        msg = (
-            f'{arguments.output} would lie among the images, and the picture of its losses be '
-            'taken for one of a good part: write it to another folder'
-        )
-        raise ValueError(msg)
-    good = load_good_images(folder, arguments.max_images, arguments.seed, arguments.strict, cache)
-    if good.skipped and is_told:
-        count = f'{len(good.skipped)} of {len(folder.train)}'
-        lines = [*good.skipped, f'skipped {count} files, training on {len(good.images)} images']
-        print('\n'.join(lines), file=sys.stderr)
-    return good
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, object]:
-    options = find_preset(arguments.method, arguments.preset) if arguments.preset else {}
-    if arguments.config:
-        options |= read_options(arguments.config)
-    if arguments.backbone:
-        options['backbone'] = arguments.backbone
-    options |= parse_assignments(arguments.set)
-    # A wrong option is told before the images are read.
-    config = build_config(arguments.method, options)
-    if arguments.weights and not find_method(arguments.method).takes_weights(config):
-        msg = f'{arguments.weights} would not be used: name the network it is for with --backbone'
-        raise ValueError(msg)
-    return options
+def _has_network(manifest: Manifest) -> bool:
+    method = find_method(manifest.method)
+    return method.takes_weights(build_config(manifest.method, manifest.config))

@@ -2,35 +2,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detection methods by name."""
 
+from collections.abc import Mapping
 import dataclasses
 import types
 import typing
 
-from flow_anomaly_ros.detectors.base import Detector
-from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
-from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
-from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
-from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
-from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
+from flow_anomaly_ros.detectors import (
+    cainnflow,
+    feature_fusion,
+    nf_bmr,
+    restoration,
+    timenet,
+)
+from flow_anomaly_ros.detectors.method import Method
 
-METHODS: dict[str, type[Detector]] = {
-    detector.method: detector
-    for detector in (
-        RestorationDetector,
-        CainnFlowDetector,
-        NfBmrDetector,
-        FeatureFusionDetector,
-        TimeNetDetector,
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        restoration.METHOD,
+        cainnflow.METHOD,
+        nf_bmr.METHOD,
+        feature_fusion.METHOD,
+        timenet.METHOD,
     )
 }
+DEFAULT_METHOD = restoration.METHOD.name
 
 
 class ConfigError(ValueError):
-    """A method or its configuration is not usable; the message is one line."""
+    """A method or its configuration cannot be used; the message is one line."""
 
 
-def find_method(name: str) -> type[Detector]:
-    """Return the detector class of a method name.
+def find_method(name: str) -> Method:
+    """Return a method.
 
     Raises:
         ConfigError: Unknown name.
@@ -54,30 +58,30 @@ def find_preset(method: str, name: str) -> dict[str, object]:
     return dict(presets[name])
 
 
-def build_config(method: str, values: dict[str, object]) -> object:
+def build_config(name: str, values: Mapping[str, object]) -> typing.Any:
     """Make a method's configuration from plain values, as read from YAML, JSON or arguments.
 
     Args:
-        method: Method name.
-        values: Field names to values; lists stand for tuples, and so does a
-            single value.
+        name: Name of the method.
+        values: Option names, today's or former ones, to values; lists stand for tuples, and so
+            does a single value.
 
     Raises:
-        ConfigError: Unknown method or field, wrong type, or a value out of range.
+        ConfigError: Unknown method or option, wrong type, or a value out of range.
     """
-    config_class = find_method(method).config_class
-    hints = typing.get_type_hints(config_class)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        msg = f'{method} has no option {", ".join(unknown)}: it has {", ".join(sorted(known))}'
-        raise ConfigError(msg)
+    method = find_method(name)
+    hints = typing.get_type_hints(method.config)
+    known = {option.name: hints[option.name] for option in dataclasses.fields(method.config)}
     try:
-        return config_class(
-            **{name: _convert(name, value, known[name]) for name, value in values.items()}
+        options, _ = method.current_options(values)
+        if unknown := sorted(set(options) - set(known)):
+            msg = f'unknown option {", ".join(unknown)}: choose from {", ".join(sorted(known))}'
+            raise ValueError(msg)
+        return method.config(
+            **{option: _convert(option, value, known[option]) for option, value in options.items()}
         )
     except (TypeError, ValueError) as error:
-        msg = f'{method}: {error}'
+        msg = f'{name}: {error}'
         raise ConfigError(msg) from error
 
 
@@ -86,12 +90,12 @@ def _convert(name: str, value: object, kind: type) -> object:
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
+        kind = next(member for member in typing.get_args(kind) if member is not type(None))
         return _convert(name, value, kind)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             value = [value]
-        return tuple(_convert(name, one, typing.get_args(kind)[0]) for one in value)
+        return tuple(_convert(name, element, typing.get_args(kind)[0]) for element in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from flow_anomaly_ros.commands.progress import StageProgress
 from flow_anomaly_ros.data.good_parts import GoodParts
 from flow_anomaly_ros.data.image_messages import message_to_array
 from flow_anomaly_ros.nodes.camera_input import CameraInput
@@ -21,6 +20,7 @@ from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
 from flow_anomaly_ros.nodes.run_node import run_node
 from flow_anomaly_ros.runtime.command_process import CommandProcess
+from flow_anomaly_ros.runtime.training_progress import StageProgress
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node

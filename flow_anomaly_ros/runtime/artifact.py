@@ -9,13 +9,12 @@ from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.errors import error_summary
+from flow_anomaly_ros.runtime.export_formats import is_exported
 from flow_anomaly_ros.runtime.manifest import Manifest
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 import torch
 
-# Of files that `flow-anomaly export` writes.
-EXPORTED_SUFFIXES = ('.onnx', '.xml', '.bin')
 MANIFEST_KEY = 'flow_anomaly_ros'
 
 
@@ -24,12 +23,12 @@ class ArtifactError(ValueError):
 
 
 def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
-    """Write a model file, whole or not at all.
+    """Write a model file atomically.
 
     Args:
         path: Target; an existing file is replaced.
         detector: Trained detector.
-        manifest: What the file says about itself.
+        manifest: Its manifest.
 
     Raises:
         ArtifactError: The folder is missing or not writable.
@@ -37,7 +36,7 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
     tensors = {name: x.detach().cpu().contiguous() for name, x in detector.state_dict().items()}
     try:
         with atomic_write(path) as temporary:
-            # safetensors' own files cannot be read by other users, such as that of the detector.
+            # safetensors' own files are unreadable to other users, such as the detector's.
             temporary.write_bytes(save(tensors, metadata={MANIFEST_KEY: manifest.to_json()}))
     except (OSError, SafetensorError) as error:
         msg = f'cannot write the model: {error}'
@@ -45,7 +44,7 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
 
 
 def load_artifact(path: Path) -> tuple[Detector, Manifest]:
-    """Read a model file; no code from it is executed.
+    """Read a model file, of this format version or an earlier one; no code from it is executed.
 
     Returns:
         The detector in evaluation mode on the CPU, and the manifest.
@@ -56,8 +55,8 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
     if not path.is_file():
         msg = f'no model file at {path}: train one with flow-anomaly train'
         raise ArtifactError(msg)
-    if path.suffix in EXPORTED_SUFFIXES:
-        msg = f'{path} is an exported model: give the .safetensors file that it was made of'
+    if is_exported(path.suffix):
+        msg = f'{path} is an exported model: give the .safetensors file that it was exported from'
         raise ArtifactError(msg)
     try:
         with safe_open(path, framework='pt') as file:
@@ -65,16 +64,16 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         msg = (
-            f'{path} is no .safetensors model or is damaged ({error}): copy it again or train anew'
+            f'{path} is not a .safetensors model or is damaged ({error}): copy it again or retrain'
         )
         raise ArtifactError(msg) from error
     if text is None:
-        msg = f'{path} holds weights, but was not written by flow-anomaly train: give such a file'
+        msg = f'{path} holds weights, but no model of flow-anomaly train: give a file that it wrote'
         raise ArtifactError(msg)
     try:
         return _build(text, tensors)
     except Exception as error:
-        # Whatever a hostile or damaged file brings about, the caller learns which file it was.
+        # Whatever a hostile or damaged file causes, the message names the file.
         why = error_summary(error, 300)
         msg = f'{path} cannot be used: {why}'
         raise ArtifactError(msg) from error
@@ -84,13 +83,14 @@ def _build(text: str, tensors: dict[str, torch.Tensor]) -> tuple[Detector, Manif
     manifest = Manifest.from_json(text)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            msg = f'its weights {name} are not finite'
+            msg = f'tensor {name} has values that are not finite'
             raise ValueError(msg)
-    detector = find_method(manifest.method)(build_config(manifest.method, manifest.config))
+    method = find_method(manifest.method)
+    detector = method.detector(build_config(manifest.method, manifest.config))
     try:
-        detector.load_state_dict(tensors)
+        detector.load_state_dict(method.upgrade_tensors(tensors))
     except RuntimeError as error:
-        msg = f'its weights do not fit its configuration ({error})'
+        msg = f'its tensors do not fit its configuration ({error})'
         raise ValueError(msg) from error
     detector.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode():

@@ -42,12 +42,9 @@ def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> Cal
     """
 
     def score(part: slice) -> list[Tensor]:
-        some = images[part]
-        if detector.class_count > 1:
-            classes = torch.full((len(some),), part_class, device=some.device)
-            score_map, image_score, _ = detector(some, classes)
-        else:
-            score_map, image_score, _ = detector(some)
+        batch = images[part]
+        classes = torch.full((len(batch),), part_class, device=batch.device)
+        score_map, image_score, _ = detector(batch, classes)
         return [score_map, image_score]
 
     score_maps, scores = data_parallel.map_sharded(score, len(images), 8)
@@ -59,7 +56,7 @@ def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> Cal
     )
 
 
-def stored(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
+def calibration_record(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
     """Plain values for `PartClass.calibration`."""
     return {
         'false_positive_rate': false_positive_rate,
@@ -137,7 +134,7 @@ def recalibrate(
         min_area=old_class.thresholds.min_area,
     )
     classes = [*manifest.classes]
-    calibration = stored(merged, rate) | {'added': added}
+    calibration = calibration_record(merged, rate) | {'added': added}
     classes[index] = PartClass(old_class.name, raised, calibration)
     renewed = dataclasses.replace(manifest, classes=tuple(classes))
     try:

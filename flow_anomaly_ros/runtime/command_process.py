@@ -56,7 +56,7 @@ class CommandProcess:
         return self._process.pid
 
     def steps(self) -> list[dict[str, Any]]:
-        """Progress since the last call, as `commands.progress.JsonProgress` tells it."""
+        """Progress since the last call, as `training_progress.JsonProgress` reports it."""
         steps = []
         while not self._steps.empty():
             steps.append(self._steps.get())

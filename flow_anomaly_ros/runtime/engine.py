@@ -15,6 +15,7 @@ from flow_anomaly_ros.runtime.backends.base import Backend, PRECISIONS
 from flow_anomaly_ros.runtime.backends.onnx import OnnxBackend
 from flow_anomaly_ros.runtime.backends.openvino import OpenVinoBackend
 from flow_anomaly_ros.runtime.backends.pytorch import PyTorchBackend
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.golden_sample import to_image
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.tiling import tiled
@@ -23,10 +24,10 @@ from flow_anomaly_ros.scoring.roi import apply_roi, resize_roi
 from flow_anomaly_ros.scoring.thresholds import classify, Thresholds, Verdict
 import numpy as np
 
-# Backends of exported models, by how the names of their files end.
-EXPORTED: dict[str, type[OnnxBackend | OpenVinoBackend]] = {
-    '.onnx': OnnxBackend,
-    '.xml': OpenVinoBackend,
+# Backends of exported models, by file suffix.
+EXPORTED_BACKENDS: dict[str, type[OnnxBackend | OpenVinoBackend]] = {
+    EXPORT_SUFFIXES['onnx']: OnnxBackend,
+    EXPORT_SUFFIXES['openvino']: OpenVinoBackend,
 }
 
 
@@ -161,7 +162,7 @@ class Engine:
             msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
             raise ValueError(msg)
         path = Path(path)
-        exported = EXPORTED.get(path.suffix)
+        exported = EXPORTED_BACKENDS.get(path.suffix)
         if exported:
             if not path.is_file():
                 msg = f'no model file at {path}: write one with flow-anomaly export'

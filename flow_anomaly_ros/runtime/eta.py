@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a training is going to take."""
 
-from flow_anomaly_ros.runtime.training import fold_of
+from flow_anomaly_ros.runtime.cross_validation import fold_of
 
 
 class EtaEstimator:

@@ -14,7 +14,8 @@ from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.layers.quantisation import is_quantised
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.exported import library
-from flow_anomaly_ros.runtime.engine import Engine, EXPORTED
+from flow_anomaly_ros.runtime.engine import Engine, EXPORTED_BACKENDS
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.manifest import Manifest
 from flow_anomaly_ros.runtime.preprocess import convert_colours
 import numpy as np
@@ -24,8 +25,6 @@ from torch.export import Dim
 from torch.nn import functional
 
 OPSET = 18
-# By the names of backends, how the names of their models end.
-SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
 # What score maps of an exported model may differ by, in units of a score or of the threshold of
 # defects, whichever is greater: at all pixels but a share, as a method that takes the nearest point
 # may take another that is as near. In int8 it is the root mean square that counts: sums that lie
@@ -89,7 +88,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
         detector: Trained detector on the CPU; it is folded.
         manifest: Its manifest.
-        backend: One of `SUFFIXES`.
+        backend: A name in `EXPORT_SUFFIXES`.
 
     Returns:
         The largest difference of score maps from PyTorch's, on random images, in units of
@@ -99,8 +98,8 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         ValueError: Another file name is wanted, a library is not installed, or the exported model
             scores differently; one line.
     """
-    if path.suffix != SUFFIXES[backend]:
-        msg = f'{path} is no name for an {backend} model: let it end with {SUFFIXES[backend]}'
+    if path.suffix != EXPORT_SUFFIXES[backend]:
+        msg = f'{path}: output must end in {EXPORT_SUFFIXES[backend]} for backend {backend}'
         raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
         library(name, path)
@@ -113,7 +112,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         written = Path(folder) / path.name
         write(written, detector, manifest)
-        runtime = EXPORTED[path.suffix](written, 'cpu')
+        runtime = EXPORTED_BACKENDS[path.suffix](written, 'cpu')
         with contextlib.closing(Engine(runtime, runtime.manifest)) as exported:
             try:
                 difference = _checked_difference(

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a model file says about itself."""
+"""The manifest of a model file: everything in it that is not a tensor."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -8,14 +8,12 @@ import functools
 import json
 
 from flow_anomaly_ros.runtime.golden_sample import to_image
+from flow_anomaly_ros.runtime.manifest_versions import FORMAT_VERSION, upgrade_manifest
 from flow_anomaly_ros.runtime.preprocess import MAX_VALUES
 from flow_anomaly_ros.runtime.tiling import require_tile
 from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 
-# Version 2 added tiles, 3 classes, 4 the golden sample, 5 the maximum value, 6 the strides of
-# restoration's levels.
-FORMAT_VERSION = 6
 # No camera has more pixels on a side; a file that says so is damaged.
 MAX_SIDE_PX = 2**16
 # Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
@@ -131,45 +129,20 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> 'Manifest':
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, in this format version or an earlier one.
 
         Raises:
-            ValueError: Another format version, or fields missing or of the wrong type.
+            ValueError: A newer format version, or fields missing or of the wrong type.
         """
-        values = json.loads(text)
-        if not isinstance(values, dict) or type(values.get('format_version')) is not int:
-            msg = 'the manifest has no format version'
-            raise ValueError(msg)
-        version = values.pop('format_version')
-        if version < 1:
-            msg = f'the manifest has format version {version}'
-            raise ValueError(msg)
-        if version > FORMAT_VERSION:
-            msg = (
-                f'it has format version {version}, this package reads up to {FORMAT_VERSION}: '
-                'update flow_anomaly_ros'
-            )
-            raise ValueError(msg)
-        if version == 1:
-            values['tile'] = None
-        if version < 3:
-            of_class = {name: values.pop(name, None) for name in ('thresholds', 'calibration')}
-            values['classes'] = [{'name': '', **of_class}]
-        if version < 4:
-            values['golden_sample'] = ''
-        if version < 5:
-            values['max_value'] = MAX_VALUES[-1]
-        config = values.get('config')
-        if version < 6 and values.get('method') == 'restoration' and isinstance(config, dict):
-            values['config'] = {'strides': [4, 8, 16], **config}
-        names = {one.name for one in dataclasses.fields(cls)}
+        values = upgrade_manifest(json.loads(text))
+        names = {entry.name for entry in dataclasses.fields(cls)}
         missing = sorted(names - set(values))
         if missing:
             msg = f'the manifest lacks {", ".join(missing)}'
             raise ValueError(msg)
         values = {name: values[name] for name in names}
         for name in ('input_size', 'image_size'):
-            values[name] = tuple(int(one) for one in values[name])
+            values[name] = tuple(int(side) for side in values[name])
             if (
                 len(values[name]) != 2
                 or not 1 <= min(values[name]) <= max(values[name]) <= MAX_SIDE_PX
@@ -181,8 +154,8 @@ class Manifest:
             require_tile(values['tile'], values['input_size'])
         try:
             values['classes'] = tuple(
-                PartClass(**{**one, 'thresholds': Thresholds(**one['thresholds'])})
-                for one in values['classes']
+                PartClass(**{**entry, 'thresholds': Thresholds(**entry['thresholds'])})
+                for entry in values['classes']
             )
         except (KeyError, TypeError) as error:
             msg = f'the manifest has classes {values["classes"]}'

@@ -7,14 +7,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    DetectorOutput,
-    FitReport,
-    no_progress,
-    Progress,
-)
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import Tensor
@@ -117,9 +110,7 @@ def _counting(size: int, tile: int) -> list[slice]:
 
 
 class TiledDetector(Detector):
-    """A detector of whole images made from one that sees tiles of them.
-
-    It is trained on tiles.
+    """A detector of whole images made from one that was trained on tiles of them.
 
     Args:
         detector: Sees tiles only.
@@ -133,11 +124,11 @@ class TiledDetector(Detector):
         self.tile = tile
         self.memory = memory
 
-    def forward(self, images: Tensor) -> DetectorOutput:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`. H and W are at least the side of a tile."""
         return score_tiles(self.detector, images, self.tile, self.memory)
 
-    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """What the detector compared in the tile with the largest score of each image.
 
         Returns:
@@ -160,26 +151,29 @@ class TiledDetector(Detector):
         where = ', '.join(f'({place.right.start}, {place.down.start})' for place in chosen)
         return [{f'tile at {where}': tiles}, *self.detector.explain(tiles)]
 
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-    ) -> FitReport:
-        """Train on the tiles of good images, at most `MAX_TRAINING_PIXELS`; see `Detector.fit`."""
-        places = _places(images, self.tile)
-        # Those that are left out are so at random, and so are those that methods see first.
-        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-        chosen = order[: max(1, MAX_TRAINING_PIXELS // self.tile**2)].tolist()
-        tiles = _cut(images, [places[index] for index in chosen])
-        report = self.detector.fit(tiles, seed, progress, checkpoints)
-        if len(chosen) < len(places):
-            report.notes.append(
-                f'trained on {len(chosen)} of {len(places)} tiles, chosen at random: more would '
-                'take too much memory'
-            )
-        return report
+
+def cut_training_tiles(images: Tensor, tile: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Cut good images into tiles to train on, at most `MAX_TRAINING_PIXELS`, in random order.
+
+    Args:
+        images: NxCxHxW; H and W are at least the side of a tile.
+        tile: Side of a tile in px, see `require_tile`.
+        seed: Decides the order, and which tiles are left out.
+
+    Returns:
+        KxCx(tile)x(tile), and a line if some were left out.
+    """
+    places = _places(images, tile)
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    chosen = order[: max(1, MAX_TRAINING_PIXELS // tile**2)].tolist()
+    tiles = _cut(images, [places[index] for index in chosen])
+    if len(chosen) == len(places):
+        return tiles, []
+    note = (
+        f'trained on {len(chosen)} of {len(places)} tiles, chosen at random: all of them would '
+        'take too much memory'
+    )
+    return tiles, [note]
 
 
 def score_tiles(

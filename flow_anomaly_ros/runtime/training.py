@@ -1,68 +1,49 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From images of good parts to a calibrated detector."""
+"""From images of good parts to a calibrated detector.
 
-from collections.abc import Callable, Sequence
+A training goes through five steps: request, dataset, fit and hold out, calibrate, assemble.
+"""
+
+from collections.abc import Sequence
 import dataclasses
 from dataclasses import dataclass
 import hashlib
 import math
 from pathlib import Path
-import re
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    FitReport,
-    MulticlassDetector,
-    no_progress,
-    Progress,
-)
+from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
-from flow_anomaly_ros.detectors.registry import build_config, find_method, METHODS
+from flow_anomaly_ros.detectors.method import Method
+from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
-from flow_anomaly_ros.runtime.calibration import image_digest, score_images, stored
+from flow_anomaly_ros.runtime.calibration import calibration_record, image_digest
 from flow_anomaly_ros.runtime.checkpoints import FolderCheckpointStore
+from flow_anomaly_ros.runtime.cross_validation import fit_and_hold_out, HeldOut
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.golden_sample import to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import max_value_of, size_of, to_rgb, to_tensor
-from flow_anomaly_ros.runtime.tiling import require_tile, tiled, untiled
-from flow_anomaly_ros.scoring.calibration import (
-    calibrate,
-    CalibrationScores,
-    merge,
-    outliers,
-    require_rate,
-)
+from flow_anomaly_ros.runtime.tiling import cut_training_tiles, require_tile, tiled, untiled
+from flow_anomaly_ros.runtime.training_data import load_dataset, TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
+from flow_anomaly_ros.scoring.calibration import calibrate, outliers
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import torch
 from torch import Tensor
 
-# Up to this many images, each is held out once in one of FOLDS trainings and the detector is then
-# trained on all of them; with more, a share is held out for good.
-MAX_FOLD_IMAGES = 100
-FOLDS = 5
-# With fewer images than this thresholds are hardly more than a guess, and it is told.
+# Below this many images thresholds are unreliable, and a warning says so.
 MIN_IMAGES = 4
-# Begins the names of the stages of a fold.
-FOLD_PREFIX = 'calibration {}/{} '
-HELD_OUT_SHARE = 0.2
-# Images that the good part in a model file is chosen from, and px that it has at most: what a model
-# file says of itself may take 100 MB.
+# Images that the golden sample is chosen from, and px that it has at most: the header of a model
+# file may take 100 MB.
 GOLDEN_CANDIDATES = 4
 MAX_GOLDEN_PIXELS = 2**22
-MIN_HELD_OUT = 40
-# Options that are not the user's, and who decides them.
-DECIDED = {
-    'channels': 'the images decide, 1 if they are grey and 3 if in colour',
-    'classes': 'the folders of images decide, each is a class',
-}
-# Weights of the processes of a training are as equal as rounding lets them be.
+# Processes of one training end with weights that are equal up to rounding.
 MAX_WEIGHT_DIFFERENCE = 1e-2
 
 
@@ -74,10 +55,11 @@ class Training:
         detector: Trained detector on the CPU.
         manifest: Its manifest, with calibrated thresholds.
         report: Losses of the detector's own training (not of those for calibration).
-        outliers: Images that differ from the others as a defective part does: index and score,
-            held out, of each; the worst first.
-        warnings: What else speaks against the thresholds, a line each.
-        checkpoints: Those it kept; None without a folder for them.
+        outliers: Images that differ from the others as a defective part does: index and held-out
+            score of each, the worst first.
+        warnings: What else makes the thresholds unreliable, a line each.
+        checkpoints: Checkpoints it saved, to be cleared once the model is written; None without a
+            folder for them.
     """
 
     detector: Detector
@@ -88,8 +70,8 @@ class Training:
     checkpoints: FolderCheckpointStore | None = None
 
 
-class _Seen(NamedTuple):
-    """What is asked of every image before any is resized."""
+class _ImageFacts(NamedTuple):
+    """What is read from every image before any is resized."""
 
     size: tuple[int, int]
     is_grey: bool
@@ -97,278 +79,302 @@ class _Seen(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, image: np.ndarray) -> '_Seen':
+    def of(cls, image: np.ndarray) -> '_ImageFacts':
         return cls(size_of(image), image.ndim == 2, max_value_of(image), image_digest(image))
 
 
 @dataclass(frozen=True)
-class _HeldOut:
-    """Scores of images of a class, in the order of the indices of these."""
+class _Setup:
+    """Request and dataset, checked and with everything derived that does not need training.
 
-    images: Tensor
-    scores: CalibrationScores
+    Attributes:
+        request: The request.
+        images: The dataset's images.
+        facts: Of each image.
+        class_names: Names of the classes; `('',)` for one without a name.
+        classes: N indices of the images' classes.
+        config: The method's configuration.
+        input_size: (height, width) in px that images are resized to.
+        device: Where the training runs.
+    """
 
-    @classmethod
-    def merged(cls, parts: Sequence['_HeldOut']) -> '_HeldOut':
-        """Put those of several detectors together."""
-        return cls(
-            torch.cat([part.images for part in parts]), merge([part.scores for part in parts])
+    request: TrainingRequest
+    images: Sequence[np.ndarray]
+    facts: list[_ImageFacts]
+    class_names: tuple[str, ...]
+    classes: Tensor
+    config: Any
+    input_size: tuple[int, int]
+    device: torch.device
+
+    @property
+    def method(self) -> Method:
+        return self.request.find_method()
+
+    @property
+    def max_value(self) -> int:
+        return max(image.max_value for image in self.facts)
+
+    @property
+    def digests(self) -> list[str]:
+        return [image.digest for image in self.facts]
+
+    @property
+    def copies(self) -> int:
+        """Images that equal another one, pixel by pixel."""
+        return len(self.facts) - len(set(self.digests))
+
+    def fingerprint(self) -> str:
+        """Return everything that the result depends on, as text."""
+        request = self.request
+        return str(
+            (
+                self.config,
+                self.input_size,
+                request.tile,
+                request.seed,
+                request.false_positive_rate,
+                self.digests,
+                self.classes.tolist(),
+                _file_digest(request.weights),
+                library_versions(),
+            )
+        )
+
+    def load_images(self) -> Tensor:
+        """Resize all images: NxCxHxW float32 in [0, 1] on the device."""
+        # One after the other: the originals may be more than the memory holds.
+        return torch.cat(
+            [
+                to_tensor(image, self.config.channels, self.input_size, self.device, self.max_value)
+                for image in self.images
+            ]
         )
 
 
 def train(
-    method: str,
-    images: Sequence[np.ndarray],
-    options: dict[str, object] | None = None,
-    weights: Path | None = None,
-    seed: int = 0,
-    false_positive_rate: float = 0.01,
-    shorter_side: int = 256,
-    tile: int | None = None,
-    device: str = 'auto',
+    request: TrainingRequest,
+    dataset: TrainingDataset | None = None,
     progress: Progress = no_progress,
-    classes: Sequence[str] = (),
-    checkpoints: Path | None = None,
 ) -> Training:
     """Train and calibrate a detector.
 
-    Thresholds come from images that the detector which scores them has not seen: the scores of
-    its own training images are too low to be a threshold.
+    Thresholds come from images that the detector which scores them has not seen: scores of its own
+    training images are too low to be a threshold.
 
     Args:
-        method: Name of the detection method.
-        images: Images of good parts, HxW or HxWx3 RGB, uint8 or uint16; those of a class are alike.
-        options: Fields of the method's configuration; `channels` is taken from the images.
-        weights: Pretrained weights, if the method takes any; None downloads them.
-        seed: Makes the result repeatable.
-        false_positive_rate: Share of good parts that may be rejected.
-        shorter_side: Shorter side in px that images are reduced to.
-        tile: Side in px of the tiles that these are cut into, see `runtime.tiling`; None: they are
-            seen whole.
-        device: Device name, see `select_device`.
-        progress: Called after every step; the stage names say which fold is trained.
-        classes: Name of the class that each image shows; empty: they show one, which has no name.
-        checkpoints: Folder for the state of the training, kept every minute: the same training goes
-            on from there if it was interrupted. To be cleared, as `Training.checkpoints`, once
-            the model is written.
+        request: What to train.
+        dataset: The images; None loads them from the request's folders.
+        progress: Called after every step; names of stages say which fold is trained.
 
     Raises:
-        ValueError: Bad options, weights, classes, checkpoints or device; one line.
-        Cancelled: If the progress callback asked to stop.
+        ValueError: The request or the images cannot be used; one line.
+        Cancelled: The progress callback asked to stop.
     """
-    require_rate(false_positive_rate)
     started = time.perf_counter()
-    options = options or {}
-    for name, who in DECIDED.items():
-        if name in options:
-            msg = f'{name} cannot be set: {who}'
-            raise ValueError(msg)
-    # Read one after the other: there may be more than the memory holds.
-    seen = [_Seen.of(image) for image in images]
-    channels = 1 if all(one.is_grey for one in seen) else 3
-    names = [*dict.fromkeys(classes)] or ['']
-    of_images = [names.index(name) for name in classes] or [0] * len(images)
-    decided: dict[str, object] = {'channels': channels}
-    if names != ['']:
-        _require_classes(method, names, of_images, tile)
-        decided['classes'] = names
-    config = build_config(method, {**options, **decided})
-    scoring_config = find_method(method).scoring_config(config)
-    size = _common_size([one.size for one in seen], shorter_side)
-    if tile is not None:
-        require_tile(tile, size)
-    target = select_device(device)
-    digests = [one.digest for one in seen]
-    given = str(
-        (
-            config,
-            size,
-            tile,
-            seed,
-            false_positive_rate,
-            digests,
-            of_images,
-            _file_digest(weights),
-            library_versions(),
-        )
+    request.check()
+    setup = _prepare(request, dataset or load_dataset(request))
+    checkpoints = None
+    if request.checkpoints:
+        checkpoints = FolderCheckpointStore(request.checkpoints, setup.fingerprint())
+    data_parallel.require_same(
+        setup.fingerprint(), 'images, options, weights, seed and library versions'
     )
-    kept = FolderCheckpointStore(checkpoints, given) if checkpoints else None
-    data_parallel.require_same(given, 'images, options, weights, seed and versions of libraries')
-    max_value = max(one.max_value for one in seen)
-    batch = torch.cat([to_tensor(image, channels, size, target, max_value) for image in images])
+    images = setup.load_images()
 
-    indices = torch.tensor(of_images)
+    def fit(chosen: Tensor, stage_prefix: str) -> tuple[Detector, FitReport]:
+        return _fit(setup, images, chosen, stage_prefix, progress, checkpoints)
 
-    def fit(chosen: Tensor, prefix: str) -> tuple[Detector, FitReport]:
-        with torch.random.fork_rng(devices=[target] if target.type == 'cuda' else []):
-            torch.manual_seed(seed)
-            # The detectors of the calibration are for scores alone.
-            untrained = find_method(method)(scoring_config if prefix else config)
-            untrained.load_pretrained(weights)
-            detector = tiled(untrained, tile).to(target)
-            of_chosen = {'classes': indices[chosen].to(target)} if len(names) > 1 else {}
-            report = detector.fit(
-                batch[chosen],
-                seed,
-                lambda stage, step, steps, loss: progress(prefix + stage, step, steps, loss),
-                kept.of(prefix) if kept else NULL_CHECKPOINTS,
-                **of_chosen,
-            )
-            if data_parallel.broadcast(detector) > MAX_WEIGHT_DIFFERENCE:
-                msg = 'the processes have learned different weights: run them on machines alike'
-                raise ValueError(msg)
-        return detector.eval(), report
-
-    fitted, report, held_out = _fit_and_hold_out(fit, batch, indices, seed)
-    scores = [one.scores for one in held_out]
+    fitted, report, held_out = fit_and_hold_out(fit, images, setup.classes, request.seed)
     detector = untiled(fitted)
-    warnings = []
-    fewest = int(indices.bincount().min())
-    if fewest < MIN_IMAGES:
-        warnings.append(
-            f'{fewest} of {MIN_IMAGES} images that are needed at least: fewer say little '
-            'about how good parts differ; the thresholds may reject nothing or too much'
+    seconds = time.perf_counter() - started + (checkpoints.seconds if checkpoints else 0.0)
+    manifest = _assemble(setup, detector, held_out, seconds)
+    return Training(
+        detector=detector,
+        manifest=manifest,
+        report=report,
+        outliers={} if setup.copies else _outliers(held_out),
+        warnings=_warnings(setup),
+        checkpoints=checkpoints,
+    )
+
+
+def _prepare(request: TrainingRequest, dataset: TrainingDataset) -> _Setup:
+    """Check a dataset against its request, and derive what both decide."""
+    facts = [_ImageFacts.of(image) for image in dataset.images]
+    class_names = tuple(dict.fromkeys(dataset.classes))
+    if class_names:
+        _require_classes(request, class_names, dataset.classes)
+    input_size = _common_input_size([image.size for image in facts], request.image_size)
+    if request.tile is not None:
+        require_tile(request.tile, input_size)
+    return _Setup(
+        request=request,
+        images=dataset.images,
+        facts=facts,
+        class_names=class_names or ('',),
+        classes=torch.tensor(
+            [class_names.index(name) for name in dataset.classes] or [0] * len(facts)
+        ),
+        config=request.build_config(1 if all(x.is_grey for x in facts) else 3, class_names),
+        input_size=input_size,
+        device=select_device(request.device),
+    )
+
+
+def _require_classes(
+    request: TrainingRequest, names: Sequence[str], of_images: Sequence[str]
+) -> None:
+    """Check that the method can learn these classes."""
+    if not request.find_method().is_multiclass:
+        able = [name for name, method in METHODS.items() if method.is_multiclass]
+        msg = (
+            f'{request.method} learns one class of parts per model: give the images of one class, '
+            f'or choose a method that learns several: {", ".join(able)}'
         )
-    copies = len(digests) - len(set(digests))
-    if copies:
-        warnings.append(
-            f'{copies} of {len(images)} images are the same as another one, pixel by pixel: they '
-            'say nothing about how good parts differ, and the limit comes out too low; show '
-            'different parts'
+        raise ValueError(msg)
+    if len(names) == 1:
+        return
+    if request.tile is not None:
+        msg = f'tiles of {request.tile} px do not show whole parts: train one model per class'
+        raise ValueError(msg)
+    for name in names:
+        if of_images.count(name) < 2:
+            msg = f'class {name} has one image: with several classes each needs 2 or more'
+            raise ValueError(msg)
+
+
+def _common_input_size(
+    image_sizes: Sequence[tuple[int, int]], shorter_side: int
+) -> tuple[int, int]:
+    """Input size that all classes share: a square where theirs differ."""
+    sizes = {input_size_of(size, shorter_side) for size in image_sizes}
+    return sizes.pop() if len(sizes) == 1 else (min(min(size) for size in sizes),) * 2
+
+
+def _fit(
+    setup: _Setup,
+    images: Tensor,
+    chosen: Tensor,
+    stage_prefix: str,
+    progress: Progress,
+    checkpoints: FolderCheckpointStore | None,
+) -> tuple[Detector, FitReport]:
+    """Train a detector on the chosen images; see `FitOnSubset`."""
+    request, device = setup.request, setup.device
+    # Detectors of folds only score.
+    config = setup.method.scoring_config(setup.config) if stage_prefix else setup.config
+    samples, classes = images[chosen], setup.classes[chosen].to(device)
+    notes: list[str] = []
+    if request.tile is not None:
+        samples, notes = cut_training_tiles(samples, request.tile, request.seed)
+        classes = classes.new_zeros(len(samples))
+    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+        torch.manual_seed(request.seed)
+        detector = setup.method.detector(config)
+        detector.load_pretrained(request.weights)
+        detector.to(device)
+        report = setup.method.fit(
+            detector,
+            samples,
+            request.seed,
+            lambda stage, step, steps, loss: progress(stage_prefix + stage, step, steps, loss),
+            checkpoints.of(stage_prefix) if checkpoints else NULL_CHECKPOINTS,
+            classes,
         )
+        if data_parallel.broadcast(detector) > MAX_WEIGHT_DIFFERENCE:
+            msg = 'the processes have learned different weights: use machines of one kind'
+            raise ValueError(msg)
+    report.notes.extend(notes)
+    return tiled(detector.eval(), request.tile), report
+
+
+def _assemble(
+    setup: _Setup, detector: Detector, held_out: Sequence[HeldOut], seconds: float
+) -> Manifest:
+    """Calibrate each class and make the manifest; moves the detector to the CPU."""
+    rate = setup.request.false_positive_rate
     manifest = Manifest(
-        method=method,
+        method=setup.request.method,
         config=plain_config(detector),
-        input_size=size,
-        image_size=seen[0].size,
+        input_size=setup.input_size,
+        image_size=setup.facts[0].size,
         classes=tuple(
             PartClass(
                 name,
-                calibrate(of_class, false_positive_rate),
-                stored(of_class, false_positive_rate),
+                calibrate(of_class.scores, rate),
+                calibration_record(of_class.scores, rate),
             )
-            for name, of_class in zip(names, scores, strict=True)
+            for name, of_class in zip(setup.class_names, held_out, strict=True)
         ),
         training={
-            'images': len(images),
-            'digests': digests,
-            'seed': seed,
-            'seconds': round(time.perf_counter() - started + (kept.seconds if kept else 0.0), 1),
+            'images': len(setup.facts),
+            'digests': setup.digests,
+            'seed': setup.request.seed,
+            'seconds': round(seconds, 1),
         },
         libraries=library_versions(),
-        tile=tile,
-        max_value=max_value,
+        tile=setup.request.tile,
+        max_value=setup.max_value,
     )
+    first_class = (setup.classes == 0).nonzero()[:GOLDEN_CANDIDATES, 0].tolist()
+    candidates = [setup.images[index] for index in first_class]
     detector.cpu()
-    first = [number for number, index in enumerate(of_images) if index == 0][:GOLDEN_CANDIDATES]
-    manifest = dataclasses.replace(
-        manifest,
-        golden_sample=_choose_golden_sample(
-            detector, manifest, [images[number] for number in first]
-        ),
+    return dataclasses.replace(
+        manifest, golden_sample=_choose_golden_sample(detector, manifest, candidates)
     )
-    suspect = {
-        int(one.images[index]): float(one.scores.image_scores[index])
-        for one in held_out
-        for index in outliers(one.scores.image_scores)
-        # Beside copies, which score next to nothing, every other part looks defective.
-        if not copies
-    }
-    return Training(detector, manifest, report, suspect, warnings, kept)
 
 
 def _choose_golden_sample(
     detector: Detector, manifest: Manifest, images: Sequence[np.ndarray]
 ) -> str:
-    """Choose what the model file carries: of some images that are found good, the best.
+    """Return the image with the lowest score of those that are ok, as text; empty if none is.
 
-    A single image makes thresholds that it is good by, and says nothing.
+    A single image is always ok by the thresholds that it makes, which proves nothing.
     """
     if len(images) < 2 or math.prod(manifest.input_size) > MAX_GOLDEN_PIXELS:
         return ''
     engine = Engine.of(detector, manifest, 'cpu')
-    best, least = None, math.inf
+    best, lowest = None, math.inf
     for image in images:
         pixels = to_rgb(image, manifest.input_size, manifest.max_value)
         pixels = pixels[..., 0] if image.ndim == 2 else pixels
-        found = engine.inspect_first_class(pixels)
-        if found.verdict == Verdict.OK and found.image_score < least:
-            best, least = pixels, found.image_score
+        inspection = engine.inspect_first_class(pixels)
+        if inspection.verdict == Verdict.OK and inspection.image_score < lowest:
+            best, lowest = pixels, inspection.image_score
     return '' if best is None else to_text(best)
 
 
-def fold_of(stage: str) -> tuple[int, int] | None:
-    """Return which of how many folds a stage belongs to; None outside of them."""
-    found = re.match(FOLD_PREFIX.format(r'(\d+)', r'(\d+)'), stage)
-    return (int(found[1]), int(found[2])) if found else None
+def _outliers(held_out: Sequence[HeldOut]) -> dict[int, float]:
+    return {
+        int(of_class.indices[index]): float(of_class.scores.image_scores[index])
+        for of_class in held_out
+        for index in outliers(of_class.scores.image_scores)
+    }
+
+
+def _warnings(setup: _Setup) -> list[str]:
+    warnings = []
+    fewest = int(setup.classes.bincount().min())
+    if fewest < MIN_IMAGES:
+        warnings.append(
+            f'only {fewest} training images (minimum {MIN_IMAGES}): thresholds are unreliable and '
+            'may reject nothing or too much; add images of good parts'
+        )
+    if setup.copies:
+        # Beside copies, which score next to nothing, every other part looks defective: outliers
+        # are not reported then.
+        warnings.append(
+            f'{setup.copies} of {len(setup.facts)} images are identical to another one: they do '
+            'not show how good parts vary, and the threshold comes out too low; replace them by '
+            'images of different parts'
+        )
+    return warnings
 
 
 def _file_digest(path: Path | None) -> str:
-    """Tell weights files apart; those that are downloaded are the libraries'."""
+    """Identify a weights file; downloaded weights are identified by the library versions."""
     if path is None or not path.is_file():
         return ''
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _require_classes(
-    method: str, names: Sequence[str], of_images: Sequence[int], tile: int | None
-) -> None:
-    """Check that a method can learn these classes."""
-    if not issubclass(find_method(method), MulticlassDetector):
-        able = [name for name, one in METHODS.items() if issubclass(one, MulticlassDetector)]
-        msg = (
-            f'{method} learns one kind of part in a model: give the images of one, or take a '
-            f'method that learns several, {", ".join(able)}'
-        )
-        raise ValueError(msg)
-    if len(names) == 1:
-        return
-    if tile is not None:
-        msg = f'tiles of {tile} px show parts of parts: they need a model for each class'
-        raise ValueError(msg)
-    for index, name in enumerate(names):
-        if of_images.count(index) < 2:
-            msg = f'class {name} has one image: of several classes each needs 2 or more'
-            raise ValueError(msg)
-
-
-def _common_size(of_images: Sequence[tuple[int, int]], shorter_side: int) -> tuple[int, int]:
-    """Size to inspect at: that of all classes, or a square where these have different ones."""
-    sizes = {input_size_of(size, shorter_side) for size in of_images}
-    return sizes.pop() if len(sizes) == 1 else (min(min(size) for size in sizes),) * 2
-
-
-def _fit_and_hold_out(
-    fit: Callable[[Tensor, str], tuple[Detector, FitReport]],
-    batch: Tensor,
-    classes: Tensor,
-    seed: int,
-) -> tuple[Detector, FitReport, list[_HeldOut]]:
-    """Train on images, and score those of each class that are held out."""
-    shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(batch)))
-    order = [shuffled[classes[shuffled] == index] for index in range(int(classes.max()) + 1)]
-
-    def score(detector: Detector, held_out: Sequence[Tensor]) -> list[_HeldOut]:
-        return [
-            _HeldOut(of_class, score_images(detector, batch[of_class], index))
-            for index, of_class in enumerate(held_out)
-        ]
-
-    fewest = min(map(len, order))
-    if fewest > MAX_FOLD_IMAGES:
-        counts = [max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(one))) for one in order]
-        rest = [one[count:] for one, count in zip(order, counts, strict=True)]
-        detector, report = fit(torch.cat(rest).sort().values, '')
-        held_out = [one[:count] for one, count in zip(order, counts, strict=True)]
-        return detector, report, score(detector, held_out)
-    # One image cannot be held out from itself: its own score is all there is.
-    folds = min(FOLDS, fewest) if fewest > 1 else 0
-    parts = []
-    for fold in range(folds):
-        chosen = [one[i::folds] for one in order for i in range(folds) if i != fold]
-        detector, _ = fit(torch.cat(chosen).sort().values, FOLD_PREFIX.format(fold + 1, folds))
-        parts.append(score(detector, [one[fold::folds] for one in order]))
-    detector, report = fit(torch.arange(len(batch)), '')
-    parts = parts or [score(detector, order)]
-    return detector, report, [_HeldOut.merged(of_class) for of_class in zip(*parts, strict=True)]

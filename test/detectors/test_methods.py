@@ -21,7 +21,7 @@ OPTIONS = {
             'levels': ['features.4', 'features.7'],
             'form': form,
             'int8': form == 'AC',
-            'copies': 4,
+            'augmented_samples': 4,
             'steps': 5,
             'batch': 2,
             'smoothing': 1.0,
@@ -37,7 +37,7 @@ OPTIONS = {
             'features': 8,
             'texture_levels': 8,
             'pair_levels': 4,
-            'copies': 4,
+            'augmented_samples': 4,
             'steps': 40,
             'batch': 8,
             'learning_rate': 1e-2,
@@ -65,7 +65,7 @@ OPTIONS = {
             'hidden': 8,
             'mapping': mapping,
             'int8': mapping == 'plain',
-            'copies': 4,
+            'augmented_samples': 4,
             'batch': 2,
             'flow_steps': 5,
             'mapping_steps': 5,
@@ -80,7 +80,7 @@ OPTIONS = {
             'base': 8,
             'multipliers': [1, 2],
             'pairs': 3,
-            'copies': 4,
+            'augmented_samples': 4,
             'flow_steps': 30,
             'reflow_steps': 10,
             'perception_steps': 30,
@@ -100,7 +100,7 @@ OPTIONS = {
             'stride': 4,
             'hidden': 8,
             'blocks': 2,
-            'copies': 6,
+            'augmented_samples': 6,
             'flow_steps': 8,
             'smoothing': 1.0,
         },
@@ -113,7 +113,7 @@ OPTIONS = {
                 'components': 8,
                 'hidden': 8,
                 'blocks': 2,
-                'copies': 4,
+                'augmented_samples': 4,
                 'flow_steps': 5,
                 'decoder_steps': 5,
                 'smoothing': 1.0,
@@ -135,10 +135,15 @@ def good_images(count, channels=3):
     return (pattern + 0.02 * noise).clamp(0, 1)
 
 
+def fit(case, detector, images, *arguments, **options):
+    """Train a detector of a case's method."""
+    return find_method(case[0]).fit(detector, images, *arguments, **options)
+
+
 def build(case, seed=0, channels=3):
     method, options = case
     torch.manual_seed(seed)
-    return find_method(method)(build_config(method, {**options, 'channels': channels}))
+    return find_method(method).detector(build_config(method, {**options, 'channels': channels}))
 
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case[0])
@@ -152,7 +157,7 @@ def training(case):
     detector = build(case)
     torch.manual_seed(1)
     calls = []
-    report = detector.fit(good_images(4), 3, lambda *call: calls.append(call))
+    report = fit(case, detector, good_images(4), 3, lambda *call: calls.append(call))
     return detector, report, calls
 
 
@@ -214,15 +219,16 @@ def test_training_lifts_the_pixel_auroc_of_a_stain_well_above_chance(method):
     mask = torch.zeros(1, 48, 48, dtype=torch.bool)
     mask[:, 16:28, 20:32] = True
     steps = {name: 60 for name in OPTIONS[method][0] if name.endswith('steps')}
-    detector = build((method, {**OPTIONS[method][0], **steps}))
-    detector.fit(good)
+    case = method, {**OPTIONS[method][0], **steps}
+    detector = build(case)
+    fit(case, detector, good)
     assert auroc(score(detector, bad).score_map.numpy(), mask.numpy()) > 0.85
 
 
 def test_the_same_seed_gives_the_same_detector(case, training):
     again = build(case)
     torch.manual_seed(2)
-    report = again.fit(good_images(4), 3)
+    report = fit(case, again, good_images(4), 3)
     assert report.losses == training[1].losses
     assert_same(score(again, good_images(2)), score(training[0], good_images(2)))
 
@@ -230,7 +236,7 @@ def test_the_same_seed_gives_the_same_detector(case, training):
 def test_training_reaches_every_trained_part_and_no_frozen_one(case):
     detector = build(case)
     before = {name: x.detach().clone() for name, x in detector.named_parameters()}
-    detector.fit(good_images(4))
+    fit(case, detector, good_images(4))
     for name, parameter in detector.named_parameters():
         changed = not torch.equal(parameter, before[name])
         assert changed == parameter.requires_grad, name
@@ -238,7 +244,7 @@ def test_training_reaches_every_trained_part_and_no_frozen_one(case):
 
 def test_fitting_leaves_the_images_alone(case):
     images = good_images(2)
-    build(case).fit(images)
+    fit(case, build(case), images)
     assert torch.equal(images, good_images(2))
 
 
@@ -260,7 +266,7 @@ def test_scores_are_finite_for_extreme_images(detector):
 @pytest.mark.parametrize('value', [0.0, 1.0])
 def test_training_on_images_of_one_colour_gives_finite_scores(case, value):
     detector = build(case)
-    detector.fit(torch.full((2, 3, *SIZE), value))
+    fit(case, detector, torch.full((2, 3, *SIZE), value))
     for scores in score(detector, torch.cat([good_images(1), torch.zeros(1, 3, *SIZE)]))[:2]:
         assert scores.isfinite().all()
 
@@ -282,7 +288,7 @@ def test_a_batch_gives_the_scores_of_its_images(detector):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_one_image_is_enough(case, channels):
     detector = build(case, channels=channels)
-    detector.fit(good_images(1, channels))
+    fit(case, detector, good_images(1, channels))
     output = score(detector, good_images(2, channels))
     assert tuple(output.score_map.shape) == (2, *SIZE)
     assert output.image_score.isfinite().all()
@@ -314,5 +320,5 @@ def test_training_can_be_cancelled_in_every_stage(case, training):
                 raise Cancelled(stage, step)
 
         with pytest.raises(Cancelled) as caught:
-            build(case).fit(good_images(2), progress=cancel)
+            fit(case, build(case), good_images(2), progress=cancel)
         assert caught.value.args == (wanted, 1)

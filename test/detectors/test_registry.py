@@ -3,9 +3,9 @@
 """Options from files and arguments become a configuration, or one line that says why not."""
 
 import dataclasses
-from typing import ClassVar
 
-from flow_anomaly_ros.detectors.base import Detector
+from flow_anomaly_ros.detectors.base import Detector, FitReport
+from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.detectors.registry import (
     build_config,
     ConfigError,
@@ -31,15 +31,24 @@ class ToyConfig:
             raise ValueError(msg)
 
 
-class Toy(Detector):
-    method = 'toy'
-    config_class = ToyConfig
-    presets: ClassVar = {'fast': {'rate': 2.0}}
+TOY = Method(
+    name='toy',
+    summary='a toy',
+    source='none',
+    config=ToyConfig,
+    detector=Detector,
+    fit=lambda *_, **__: FitReport(),
+    presets={'fast': {'rate': 2.0}},
+    renamed_options={'speed_limit': 'limit', 'layers': 'levels'},
+    renamed_values={'levels': {'old': 'new'}},
+    former_defaults={3: {'rate': 0.1}, 5: {'deep': True}},
+    renamed_tensors={r'^old\.': 'new.'},
+)
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    monkeypatch.setitem(METHODS, 'toy', Toy)
+    monkeypatch.setitem(METHODS, 'toy', TOY)
 
 
 def refusal(call, *arguments):
@@ -52,10 +61,12 @@ def refusal(call, *arguments):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_methods_are_registered_under_their_name_with_a_frozen_configuration(method):
-    detector = find_method(method)
-    assert detector.method == method
+    found = find_method(method)
+    assert found.name == method
+    assert found.summary
+    assert found.source
     config = build_config(method, {})
-    assert type(config) is detector.config_class
+    assert type(config) is found.config
     assert config.channels in (1, 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.channels = 1
@@ -141,3 +152,48 @@ def test_unknown_methods_are_refused(call, method):
     message = refusal(call, method)
     assert repr(method) in message
     assert 'restoration' in message
+
+
+def test_former_names_of_options_and_values_still_work():
+    config = build_config('toy', {'speed_limit': 2.5, 'layers': ['old', 'other']})
+    assert config.limit == 2.5
+    assert config.levels == ('new', 'other')
+
+
+def test_former_names_are_reported_with_what_to_write():
+    options, notes = TOY.current_options({'speed_limit': 2.5, 'layers': 'old', 'rate': 1})
+    assert options == {'limit': 2.5, 'levels': 'new', 'rate': 1}
+    assert notes == [
+        'option speed_limit is now called limit: write limit',
+        'option layers is now called levels: write levels',
+        'old of option levels is now called new',
+    ]
+
+
+def test_an_option_under_both_its_names_is_refused():
+    message = refusal(build_config, 'toy', {'speed_limit': 1, 'limit': 2})
+    assert 'speed_limit is the former name of limit' in message
+
+
+@pytest.mark.parametrize(
+    ('version', 'expected'), [(2, {'rate': 0.1, 'deep': True}), (4, {'deep': True}), (5, {})]
+)
+def test_earlier_model_files_keep_the_defaults_they_were_trained_with(version, expected):
+    assert TOY.upgrade_config({}, version) == expected
+    assert TOY.upgrade_config({'rate': 3, 'deep': False}, version) == {'rate': 3, 'deep': False}
+
+
+def test_tensors_of_earlier_model_files_get_their_present_names():
+    assert TOY.upgrade_tensors({'old.weight': 1, 'cold.bias': 2}) == {
+        'new.weight': 1,
+        'cold.bias': 2,
+    }
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_former_name_leads_to_an_option_that_exists(method):
+    found = find_method(method)
+    fields = {field.name for field in dataclasses.fields(found.config)}
+    assert set(found.renamed_options.values()) <= fields
+    assert not set(found.renamed_options) & fields
+    assert set(found.renamed_values) <= fields

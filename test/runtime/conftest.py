@@ -5,7 +5,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
 from flow_anomaly_ros.scoring.thresholds import Thresholds
@@ -21,15 +21,9 @@ class BrightnessConfig:
 class Brightness(Detector):
     """Scores a pixel by its brightness: what is white is a defect."""
 
-    method = 'brightness'
-    config_class = BrightnessConfig
-
-    def forward(self, images):
+    def forward(self, images, classes=None):
         score_map = images.mean(1)
         return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
-
-    def fit(self, images, seed=0, progress=None, checkpoints=None):
-        return FitReport()
 
 
 class HalfAsBright(Brightness):

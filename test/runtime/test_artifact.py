@@ -130,7 +130,7 @@ def test_other_files(tmp_path):
     assert 'damaged' in refusal(checkpoint)
     weights = tmp_path / 'weights.safetensors'
     save_file({'weight': np.zeros(3, np.float32)}, weights)
-    assert 'not written by flow-anomaly train' in refusal(weights)
+    assert 'no model of flow-anomaly train' in refusal(weights)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_other_files(tmp_path):
         ({'classes': [{'name': ''}]}, 'has classes'),
         ({'method': 'telepathy'}, "unknown method 'telepathy'"),
         ({'method': ['restoration']}, 'cannot be used'),
-        ({'config': {'channels': 3, 'colour': 'red'}}, 'no option colour'),
+        ({'config': {'channels': 3, 'colour': 'red'}}, 'unknown option colour'),
         ({'config': {'stride': 'four'}}, 'stride must be of type int'),
         ({'config': {'backbone': 'no_such_net'}}, "unknown backbone 'no_such_net'"),
         ({'config': 7}, 'cannot be used'),
-        ({'config': {'channels': 3, 'stride': 8}}, 'weights do not fit'),
+        ({'config': {'channels': 3, 'stride': 8}}, 'tensors do not fit'),
         ({'input_size': [64]}, 'input_size'),
         ({'classes': [{'name': '', 'thresholds': {'defect': 1.0}}]}, 'has classes'),
         ({'classes': [{'name': '', 'thresholds': WORDS}]}, 'has classes'),
@@ -166,7 +166,7 @@ def test_other_files(tmp_path):
         ({'tile': 128}, 'tile is 128 px'),
         ({'tile': 'small'}, 'cannot be used'),
         ({'tile': [64]}, 'cannot be used'),
-        ({'tensors': {'weight': np.zeros(3, np.float32)}}, 'weights do not fit'),
+        ({'tensors': {'weight': np.zeros(3, np.float32)}}, 'tensors do not fit'),
     ],
 )
 def test_files_that_cannot_be_used(model_file, tmp_path, changes, reason):

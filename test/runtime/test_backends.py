@@ -15,8 +15,11 @@ from flow_anomaly_ros.data.generated import generate_part
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.benchmark import time_inspection
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
-from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 import pytest
 import torch
@@ -40,7 +43,7 @@ WAYS = {
         'stride': 4,
         'components': 8,
         'hidden': 8,
-        'copies': 6,
+        'augmented_samples': 6,
         'flow_steps': 3,
         'decoder_steps': 1,
         'align': 'always',
@@ -68,12 +71,8 @@ def save_trained(path, method, options):
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
         training = train(
-            method,
-            images,
-            options,
-            shorter_side=SIZE,
-            device='cpu',
-            classes=CLASSES.get(method, ()),
+            TrainingRequest(method=method, options=options, image_size=SIZE, device='cpu'),
+            TrainingDataset(images, tuple(CLASSES.get(method, ()))),
         )
     save_artifact(path, training.detector, training.manifest)
 
@@ -90,7 +89,7 @@ def files(request, tmp_path_factory):
             options[name] = 2
     source = tmp_path_factory.mktemp('models') / 'model.safetensors'
     save_trained(source, method, options)
-    for backend, suffix in SUFFIXES.items():
+    for backend, suffix in EXPORT_SUFFIXES.items():
         export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
 
@@ -133,7 +132,7 @@ def _two_threads():
 
 # OpenVINO then computes two images beside one another.
 @pytest.mark.usefixtures('_two_threads')
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
+@pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
 def test_exported_models_find_the_same(files, suffix):
     reference, engine = Engine.load(files, 'cpu'), Engine.load(files.with_suffix(suffix), 'cpu')
     assert engine.manifest == reference.manifest
@@ -154,7 +153,7 @@ def whole_numbers(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(('backend', 'suffix'), SUFFIXES.items())
+@pytest.mark.parametrize(('backend', 'suffix'), EXPORT_SUFFIXES.items())
 def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, backend, suffix):
     export(whole_numbers.with_suffix(suffix), *load_artifact(whole_numbers), backend)
     images = [generate_part(seed, SIZE, 'stain')[0] for seed in range(3)]
@@ -178,7 +177,7 @@ def test_old_versions_of_torch_export_no_whole_numbers(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
+@pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
 def test_graphs_take_camera_images_as_they_are(files, suffix):
     """Without this package: RGB bytes of any size."""
     reference = Engine.load(files, 'cpu')
@@ -278,7 +277,7 @@ def test_export_refuses_what_it_cannot_do(capsys, model_file, tmp_path):
     line = refusal(capsys, 'export', model_file, '--backend', 'tflite', '--output', target)
     assert 'choose one of onnx, openvino' in line
     line = refusal(capsys, 'export', model_file, '--backend', 'openvino', '--output', target)
-    assert 'let it end with .xml' in line
+    assert 'must end in .xml' in line
     line = refusal(capsys, 'export', target, '--backend', 'onnx', '--output', target)
     assert 'no model file' in line
     assert not list(tmp_path.iterdir())
@@ -292,7 +291,7 @@ def _exported_before(exported_files, monkeypatch):
         for suffix in {path.suffix, path.suffix.replace('.xml', '.bin')}:
             shutil.copy(exported_files.with_suffix(suffix), path.with_suffix(suffix))
 
-    for backend in SUFFIXES:
+    for backend in EXPORT_SUFFIXES:
         monkeypatch.setattr(f'flow_anomaly_ros.runtime.export._write_{backend}', copied)
 
 
@@ -314,7 +313,7 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     exported_files, refused_export, monkeypatch, change
 ):
     detector, manifest = load_artifact(exported_files)
-    detector.stored[0].found += change
+    detector.memory_banks[0].found += change
     monkeypatch.setattr(
         'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
     )
@@ -366,15 +365,20 @@ def tiled_file(tmp_path_factory, tiny_options):
     """A model of tiles, as its own file and exported."""
     images = [generate_part(seed, 96)[0] for seed in range(2)]
     options = tiny_options | {'flow_steps': 2}
-    training = train('restoration', images, options, shorter_side=96, tile=64, device='cpu')
+    training = train(
+        TrainingRequest(
+            method='restoration', options=options, image_size=96, tile=64, device='cpu'
+        ),
+        TrainingDataset(images),
+    )
     source = tmp_path_factory.mktemp('tiles') / 'model.safetensors'
     save_artifact(source, training.detector, training.manifest)
-    for backend, suffix in SUFFIXES.items():
+    for backend, suffix in EXPORT_SUFFIXES.items():
         export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
 
 
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
+@pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
 def test_exported_models_of_tiles_find_the_same(tiled_file, suffix):
     engines = [Engine.load(tiled_file.with_suffix(end), 'cpu') for end in ('.safetensors', suffix)]
     images = [generate_part(seed, 96, 'stain')[0] for seed in range(2)]
@@ -382,7 +386,7 @@ def test_exported_models_of_tiles_find_the_same(tiled_file, suffix):
     require_same(*engines, images[:1])
 
 
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
+@pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
 def test_damaged_exported_models_are_refused_in_one_line(capsys, tmp_path, suffix, parts):
     damaged = tmp_path / f'model{suffix}'
     images = parts / 'test/good'

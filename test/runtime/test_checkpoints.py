@@ -6,6 +6,7 @@ from pathlib import Path
 import runpy
 
 from flow_anomaly_ros.detectors.base import Cancelled
+from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.runtime import checkpoints
 from flow_anomaly_ros.runtime.checkpoints import FolderCheckpointStore
 import pytest
@@ -32,12 +33,16 @@ def fit(case, kept, stop=None):
         if (stage, step) == stop:
             raise Cancelled
 
-    return detector, detector.fit(METHODS['good_images'](4), 3, progress, kept), steps
+    return (
+        detector,
+        METHODS['fit'](case, detector, METHODS['good_images'](4), 3, progress, kept),
+        steps,
+    )
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case[0])
 def test_an_interrupted_training_ends_with_the_weights_of_one_that_was_not(case, kept):
-    whole, report, steps = fit(case, checkpoints.CheckpointStore())
+    whole, report, steps = fit(case, NULL_CHECKPOINTS)
     # In the middle of the first, and of the last stage that is kept, and between two.
     stages = [*report.losses]
     middles = [(stage, len(report.losses[stage]) // 2) for stage in (stages[0], stages[-1])]

@@ -137,9 +137,8 @@ def test_each_image_of_a_batch_has_its_own_criteria(engine):
 def test_broken_network_never_passes_a_part(make_engine):
     class Broken(nn.Module):
         config = type('Config', (), {'channels': 3})
-        class_count = 1
 
-        def forward(self, images):
+        def forward(self, images, classes=None):
             score_map = images.mean(1) * float('nan')
             return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
 

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors import registry
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.detectors.registry import build_config, find_method
 from flow_anomaly_ros.layers.resample import smooth
 from flow_anomaly_ros.runtime import tiling
 from flow_anomaly_ros.runtime.calibration import recalibrate, score_images
 from flow_anomaly_ros.runtime.engine import Engine
-from flow_anomaly_ros.runtime.tiling import blending_weights, tile_starts, tiled, TiledDetector
+from flow_anomaly_ros.runtime.tiling import (
+    blending_weights,
+    cut_training_tiles,
+    tile_starts,
+    tiled,
+    TiledDetector,
+)
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 import pytest
 import torch
@@ -32,10 +41,6 @@ class FakeConfig:
 class Fake(Detector):
     """Scores a pixel by its brightness, remembers what it was given, and explains it."""
 
-    method = 'fake'
-    config_class = FakeConfig
-    presets = {}  # noqa: RUF012
-
     def __init__(self, config=FakeConfig()):
         super().__init__(config)
         self.batches = []
@@ -43,17 +48,18 @@ class Fake(Detector):
     def score(self, images):
         return images.mean(1)
 
-    def forward(self, images):
+    def forward(self, images, classes=None):
         self.batches.append(len(images))
         score_map = self.score(images)
         return DetectorOutput(score_map, score_map.amax(dim=(1, 2)))
 
-    def explain(self, images):
+    def explain(self, images, classes=None):
         return [{'half': images / 2}]
 
-    def fit(self, images, seed=0, progress=None, checkpoints=None):
-        self.seen = images
-        return FitReport()
+
+def remember(detector, images, *_, **__):
+    detector.seen = images
+    return FitReport()
 
 
 class Local(Fake):
@@ -183,7 +189,7 @@ def test_a_defect_on_a_seam_scores_as_inside_a_tile(place):
     assert on_seam == pytest.approx(inside, rel=1e-4)
 
 
-SHALLOW = {'backbone': 'mobilenet_v2', 'levels': ['features.3'], 'copies': 1, 'batch': 4}
+SHALLOW = {'backbone': 'mobilenet_v2', 'levels': ['features.3'], 'augmented_samples': 1, 'batch': 4}
 SMALL = {'stride': 4, 'components': 16, 'hidden': 16, 'blocks': 1}
 # What these see around a pixel ends, or nearly so, within a quarter of a tile: that is how far the
 # middle of an overlap is from the border of either tile. Restoration remembers good parts at every
@@ -203,12 +209,12 @@ REAL = [
             'stride': 4,
             'hidden': 16,
             'features': 8,
-            'copies': 1,
+            'augmented_samples': 1,
             'steps': 60,
         },
         0.02,
     ),
-    ('restoration', {'copies': 1, 'hidden': 16, 'flow_steps': 20}, 0.02),
+    ('restoration', {'augmented_samples': 1, 'hidden': 16, 'flow_steps': 20}, 0.02),
     ('restoration', {**SHALLOW, **SMALL, 'flow_steps': 20, 'decoder_steps': 20}, 0.05),
 ]
 
@@ -224,8 +230,10 @@ def woven(size, seed, noise):
 @pytest.mark.parametrize(('method', 'options', 'share'), REAL)
 def test_a_defect_on_a_seam_scores_as_inside_a_tile_with_real_methods(method, options, share):
     torch.manual_seed(0)
-    detector = TiledDetector(find_method(method)(build_config(method, options)), 128)
-    detector.fit(torch.stack([woven(320, seed, 0.05) for seed in (1, 2)]))
+    whole = find_method(method).detector(build_config(method, options))
+    tiles, _ = cut_training_tiles(torch.stack([woven(320, n, 0.05) for n in (1, 2)]), 128, 0)
+    find_method(method).fit(whole, tiles)
+    detector = TiledDetector(whole, 128)
     clean = woven(320, 0, 0)[None]
 
     @torch.inference_mode()
@@ -261,7 +269,8 @@ def test_no_more_tiles_at_once_than_fit_into_memory(mebibytes, most, monkeypatch
 @pytest.fixture
 def unseen(monkeypatch):
     """A method that knows its training images."""
-    monkeypatch.setitem(registry.METHODS, 'unseen', Unseen)
+    method = Method('unseen', 'remembers', 'none', FakeConfig, Unseen, remember, {'fast': {}})
+    monkeypatch.setitem(registry.METHODS, 'unseen', method)
     return 'unseen'
 
 
@@ -284,31 +293,29 @@ def flat_images(count):
 
 def test_a_detector_is_trained_on_all_tiles_in_random_order():
     images = texture(3, 1, 96, 128)
-    detector = TiledDetector(Fake(), TILE)
-    assert not detector.fit(images).notes
-    seen = detector.detector.seen
+    seen, notes = cut_training_tiles(images, TILE, 0)
+    assert not notes
     expected = images.unfold(2, TILE, 32).unfold(3, TILE, 32).permute(0, 2, 3, 1, 4, 5)
     expected = expected.reshape(-1, 1, TILE, TILE)
     found = (seen[:, None] == expected).all(4).all(3).all(2)
     assert found.sum(0).tolist() == found.sum(1).tolist() == [1] * 18
     assert not torch.equal(seen, expected)
-    detector.fit(images)
-    assert torch.equal(detector.detector.seen, seen)
-    detector.fit(images, seed=1)
-    assert not torch.equal(detector.detector.seen, seen)
+    assert torch.equal(cut_training_tiles(images, TILE, 0)[0], seen)
+    assert not torch.equal(cut_training_tiles(images, TILE, 1)[0], seen)
 
 
 def test_too_many_tiles_are_chosen_from_and_that_is_told(monkeypatch):
     monkeypatch.setattr(tiling, 'MAX_TRAINING_PIXELS', 5 * TILE**2)
-    detector = TiledDetector(Fake(), TILE)
-    (note,) = detector.fit(texture(3, 1, 96, 128)).notes
+    tiles, (note,) = cut_training_tiles(texture(3, 1, 96, 128), TILE, 0)
     assert 'trained on 5 of 18 tiles' in note
-    assert len(detector.detector.seen) == 5
+    assert len(tiles) == 5
 
 
 @pytest.mark.parametrize(('count', 'scores'), [(10, 10), (120, 40)])
 def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
-    training = train(unseen, flat_images(count), tile=TILE, device='cpu')
+    training = train(
+        TrainingRequest(method=unseen, tile=TILE, device='cpu'), TrainingDataset(flat_images(count))
+    )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * scores
     assert training.manifest.tile == TILE
     assert training.manifest.seen_size == (TILE, TILE)
@@ -327,7 +334,9 @@ def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
 )
 def test_tiles_that_make_no_sense_are_refused(unseen, tile, reason):
     with pytest.raises(ValueError, match=reason) as caught:
-        train(unseen, flat_images(3), tile=tile, device='cpu')
+        train(
+            TrainingRequest(method=unseen, tile=tile, device='cpu'), TrainingDataset(flat_images(3))
+        )
     assert str(caught.value).startswith(f'tile is {tile} px')
     assert '\n' not in str(caught.value)
 
@@ -337,7 +346,9 @@ def test_tiles_that_make_no_sense_are_refused(unseen, tile, reason):
 
 def test_an_engine_and_a_calibration_see_the_same(unseen):
     images = flat_images(4)
-    training = train(unseen, images, tile=TILE, device='cpu')
+    training = train(
+        TrainingRequest(method=unseen, tile=TILE, device='cpu'), TrainingDataset(images)
+    )
     engine = Engine.of(training.detector, training.manifest, 'cpu')
     other = np.full((96, 128), 200, np.uint8)
     assert [one.image_score for one in engine.inspect([images[0], other])] == [1.0, 2.0]

@@ -6,19 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors import registry
-from flow_anomaly_ros.detectors.base import (
-    Cancelled,
-    Detector,
-    DetectorOutput,
-    FitReport,
-    MulticlassDetector,
-)
+from flow_anomaly_ros.detectors.base import Cancelled, Detector, DetectorOutput, FitReport
 from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.golden_sample import to_image, to_text
 from flow_anomaly_ros.runtime.manifest import input_size_of
 from flow_anomaly_ros.runtime.training import train
+from flow_anomaly_ros.runtime.training_data import TrainingDataset
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 import pytest
 import torch
@@ -33,22 +30,21 @@ class MemoryConfig:
 class Memory(Detector):
     """Scores 1 what it has seen in training and 2 what it has not."""
 
-    method = 'memory'
-    config_class = MemoryConfig
     fits = 0
 
-    def forward(self, images):
+    def forward(self, images, classes=None):
         distances = (images[:, None] - self.seen[None]).abs().amax(dim=(2, 3, 4))
         scores = 1 + (distances.amin(1) > 1e-6).float()
         return DetectorOutput(scores[:, None, None].expand(-1, *images.shape[-2:]), scores)
 
-    def fit(self, images, seed=0, progress=None, checkpoints=NULL_CHECKPOINTS):
-        type(self).fits += 1
-        self.seen = images
-        checkpoints.load('remember')
-        checkpoints.save('remember', dict, is_over=True)
-        progress('remember', 1, 1, None)
-        return FitReport()
+
+def remember(detector, images, seed=0, progress=None, checkpoints=NULL_CHECKPOINTS, classes=None):
+    type(detector).fits += 1
+    detector.seen, detector.classes = images, classes
+    checkpoints.load('remember')
+    checkpoints.save('remember', dict, is_over=True)
+    progress('remember', 1, 1, None)
+    return FitReport()
 
 
 @dataclass(frozen=True)
@@ -56,27 +52,24 @@ class ClassMemoryConfig(MemoryConfig):
     classes: tuple[str, ...] = ()
 
 
-class ClassMemory(Memory, MulticlassDetector):
+class ClassMemory(Memory):
     """Scores as much more as the class is further down the list."""
-
-    method = 'class_memory'
-    config_class = ClassMemoryConfig
 
     def forward(self, images, classes=None):
         output = super().forward(images)
         known = torch.zeros(len(images), dtype=torch.long) if classes is None else classes
         return DetectorOutput(output.score_map, output.image_score + 10 * known, known)
 
-    def fit(self, images, seed=0, progress=None, checkpoints=None, classes=None):
-        self.classes = classes
-        return super().fit(images, seed, progress)
-
 
 @pytest.fixture
 def memory(monkeypatch):
     """A method that knows its training images."""
-    monkeypatch.setitem(registry.METHODS, 'memory', Memory)
-    monkeypatch.setitem(registry.METHODS, 'class_memory', ClassMemory)
+    for name, detector, config in (
+        ('memory', Memory, MemoryConfig),
+        ('class_memory', ClassMemory, ClassMemoryConfig),
+    ):
+        method = Method(name, 'remembers', 'none', config, detector, remember, {'fast': {}})
+        monkeypatch.setitem(registry.METHODS, name, method)
     monkeypatch.setattr(Memory, 'fits', 0)
     return 'memory'
 
@@ -89,11 +82,14 @@ def short(options):
     return options | {'flow_steps': 4}
 
 
-def test_same_seed_same_detector(good_images, tiny_options):
+def test_the_same_seed_gives_the_same_detector(good_images, tiny_options):
     def tensors(seed):
         torch.seed()  # the state of the caller does not matter
         trained = train(
-            'restoration', good_images[:2], short(tiny_options), seed=seed, device='cpu'
+            TrainingRequest(
+                method='restoration', options=short(tiny_options), seed=seed, device='cpu'
+            ),
+            TrainingDataset(good_images[:2]),
         )
         return trained.detector.state_dict(), trained.manifest.thresholds
 
@@ -105,28 +101,40 @@ def test_same_seed_same_detector(good_images, tiny_options):
 
 @pytest.mark.parametrize('count', [2, 3, 10, 40])
 def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
-    training = train(memory, flat_images(count), device='cpu')
+    training = train(
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(count))
+    )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * count
     assert len(training.detector.seen) == count
     assert Memory.fits == min(5, count) + 1
 
 
 def test_of_many_images_a_share_is_held_out_for_good(memory):
-    training = train(memory, flat_images(250), device='cpu')
+    training = train(
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(250))
+    )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * 50
     assert len(training.detector.seen) == 200
     assert Memory.fits == 1
 
 
-def test_one_image_will_do(memory, good_images, tiny_options):
-    assert train(memory, flat_images(1), device='cpu').manifest.thresholds[0].defect > 1
-    trained = train('restoration', good_images[:1], short(tiny_options), device='cpu')
+def test_one_image_is_enough_to_train(memory, good_images, tiny_options):
+    assert (
+        train(TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(1)))
+        .manifest.thresholds[0]
+        .defect
+        > 1
+    )
+    trained = train(
+        TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
+        TrainingDataset(good_images[:1]),
+    )
     engine = Engine.of(trained.detector, trained.manifest, 'cpu')
     assert engine.inspect(good_images[:1])[0].verdict == 'ok'
     assert not trained.manifest.golden_sample
 
 
-def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_images, tmp_path):
+def test_the_model_carries_a_golden_sample_that_must_be_ok(training, good_images, tmp_path):
     manifest = training.manifest
     image = to_image(manifest.golden_sample, manifest.input_size)
     assert any(np.array_equal(image, one) for one in good_images)
@@ -152,7 +160,10 @@ def test_the_model_carries_a_good_part_that_it_must_find_good(training, good_ima
 def test_each_class_has_thresholds_of_parts_of_its_own(counts, held_out):
     images = flat_images(sum(counts))
     classes = ['nut'] * counts[0] + ['bolt'] * counts[1]
-    training = train('class_memory', images, device='cpu', classes=classes)
+    training = train(
+        TrainingRequest(method='class_memory', device='cpu'),
+        TrainingDataset(images, tuple(classes)),
+    )
     first, second = training.manifest.classes
     assert (first.name, second.name) == ('nut', 'bolt')
     # Each was scored as what it is, by a detector that had not seen it.
@@ -167,7 +178,10 @@ def test_each_class_has_thresholds_of_parts_of_its_own(counts, held_out):
 def test_classes_of_other_sizes_and_colours_go_into_one_model():
     images = [np.zeros((40, 40), np.uint8)] * 2 + [np.zeros((64, 128, 3), np.uint8)] * 2
     classes = ['nut', 'nut', 'bolt', 'bolt']
-    training = train('class_memory', images, device='cpu', classes=classes, shorter_side=64)
+    training = train(
+        TrainingRequest(method='class_memory', device='cpu', image_size=64),
+        TrainingDataset(images, tuple(classes)),
+    )
     assert training.manifest.config['channels'] == 3
     assert training.manifest.input_size == (40, 40)
 
@@ -175,20 +189,26 @@ def test_classes_of_other_sizes_and_colours_go_into_one_model():
 @pytest.mark.parametrize(
     ('method', 'classes', 'tile', 'words'),
     [
-        ('memory', ['nut', 'nut', 'bolt', 'bolt'], None, 'memory learns one kind of part'),
+        ('memory', ['nut', 'nut', 'bolt', 'bolt'], None, 'memory learns one class of parts'),
         ('class_memory', ['nut', 'nut', 'nut', 'bolt'], None, 'class bolt has one image'),
-        ('class_memory', ['nut', 'nut', 'bolt', 'bolt'], 64, 'need a model for each class'),
+        ('class_memory', ['nut', 'nut', 'bolt', 'bolt'], 64, 'train one model per class'),
     ],
 )
 @pytest.mark.usefixtures('memory')
 def test_classes_that_cannot_be_learned_are_refused(method, classes, tile, words):
     with pytest.raises(ValueError, match=words):
-        train(method, flat_images(4), device='cpu', classes=classes, tile=tile)
+        train(
+            TrainingRequest(method=method, device='cpu', tile=tile),
+            TrainingDataset(flat_images(4), tuple(classes)),
+        )
 
 
 def test_channels_come_from_the_images(good_images, tiny_options):
     grey = [image[..., 0] for image in good_images[:2]]
-    training = train('restoration', grey, short(tiny_options), device='cpu')
+    training = train(
+        TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
+        TrainingDataset(grey),
+    )
     assert training.manifest.config['channels'] == 1
     engine = Engine.of(training.detector, training.manifest, 'cpu')
     assert engine.inspect([good_images[0]])[0].mask.shape == (64, 64)
@@ -202,7 +222,10 @@ def test_grey_images_of_more_than_8_bits_are_seen_like_those_of_8(
     deep = [image.astype(np.uint16) * factor for image in shallow]
     verdicts = []
     for images in (shallow, deep):
-        trained = train('restoration', images, short(tiny_options), device='cpu')
+        trained = train(
+            TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
+            TrainingDataset(images),
+        )
         engine = Engine.of(trained.detector, trained.manifest, 'cpu')
         stained = images[0].copy()
         stained[20:36, 20:36] = 255 * (1 if images is shallow else factor)
@@ -214,30 +237,55 @@ def test_grey_images_of_more_than_8_bits_are_seen_like_those_of_8(
 
 
 @pytest.mark.parametrize(('count', 'warnings'), [(1, 1), (3, 1), (4, 0)])
-def test_it_is_told_that_few_images_say_little(memory, count, warnings):
-    found = train(memory, flat_images(count), device='cpu').warnings
-    assert [line for line in found if 'say little about how good parts differ' in line] == found
+def test_a_warning_says_that_few_images_make_thresholds_unreliable(memory, count, warnings):
+    found = train(
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(count))
+    ).warnings
+    assert [line for line in found if 'thresholds are unreliable' in line] == found
     assert len(found) == warnings
 
 
-def test_it_is_told_that_images_are_the_same(memory):
-    assert train(memory, flat_images(5), device='cpu').warnings == []
-    (line,) = train(memory, [*flat_images(5), *flat_images(2)], device='cpu').warnings
-    assert line.startswith('2 of 7 images are the same as another one')
+def test_a_warning_says_that_images_are_identical(memory):
+    assert (
+        train(
+            TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(5))
+        ).warnings
+        == []
+    )
+    (line,) = train(
+        TrainingRequest(method=memory, device='cpu'),
+        TrainingDataset([*flat_images(5), *flat_images(2)]),
+    ).warnings
+    assert line.startswith('2 of 7 images are identical to another one')
 
 
 def test_beside_copies_no_good_part_looks_defective(good_images, tiny_options):
     images = [*good_images[:5]] + [good_images[5]] * 10
-    assert train('restoration', images, short(tiny_options), device='cpu').outliers == {}
+    assert (
+        train(
+            TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
+            TrainingDataset(images),
+        ).outliers
+        == {}
+    )
 
 
 def test_a_defect_among_good_parts_is_found(good_images, tiny_options):
     images = [*good_images]
     options = short(tiny_options)
-    assert train('restoration', images, options, device='cpu').outliers == {}
+    assert (
+        train(
+            TrainingRequest(method='restoration', options=options, device='cpu'),
+            TrainingDataset(images),
+        ).outliers
+        == {}
+    )
     images[3] = images[3].copy()
     images[3][20:36, 20:36] = 255
-    ((index, score),) = train('restoration', images, options, device='cpu').outliers.items()
+    ((index, score),) = train(
+        TrainingRequest(method='restoration', options=options, device='cpu'),
+        TrainingDataset(images),
+    ).outliers.items()
     assert index == 3
     assert score > 0
 
@@ -245,11 +293,9 @@ def test_a_defect_among_good_parts_is_found(good_images, tiny_options):
 def test_progress_names_every_stage(good_images, tiny_options):
     calls = []
     report = train(
-        'restoration',
-        good_images[:2],
-        short(tiny_options),
-        device='cpu',
-        progress=lambda *call: calls.append(call),
+        TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
+        TrainingDataset(good_images[:2]),
+        lambda *call: calls.append(call),
     ).report
     stages = list(dict.fromkeys(stage for stage, *_ in calls))
     prefixes = ('calibration 1/2 ', 'calibration 2/2 ', '')
@@ -273,22 +319,26 @@ def test_cancelling_stops_between_two_steps(good_images, tiny_options):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        train('restoration', good_images[:2], tiny_options, device='cpu', progress=cancel)
+        train(
+            TrainingRequest(method='restoration', options=tiny_options, device='cpu'),
+            TrainingDataset(good_images[:2]),
+            cancel,
+        )
     assert len(steps) == 3
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def test_checkpoints_serve_the_very_training_alone(memory, tmp_path):
+def test_checkpoints_resume_only_the_training_that_wrote_them(memory, tmp_path):
     weights = tmp_path / 'weights.safetensors'
     weights.write_bytes(b'ones')
     given = {'weights': weights, 'device': 'cpu', 'checkpoints': tmp_path / 'checkpoints'}
 
     def refused(images, **changed):
         with pytest.raises(ValueError, match='of another training'):
-            train(memory, images, **{**given, **changed})
+            train(TrainingRequest(method=memory, **{**given, **changed}), TrainingDataset(images))
 
-    train(memory, flat_images(3), **given)
-    train(memory, flat_images(3), **given)
+    train(TrainingRequest(method=memory, **given), TrainingDataset(flat_images(3)))
+    train(TrainingRequest(method=memory, **given), TrainingDataset(flat_images(3)))
     refused(flat_images(4))
     refused(flat_images(3), seed=1)
     refused(flat_images(3), options={'option': 2})
@@ -297,15 +347,21 @@ def test_checkpoints_serve_the_very_training_alone(memory, tmp_path):
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, -1.0, float('nan')])
-def test_impossible_rate_is_refused_before_training(memory, rate):
+def test_an_impossible_rate_is_refused_before_training(memory, rate):
     with pytest.raises(ValueError, match='false_positive_rate'):
-        train(memory, flat_images(3), false_positive_rate=rate, device='cpu')
+        train(
+            TrainingRequest(method=memory, false_positive_rate=rate, device='cpu'),
+            TrainingDataset(flat_images(3)),
+        )
     assert Memory.fits == 0
 
 
 def test_unknown_option_is_refused(good_images):
-    with pytest.raises(ValueError, match='no option flow_step'):
-        train('restoration', good_images, {'flow_step': 1}, device='cpu')
+    with pytest.raises(ValueError, match='unknown option flow_step'):
+        train(
+            TrainingRequest(method='restoration', options={'flow_step': 1}, device='cpu'),
+            TrainingDataset(good_images),
+        )
 
 
 @pytest.mark.parametrize(
@@ -328,4 +384,7 @@ def test_input_size_keeps_the_aspect_and_never_enlarges_much(image_size, shorter
 )
 def test_what_the_images_decide_cannot_be_set(good_images, method, options):
     with pytest.raises(ValueError, match=f'{next(iter(options))} cannot be set'):
-        train(method, good_images, options, device='cpu')
+        train(
+            TrainingRequest(method=method, options=options, device='cpu'),
+            TrainingDataset(good_images),
+        )

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.options import check_ranges, option
 
 FORMS = ('CA', 'AC', 'CAC', 'CC')
 
@@ -29,33 +29,26 @@ class CainnFlowConfig:
         reduction: How much narrower the hidden layer of the channel attention is, r (section 3.2).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
-        copies: Images and shifted copies in the training set, at least.
+        augmented_samples: Images and shifted copies in the training set, at least.
         steps: Training steps.
         batch: Images in a step.
         learning_rate: Peak learning rate (section 4.5).
     """
 
-    channels: int = 3
+    channels: int = option(3, choices=(1, 3))
     backbone: str = 'resnet18'
     levels: tuple[str, ...] = ()
     int8: bool = False
-    form: str = 'CAC'
-    blocks: int = 2
-    hidden_ratio: float = 1.0
-    reduction: int = 16
-    smoothing: float = 4.0
-    max_shift: int = 4
-    copies: int = 80
-    steps: int = 400
-    batch: int = 8
-    learning_rate: float = 5e-4
+    form: str = option('CAC', choices=FORMS)
+    blocks: int = option(2, minimum=1)
+    hidden_ratio: float = option(1.0, above=0)
+    reduction: int = option(16, minimum=1)
+    smoothing: float = option(4.0, minimum=0)
+    max_shift: int = option(4, minimum=0)
+    augmented_samples: int = option(80, minimum=1)
+    steps: int = option(400, minimum=1)
+    batch: int = option(8, minimum=1)
+    learning_rate: float = option(5e-4, above=0)
 
     def __post_init__(self) -> None:
-        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        check_option(self.form in FORMS, 'form', repr(self.form), f'one of {", ".join(FORMS)}')
-        for name in ('blocks', 'reduction', 'copies', 'steps', 'batch'):
-            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('smoothing', 'max_shift'):
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
-        for name in ('hidden_ratio', 'learning_rate'):
-            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+        check_ranges(self)

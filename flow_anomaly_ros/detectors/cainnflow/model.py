@@ -4,18 +4,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, ClassVar
+from typing import cast, ClassVar
 
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    DetectorOutput,
-    FitReport,
-    no_progress,
-    Progress,
-)
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.cainnflow.attention import BlockAttention
 from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.likelihood import flow_nll, ScoreFloor
@@ -75,9 +68,6 @@ class CainnFlowDetector(Detector):
     normally distributed for good parts. How unlikely its features are, is a position's score.
     """
 
-    method = 'cainnflow'
-    config_class = CainnFlowConfig
-    presets: ClassVar = {'fast': {'steps': 200}}
     stages: ClassVar = {'features': ('extract',), 'flow': ('flow',)}
 
     def __init__(self, config: CainnFlowConfig) -> None:
@@ -105,11 +95,6 @@ class CainnFlowDetector(Detector):
         config = self.config
         hidden = max(1, round(config.hidden_ratio * inputs))
         return CouplingNetwork(config.form, inputs, outputs, hidden, config.reduction)
-
-    @classmethod
-    def takes_weights(cls, config: Any) -> bool:
-        """It is always a network that extracts the features."""
-        return True
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the network that extracts features."""
@@ -142,7 +127,7 @@ class CainnFlowDetector(Detector):
         """Undo `flow`: latents of every level to whitened features."""
         return [flow.inverse([z])[0] for flow, z in zip(self.flows, latents, strict=True)]
 
-    def forward(self, images: Tensor) -> DetectorOutput:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         size = size_of(images)
         scores = [
@@ -153,7 +138,7 @@ class CainnFlowDetector(Detector):
         score_map = torch.stack(smoothed).mean(0)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
-    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per level: both directions of the flow, as in section 4.6.
 
         The first three principal components of the features stand for red, green and blue.
@@ -179,18 +164,6 @@ class CainnFlowDetector(Detector):
             }
             for index, level in enumerate(self.backbone.levels)
         ]
-
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-    ) -> FitReport:
-        """Train on images of good parts; see `Detector.fit`."""
-        from flow_anomaly_ros.detectors.cainnflow.training import fit
-
-        return fit(self, images, seed, progress, checkpoints)
 
 
 def _picture(maps: Tensor) -> Tensor:

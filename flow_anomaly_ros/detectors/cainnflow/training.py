@@ -5,8 +5,9 @@
 import typing
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
+from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.training_loop import (
     calibrate_quantizers,
     negative_log_likelihood,
@@ -17,22 +18,20 @@ from flow_anomaly_ros.detectors.training_loop import (
 import torch
 from torch import nn, Tensor
 
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
-
 
 def fit(
-    detector: 'CainnFlowDetector',
+    detector: CainnFlowDetector,
     images: Tensor,
-    seed: int,
-    progress: Progress,
-    checkpoints: CheckpointStore,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    checkpoints: CheckpointStore = NULL_CHECKPOINTS,
+    classes: Tensor | None = None,
 ) -> FitReport:
     """Whiten the features of all samples, then train the flows of all levels on them."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     calibrate_quantizers(context, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
+    samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     features = _extract(detector, samples, progress)
 
     def loss_of(chosen: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ def fit(
     return context.report
 
 
-def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
+def _fit_floors(detector: CainnFlowDetector, features: list[Tensor]) -> None:
     levels = data_parallel.map_sharded(
         lambda part: detector.unlikeliness([x[part] for x in features]),
         len(features[0]),
@@ -66,7 +65,7 @@ def _fit_floors(detector: 'CainnFlowDetector', features: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def _extract(detector: 'CainnFlowDetector', samples: Tensor, progress: Progress) -> list[Tensor]:
+def _extract(detector: CainnFlowDetector, samples: Tensor, progress: Progress) -> list[Tensor]:
     """Fit the whitening of every level; return all whitened features: the backbone is frozen."""
     levels = data_parallel.map_sharded(
         lambda part: detector.backbone.extract(samples[part]),

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.options import check_option, check_ranges, option
 
 # Levels that are fused.
 LEVELS = 3
@@ -40,64 +40,45 @@ class FeatureFusionConfig:
         patches: Patches along each side of a map whose likeness is compared (section 2.4).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
-        copies: Images and shifted copies in the training set, at least.
+        augmented_samples: Images and shifted copies in the training set, at least.
         steps: Training steps.
         batch: Images in a step, 2 or more: batch normalisation compares them.
         learning_rate: Peak learning rate.
     """
 
-    channels: int = 3
+    channels: int = option(3, choices=(1, 3))
     backbone: str = 'resnet50'
     levels: tuple[str, ...] = ()
     int8: bool = False
-    stride: int = 8
-    hidden: int = 128
-    features: int = 64
+    stride: int = option(8, choices=(2, 4, 8, 16, 32))
+    hidden: int = option(128, minimum=1)
+    features: int = option(64, minimum=1)
     texture: bool = True
-    texture_levels: int = 64
-    pair_levels: int = 8
+    texture_levels: int = option(64, minimum=2)
+    pair_levels: int = option(8, minimum=2)
     self_calibration: bool = True
-    calibration_rate: int = 4
-    anomaly_ratio: float = 0.5
+    calibration_rate: int = option(4, minimum=1)
+    anomaly_ratio: float = option(0.5, minimum=0, maximum=1)
     score_loss: bool = True
     consistency_loss: bool = True
-    margin: float = 2.5
-    gap: float = 5.0
-    patches: int = 8
-    smoothing: float = 4.0
-    max_shift: int = 4
-    copies: int = 80
-    steps: int = 1000
-    batch: int = 4
-    learning_rate: float = 1e-3
+    margin: float = option(2.5, minimum=0)
+    gap: float = option(5.0, above=0)
+    patches: int = option(8, minimum=1)
+    smoothing: float = option(4.0, minimum=0)
+    max_shift: int = option(4, minimum=0)
+    augmented_samples: int = option(80, minimum=1)
+    steps: int = option(1000, minimum=1)
+    batch: int = option(4, minimum=2)
+    learning_rate: float = option(1e-3, above=0)
 
     def __post_init__(self) -> None:
-        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_ranges(self)
         check_option(
             len(self.levels) in (0, LEVELS), 'levels', self.levels, 'three levels, or none'
         )
         check_option(
-            self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32'
-        )
-        check_option(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, 'in [0, 1]')
-        check_option(
             self.score_loss or not self.consistency_loss,
             'consistency_loss',
             self.consistency_loss,
-            'false where score_loss is: there are no scores to compare',
+            'false where score_loss is false: there are no scores to compare',
         )
-        for name in (
-            'hidden',
-            'features',
-            'calibration_rate',
-            'patches',
-            'copies',
-            'steps',
-        ):
-            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('texture_levels', 'pair_levels', 'batch'):
-            check_option(getattr(self, name) >= 2, name, getattr(self, name), '2 or more')
-        for name in ('margin', 'smoothing', 'max_shift'):
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
-        for name in ('gap', 'learning_rate'):
-            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')

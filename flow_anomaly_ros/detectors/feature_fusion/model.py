@@ -3,16 +3,9 @@
 """Multi-level feature fusion: an anomaly detector that has seen pseudo anomalies."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    DetectorOutput,
-    FitReport,
-    no_progress,
-    Progress,
-)
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig, LEVELS
 from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distance
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
@@ -30,9 +23,6 @@ class FeatureFusionDetector(Detector):
     good parts and from anomalies made on them.
     """
 
-    method = 'feature_fusion'
-    config_class = FeatureFusionConfig
-    presets: ClassVar = {'fast': {'steps': 300}}
     stages: ClassVar = {'features': ('backbone.extract',), 'fuse': ('network.forward',)}
 
     def __init__(self, config: FeatureFusionConfig) -> None:
@@ -50,11 +40,6 @@ class FeatureFusionDetector(Detector):
         self.score = nn.Sequential(nn.Conv2d(config.features, 1, 1), nn.Softplus())
         self.score.requires_grad_(config.score_loss)
 
-    @classmethod
-    def takes_weights(cls, config: Any) -> bool:
-        """It is always a network that makes the features."""
-        return True
-
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the network that makes the features."""
         self.backbone.load_pretrained(weights)
@@ -69,28 +54,16 @@ class FeatureFusionDetector(Detector):
             return self.score(features)[:, 0]
         return hypersphere_distance(features)
 
-    def forward(self, images: Tensor) -> DetectorOutput:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         scores = self.scores(self.features(images))[:, None]
         score_map = smooth_at(scores, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
-    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """One row: how far features are from the centre, and the scores made from them."""
         features = self.features(images)
         shown = {'distance from the centre': hypersphere_distance(features)}
         if self.config.score_loss:
             shown['score'] = self.scores(features)
         return [{caption: normalize_to_max(x[:, None]) for caption, x in shown.items()}]
-
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-    ) -> FitReport:
-        """Train on images of good parts; see `Detector.fit`."""
-        from flow_anomaly_ros.detectors.feature_fusion.training import fit
-
-        return fit(self, images, seed, progress, checkpoints)

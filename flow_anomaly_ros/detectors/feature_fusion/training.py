@@ -2,18 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the feature fusion detector with pseudo anomalies: section 2."""
 
-import typing
-
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.pseudo_anomalies import synthesize_anomaly
-from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.feature_fusion.losses import (
     consistency_loss,
     feature_loss,
     hypersphere_distance,
     score_loss,
 )
+from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
 from flow_anomaly_ros.detectors.training_loop import (
     calibrate_quantizers,
     shifted_copies,
@@ -24,25 +23,23 @@ from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
 
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
-
 # A position is abnormal when more than this share of its pixels is.
 ABNORMAL_SHARE = 0.25
 
 
 def fit(
-    detector: 'FeatureFusionDetector',
+    detector: FeatureFusionDetector,
     images: Tensor,
-    seed: int,
-    progress: Progress,
-    checkpoints: CheckpointStore,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    checkpoints: CheckpointStore = NULL_CHECKPOINTS,
+    classes: Tensor | None = None,
 ) -> FitReport:
     """Train the fusion network and the scores on good images and such with pseudo anomalies."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     calibrate_quantizers(context, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
+    samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:
         batch, mask = synthesize_anomalies(samples[chosen], config.anomaly_ratio, context.generator)
@@ -86,7 +83,7 @@ def synthesize_anomalies(
     return torch.stack(spoiled), torch.stack(masks)
 
 
-def loss(detector: 'FeatureFusionDetector', images: Tensor, mask: Tensor) -> Tensor:
+def loss(detector: FeatureFusionDetector, images: Tensor, mask: Tensor) -> Tensor:
     """Sum of the losses that are chosen, equation 8 with all weights 1.
 
     Under torchrun each process makes the features of its share of the images, and all of them

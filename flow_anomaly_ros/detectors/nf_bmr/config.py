@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.options import check_ranges, option
 
 MAPPINGS = ('residual', 'plain', 'none')
 
@@ -34,7 +34,7 @@ class NfBmrConfig:
             paper (section 4.2).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Training images are also seen shifted by up to this many px.
-        copies: Images and shifted copies in the training set, at least.
+        augmented_samples: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
         mapping_steps: Training steps of the mapping.
         batch: Images in a step (section 4.2: 8).
@@ -42,53 +42,25 @@ class NfBmrConfig:
         mapping_learning_rate: Peak learning rate of the mapping; 3e-4 in the paper (section 4.2).
     """
 
-    channels: int = 3
+    channels: int = option(3, choices=(1, 3))
     backbone: str = 'efficientnet_b5'
     levels: tuple[str, ...] = ()
     int8: bool = False
-    stride: int = 0
-    components: int = 0
-    blocks: int = 4
-    flow_hidden: int = 0
-    mapping: str = 'residual'
-    residual_blocks: int = 2
-    hidden: int = 0
-    smoothing: float = 4.0
-    max_shift: int = 4
-    copies: int = 80
-    flow_steps: int = 600
-    mapping_steps: int = 3000
-    batch: int = 4
-    flow_learning_rate: float = 5e-4
-    mapping_learning_rate: float = 1e-3
+    stride: int = option(0, choices=(0, 2, 4, 8, 16, 32))
+    components: int = option(0, minimum=0, parity='even')
+    blocks: int = option(4, minimum=1)
+    flow_hidden: int = option(0, minimum=0)
+    mapping: str = option('residual', choices=MAPPINGS)
+    residual_blocks: int = option(2, minimum=1)
+    hidden: int = option(0, minimum=0)
+    smoothing: float = option(4.0, minimum=0)
+    max_shift: int = option(4, minimum=0)
+    augmented_samples: int = option(80, minimum=1)
+    flow_steps: int = option(600, minimum=1)
+    mapping_steps: int = option(3000, minimum=1)
+    batch: int = option(4, minimum=1)
+    flow_learning_rate: float = option(5e-4, above=0)
+    mapping_learning_rate: float = option(1e-3, above=0)
 
     def __post_init__(self) -> None:
-        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
-        check_option(
-            self.stride in (0, 2, 4, 8, 16, 32), 'stride', self.stride, 'one of 0, 2, 4, 8, 16, 32'
-        )
-        check_option(
-            self.components >= 0 and self.components % 2 == 0,
-            'components',
-            self.components,
-            'even and not negative',
-        )
-        check_option(
-            self.mapping in MAPPINGS,
-            'mapping',
-            repr(self.mapping),
-            f'one of {", ".join(MAPPINGS)}',
-        )
-        for name in (
-            'blocks',
-            'residual_blocks',
-            'copies',
-            'flow_steps',
-            'mapping_steps',
-            'batch',
-        ):
-            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('flow_hidden', 'hidden', 'smoothing', 'max_shift'):
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
-        for name in ('flow_learning_rate', 'mapping_learning_rate'):
-            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
+        check_ranges(self)

@@ -3,16 +3,9 @@
 """NF-BMR: bidirectional mapping between pretrained features and the latents of a flow."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    DetectorOutput,
-    FitReport,
-    no_progress,
-    Progress,
-)
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
 from flow_anomaly_ros.detectors.nf_bmr.mapping import (
     BidirectionalMapping,
@@ -48,21 +41,6 @@ class NfBmrDetector(Detector):
 
     mean_error: Tensor
 
-    method = 'nf_bmr'
-    config_class = NfBmrConfig
-    presets: ClassVar = {
-        'fast': {'flow_steps': 300, 'mapping_steps': 1000},
-        # Section 4.2; wants a GPU.
-        'paper': {
-            'batch': 8,
-            'flow_hidden': 1024,
-            'hidden': 1024,
-            'flow_steps': 3000,
-            'flow_learning_rate': 2e-4,
-            'mapping_learning_rate': 3e-4,
-        },
-    }
-
     stages: ClassVar = {'features': ('source',), 'flow': ('target',), 'map': ('errors',)}
 
     def __init__(self, config: NfBmrConfig) -> None:
@@ -94,11 +72,6 @@ class NfBmrDetector(Detector):
             self.mapping = residual_mapping(channels, hidden, config.residual_blocks)
         elif config.mapping == 'plain':
             self.mapping = plain_mapping(channels, hidden)
-
-    @classmethod
-    def takes_weights(cls, config: Any) -> bool:
-        """It is always a network that makes the source domain."""
-        return True
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the network that makes the source domain."""
@@ -147,24 +120,12 @@ class NfBmrDetector(Detector):
         errors = self.errors(source, target) / self.mean_error[:, None, None]
         return {'source domain': errors[:, :1], 'target domain': errors[:, 1:]}
 
-    def forward(self, images: Tensor) -> DetectorOutput:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         distances = torch.stack(list(self.distances(images).values())).sum(0)
         score_map = smooth_at(distances, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
-    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """One row: what is abnormal in each domain, brightest where it is most so."""
         return [{name: normalize_to_max(x) for name, x in self.distances(images).items()}]
-
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-    ) -> FitReport:
-        """Train on images of good parts; see `Detector.fit`."""
-        from flow_anomaly_ros.detectors.nf_bmr.training import fit
-
-        return fit(self, images, seed, progress, checkpoints)

@@ -3,11 +3,11 @@
 """Training of NF-BMR: the flow first, then the mapping, sections 3.2 and 3.3."""
 
 import functools
-import typing
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 from flow_anomaly_ros.detectors.training_loop import (
     calibrate_quantizers,
     negative_log_likelihood,
@@ -19,22 +19,20 @@ from flow_anomaly_ros.layers.likelihood import flow_nll
 import torch
 from torch import Tensor
 
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
-
 
 def fit(
-    detector: 'NfBmrDetector',
+    detector: NfBmrDetector,
     images: Tensor,
-    seed: int,
-    progress: Progress,
-    checkpoints: CheckpointStore,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    checkpoints: CheckpointStore = NULL_CHECKPOINTS,
+    classes: Tensor | None = None,
 ) -> FitReport:
     """Make the source domain, then train what makes the target domain, then what maps them."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     calibrate_quantizers(context, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
+    samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(
         train_stage,
@@ -76,7 +74,7 @@ def fit(
 
 
 @torch.no_grad()
-def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
+def _fit_scores(detector: NfBmrDetector, source: Tensor) -> None:
     """Learn the mean error over good parts, whose source domains are given."""
 
     def score(part: slice) -> list[Tensor]:
@@ -94,7 +92,7 @@ def _fit_scores(detector: 'NfBmrDetector', source: Tensor) -> None:
 
 
 @torch.no_grad()
-def _extract(detector: 'NfBmrDetector', samples: Tensor, progress: Progress) -> Tensor:
+def _extract(detector: NfBmrDetector, samples: Tensor, progress: Progress) -> Tensor:
     """Fit the whitening; return the source domain of all samples: the backbone is frozen."""
     (features,) = data_parallel.map_sharded(
         lambda part: [detector.backbone(samples[part])],

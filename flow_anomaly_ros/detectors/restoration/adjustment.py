@@ -2,33 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adjustment of the scaling factors: paragraphs 110-116 of US 2025/0265693 A1."""
 
-import typing
-
 from flow_anomaly_ros import data_parallel
+from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.layers.resample import resize, size_of
 import torch
 from torch import Tensor
 
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
-
-# A mark reaches this share of the shorter side from the image's centre, and its line is this wide.
-MARK_REACH = 0.25
-MARK_LINE = 1 / 32
+# Reach of the occlusion test pattern from the image's centre, and width of its line, as shares of
+# the image's shorter side.
+PATTERN_REACH = 0.25
+PATTERN_LINE = 1 / 32
 # Smallest side of the features of an added scale.
 MIN_POSITIONS = 4
 
 
 @torch.no_grad()
 def scales_to_add(
-    detector: 'RestorationDetector', images: Tensor, notes: list[str]
+    detector: RestorationDetector, images: Tensor, notes: list[str]
 ) -> tuple[float, ...]:
     """Compare restored with scaled images of good parts; choose the scaling factors to add.
 
     Args:
-        detector: Trained at the scales it has.
+        detector: Trained at its present scales.
         images: NxCxHxW registered images of good parts.
-        notes: What was found is added, a line.
+        notes: A line on the similarities is added.
 
     Returns:
         Empty where all similarities exceed the second threshold, or none can be added.
@@ -50,20 +47,21 @@ def scales_to_add(
             scale = config.scales[-1] / 2.0**power
             if min(size_of(images)) * scale < MIN_POSITIONS * config.stride:
                 break
-        if len(config.scales) + len(added) < config.most_scales:
+        if len(config.scales) + len(added) < config.max_scales:
             added.append(scale)
     more = f'added {", ".join(f"{scale:g}" for scale in added)}' if added else 'none can be added'
     notes.append(f'{note}; {more}')
     return tuple(added)
 
 
-def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]:
+def similarities(detector: RestorationDetector, images: Tensor) -> list[float]:
     """Similarity of restored to scaled images at each scale: 1 / (1 + mean pixel distance) (111).
 
-    With a mark, what lies within it counts alone. The mark is drawn on these images and not on
-    those of the training: it is as new to the detector as a defect, and has to survive like one.
+    With an occlusion test pattern only the area within it counts. It is drawn on these images and
+    not on those of the training: it is as new to the detector as a defect, and a good restoration
+    keeps it as it would keep one.
     """
-    images, area = marked(images, detector.config.mark)
+    images, area = draw_occlusion_pattern(images, detector.config.occlusion_pattern)
     sums = torch.zeros(len(detector.config.scales), device=images.device)
     own = images[data_parallel.shard(len(images))]
     for batch in own.split(detector.config.batch) if len(own) else ():
@@ -77,27 +75,27 @@ def similarities(detector: 'RestorationDetector', images: Tensor) -> list[float]
     return (1 / (1 + data_parallel.all_reduce(sums) / len(images))).tolist()
 
 
-def marked(images: Tensor, mark: str) -> tuple[Tensor, Tensor]:
-    """Draw a mark in the middle of images (113).
+def draw_occlusion_pattern(images: Tensor, pattern: str) -> tuple[Tensor, Tensor]:
+    """Draw the occlusion test pattern in the middle of images (113).
 
     Args:
         images: BxCxHxW in [0, 1].
-        mark: `none`, `rectangle` or `ring`.
+        pattern: `none`, `rectangle` or `ring`.
 
     Returns:
-        The images, and the area within the mark, 1x1xHxW, 1 inside and 0 outside.
+        The images, and the area within the pattern, 1x1xHxW, 1 inside and 0 outside.
     """
     height, width = size_of(images)
-    if mark == 'none':
+    if pattern == 'none':
         return images, images.new_ones(1, 1, height, width)
     rows = (torch.arange(height, device=images.device) + 0.5 - height / 2)[:, None]
     columns = torch.arange(width, device=images.device) + 0.5 - width / 2
-    if mark == 'ring':
+    if pattern == 'ring':
         distance = (rows.square() + columns.square()).sqrt()
     else:
         distance = torch.maximum(rows.abs(), columns.abs())
-    reach = MARK_REACH * min(height, width)
-    line = max(1.0, MARK_LINE * min(height, width))
+    reach = PATTERN_REACH * min(height, width)
+    line = max(1.0, PATTERN_LINE * min(height, width))
     inside = distance <= reach
     level = 0.0 if images.mean() > 0.5 else 1.0
     drawn = torch.where(inside & (distance > reach - line), level, images)

@@ -7,22 +7,34 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.options import check_option, check_ranges, option
 from flow_anomaly_ros.detectors.restoration.prior import PRIORS
 from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 
 PIXELS = 'pixels'
 ALIGNMENTS = ('auto', 'always', 'never')
-SECOND_IMAGES = ('stored', 'nearest', 'mean')
+REFERENCE_IMAGES = ('memory_bank', 'nearest', 'mean')
 FUSIONS = ('images', 'features', 'coupling')
 CONSTRAINTS = ('likelihood', 'similarity')
 REVERSES = ('inverse', 'trained')
 ADDED_SIDES = ('smaller', 'larger')
-MARKS = ('none', 'rectangle', 'ring')
-# Shares of the nearest likely image beside stored ones.
-NEAREST_BESIDE_PIXELS = 0.5
-NEAREST_BESIDE_NETWORKS = 0.2
+OCCLUSION_PATTERNS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
+# Default weight of the nearest likely image beside other reference images.
+NEAREST_WEIGHT_PIXELS = 0.5
+NEAREST_WEIGHT_NETWORK = 0.2
+
+# Stages of the method, in their order.
+SCALES, FEATURES, FUSION, FLOW, ADJUSTMENT, REFERENCE, SCORE, TRAINING = (
+    'images and scales',
+    'features',
+    'fusion of scales',
+    'flow model',
+    'adjustment of the scaling factors',
+    'reference images',
+    'score map',
+    'training',
+)
 
 
 @dataclass(frozen=True)
@@ -31,204 +43,161 @@ class RestorationConfig:
 
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
-        align: Whether parts are turned and shifted to one pose first: `auto`, where the good images
-            show that they lie turned or shifted, `always` or `never`.
+        align: Whether parts are registered to one pose first: `auto`, if the good images show
+            parts that are rotated or shifted, `always` or `never`.
         scales: Scaling factors of the N images, largest first (paragraphs 66, 82-83).
-        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm name,
-            or `pixels` for blocks of pixels, which need no weights and are inverted exactly
-            (paragraphs 85-86); one for all scales in turn, or one for each (94).
+        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm
+            name, or `pixels` for blocks of pixels, which need no weights and are inverted exactly
+            (85-86); one for all scales or one for each (94).
         levels: Levels of the backbone; empty: the last of each of `strides`.
-        strides: Strides in px of the levels that are used when none are named. Of a scale of 0.5
-            they see as far as those of twice the stride: a coarser level takes long and adds little
-            where there are several scales.
+        strides: Strides in px of the levels that are used when none are named. At a scale of 0.5
+            they have the receptive field of twice the stride: with several scales a coarser level
+            adds time and little accuracy.
         stride: Stride of the features in px.
-        aggregation: Levels of a backbone are averaged over this many positions in both directions,
-            odd; 1: they are not.
+        aggregation: Side of the window, in positions, that each level is averaged over; odd; 1:
+            no averaging.
         coarse_weight: Factor of the levels that are coarser than `stride`.
-        int8: Whether a backbone computes with 8-bit whole numbers, in exported models faster: good
-            parts are learned as such a network sees them.
+        int8: Whether the backbone is quantized to int8 before training, which makes exported
+            models faster.
         components: Principal components of the features that the flow sees; even. 0: all of them
             for pixels, 64 for a backbone.
         fusion: Where scales are fused, any of: `images`, before the features are extracted (claim
-            7); `features`, before the flow (paragraphs 88-91); `coupling`, inside the flow's
-            coupling networks (96, 103).
+            7); `features`, before the flow (88-91); `coupling`, inside the flow's coupling networks
+            (96, 103).
         fused_scales: Scaling factors of the images that all others are fused with; empty: the
             images of the next larger and the next smaller size (89).
-        upsampling: How smaller maps grow where they are fused: bilinear, bicubic or nearest; one,
-            or one for each of `fusion` (91, 96).
-        downsampling: How larger maps shrink there: average, max or nearest; likewise.
-        targets: What the flow is trained towards (72): `gaussian`, or the continuous forms of
-            `exponential` and `poisson`; one for all scales, or one for each.
-        constraint: Constraint function of the training: `likelihood`, or the patent's
-            `similarity`, 1 / (1 + mean square error), to the target distribution as a fixed matrix
-            (109).
-        first_threshold: Similarity above which, at all scales, training by `similarity` stops
-            before its last step (109); 1: never.
-        reverse: Second flow model: `inverse`, the reverse of the first (69), or `trained`
-            separately (70).
-        second_threshold: Similarity of restored to scaled images, 1 / (1 + mean pixel distance),
-            above which, at all scales, the scaling factors are kept; otherwise `added_scales`
-            more are added and training goes on (110-111, 114); 0: they are always kept. Where all
-            components of blocks of pixels are kept and `reverse` is `inverse`, the restored images
-            are the scaled ones, and always similar enough.
-        added_scales: Scaling factors added at a time, K in paragraph 110.
-        added_side: Which ones: `smaller`, halves of the smallest, or `larger`, doubles of the
-            largest (112).
-        most_scales: Scaling factors after which no more are added.
-        mark: Mark in the images whose area alone is compared for that: `none`, `rectangle` or
-            `ring` (113).
+        upsampling: Interpolation of smaller maps where they are fused: bilinear, bicubic or
+            nearest; one, or one for each of `fusion` (91, 96).
+        downsampling: How larger maps are reduced there: average, max or nearest; likewise.
         blocks: Coupling blocks of the flow (figure 10).
         hidden: Hidden channels of the coupling networks.
-        second_images: What restored images are compared with (paragraph 72), one or several of:
-            `stored`, at every position the nearest of the images of good parts, stored once;
-            `nearest`, restored for each image from the likely point of the target distribution
-            nearest to the predicted one; `mean`, restored from the target distribution's mean.
-        second_weights: Shares of their distances, in the same order; empty: 1, and for `nearest`
-            beside others 0.5 with blocks of pixels and 0.2 with a network, which sees more than a
-            block and finds with `stored` alone that a hole is missing.
-        stored: Images and shifted copies whose features are stored, at most.
-        coreset: Points kept of them at every position, the others being near one of these; 0: all.
-        tolerance: Standard deviations from the target's mean that are likely.
-        metric: Pixel distance, `euclidean` or `manhattan` (paragraph 81).
-        feature_weight: Share of the distance between the features of restored and second images
-            (paragraph 97) in the score map.
-        pixel_weight: Share of the distance between the images themselves. Blocks of pixels are
+        targets: Distribution that the flow is trained towards (72): `gaussian`, or the continuous
+            forms of `exponential` and `poisson`; one for all scales or one for each.
+        constraint: Constraint function of the training: `likelihood`, or the patent's
+            `similarity`, 1 / (1 + mean squared error), to the target distribution as a fixed
+            matrix (109).
+        first_threshold: Similarity above which, at all scales, training by `similarity` stops
+            before its last step (109); 1: never.
+        reverse: Second flow model: `inverse`, the inverse of the first (69), or `trained`
+            separately (70).
+        second_threshold: Similarity of restored to scaled images, 1 / (1 + mean pixel distance),
+            above which, at all scales, the scaling factors are kept; otherwise `added_scales` more
+            are added and training continues (110-111, 114); 0: they are always kept. Where all
+            components of blocks of pixels are kept and `reverse` is `inverse`, the restored images
+            equal the scaled ones and are always similar enough.
+        added_scales: Scaling factors added at a time, K in paragraph 110.
+        added_side: Which are added: `smaller`, halves of the smallest, or `larger`, doubles of the
+            largest (112).
+        max_scales: Number of scaling factors at which no more are added.
+        occlusion_pattern: Test pattern drawn into the images, whose area alone is compared for
+            `second_threshold`: `none`, `rectangle` or `ring` (113).
+        reference_images: What restored images are compared with, the patent's second images (72),
+            one or several of: `memory_bank`, at every position the nearest features of good
+            images; `nearest`, restored for each image from the likely point of the target
+            distribution nearest to the predicted one; `mean`, restored from the target
+            distribution's mean.
+        reference_weights: Weights of their distances, in the same order; empty: 1, and for
+            `nearest` beside others 0.5 with blocks of pixels and 0.2 with a network.
+        memory_bank_size: Images and shifted copies in the memory bank, at most; 2 or more.
+        coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
+        tolerance: Standard deviations from the target's mean that count as likely.
+        metric: Pixel distance, `euclidean` or `manhattan` (81).
+        feature_weight: Weight of the distance between the features of restored and reference images
+            (97) in the score map.
+        pixel_weight: Weight of the distance between the images themselves. Blocks of pixels are
             images: for them it is 1 and `feature_weight` has no meaning.
-        relative: Whether distances are seen beside those that held-out good images have at the same
-            place; see `layers/usual.py`.
-        normalised: Whether the distances of each scale are brought to 0..1 within an image before
-            they are added (73, 79). For the mask rules `mean` and `half`; the image score is that
-            of the distances as they are.
-        border_weight: Share that distances at the outermost positions have in the image score:
-            networks see zeros beside them, and parts are cut off there.
-        map_upsampling: How smaller distance maps grow to the image's size: bilinear, bicubic or
-            nearest (78).
-        map_downsampling: How larger ones shrink to it: average, max or nearest (78).
+        normalize_distances: Whether distances are divided by those that held-out good images have
+            at the same position; see `distance_normalizer.py`.
+        normalize_maps: Whether the distances of each scale are brought to [0, 1] within an image
+            before they are added (73, 79), for the mask rules `mean` and `half`; the image score
+            uses the distances as they are.
+        border_weight: Weight of distances at the outermost positions in the image score: networks
+            are padded with zeros there, and parts are cut off.
+        map_upsampling: Interpolation of smaller distance maps to the image's size: bilinear,
+            bicubic or nearest (78).
+        map_downsampling: How larger ones are reduced to it: average, max or nearest (78).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
-        max_shift: Training images are also seen shifted by up to this many px.
-        copies: Images and shifted copies in the training set, at least.
+        max_shift: Largest shift in px of the shifted copies.
+        augmented_samples: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
-        decoder_steps: Training steps of the inverse feature model; pixels need none. 0: it is left
-            out, and with it the pictures of restored images; scores stay as they are.
+        decoder_steps: Training steps of the inverse feature model, which pixels do not need. 0: no
+            decoder, and no pictures of restored images; scores stay the same.
         batch: Images in a step.
         learning_rate: Peak learning rate of the flow.
         decoder_learning_rate: Peak learning rate of the inverse feature model.
     """
 
-    channels: int = 3
-    align: str = 'auto'
-    scales: tuple[float, ...] = (1.0, 0.5)
-    backbone: tuple[str, ...] = (PIXELS,)
-    levels: tuple[str, ...] = ()
-    strides: tuple[int, ...] = (4, 8)
-    stride: int = 8
-    aggregation: int = 3
-    coarse_weight: float = 0.3
-    int8: bool = False
-    components: int = 0
-    fusion: tuple[str, ...] = ('coupling',)
-    fused_scales: tuple[float, ...] = ()
-    upsampling: tuple[str, ...] = ('bilinear',)
-    downsampling: tuple[str, ...] = ('average',)
-    targets: tuple[str, ...] = ('gaussian',)
-    constraint: str = 'likelihood'
-    first_threshold: float = 1.0
-    reverse: str = 'inverse'
-    second_threshold: float = 0.0
-    added_scales: int = 1
-    added_side: str = 'smaller'
-    most_scales: int = 6
-    mark: str = 'none'
-    blocks: int = 2
-    hidden: int = 32
-    second_images: tuple[str, ...] = ('stored', 'nearest')
-    second_weights: tuple[float, ...] = ()
-    stored: int = 300
-    coreset: int = 100
-    tolerance: float = 1.0
-    metric: str = 'euclidean'
-    feature_weight: float = 1.0
-    pixel_weight: float = 0.0
-    relative: bool = True
-    normalised: bool = False
-    border_weight: float = 0.5
-    map_upsampling: str = 'bilinear'
-    map_downsampling: str = 'average'
-    smoothing: float = 4.0
-    max_shift: int = 4
-    copies: int = 80
-    flow_steps: int = 100
-    decoder_steps: int = 100
-    batch: int = 2
-    learning_rate: float = 1e-3
-    decoder_learning_rate: float = 5e-3
+    channels: int = option(3, SCALES, choices=(1, 3))
+    align: str = option('auto', SCALES, choices=ALIGNMENTS)
+    scales: tuple[float, ...] = option((1.0, 0.5), SCALES, above=0)
+
+    backbone: tuple[str, ...] = option((PIXELS,), FEATURES)
+    levels: tuple[str, ...] = option((), FEATURES)
+    strides: tuple[int, ...] = option((4, 8), FEATURES, minimum=1)
+    stride: int = option(8, FEATURES, choices=(2, 4, 8, 16, 32))
+    aggregation: int = option(3, FEATURES, minimum=1, parity='odd')
+    coarse_weight: float = option(0.3, FEATURES, above=0)
+    int8: bool = option(False, FEATURES)
+    components: int = option(0, FEATURES, minimum=0, parity='even')
+
+    fusion: tuple[str, ...] = option(('coupling',), FUSION, choices=FUSIONS)
+    fused_scales: tuple[float, ...] = option((), FUSION, above=0)
+    upsampling: tuple[str, ...] = option(('bilinear',), FUSION, choices=UPSAMPLINGS)
+    downsampling: tuple[str, ...] = option(('average',), FUSION, choices=DOWNSAMPLINGS)
+
+    blocks: int = option(2, FLOW, minimum=1)
+    hidden: int = option(32, FLOW, minimum=1)
+    targets: tuple[str, ...] = option(('gaussian',), FLOW, choices=PRIORS)
+    constraint: str = option('likelihood', FLOW, choices=CONSTRAINTS)
+    first_threshold: float = option(1.0, FLOW, above=0, maximum=1)
+    reverse: str = option('inverse', FLOW, choices=REVERSES)
+
+    second_threshold: float = option(0.0, ADJUSTMENT, minimum=0, below=1)
+    added_scales: int = option(1, ADJUSTMENT, minimum=1)
+    added_side: str = option('smaller', ADJUSTMENT, choices=ADDED_SIDES)
+    max_scales: int = option(6, ADJUSTMENT, minimum=1)
+    occlusion_pattern: str = option('none', ADJUSTMENT, choices=OCCLUSION_PATTERNS)
+
+    reference_images: tuple[str, ...] = option(
+        ('memory_bank', 'nearest'), REFERENCE, choices=REFERENCE_IMAGES
+    )
+    reference_weights: tuple[float, ...] = option((), REFERENCE, above=0)
+    # Each image in turn is compared with the others.
+    memory_bank_size: int = option(300, REFERENCE, minimum=2)
+    coreset_size: int = option(100, REFERENCE, minimum=0)
+    tolerance: float = option(1.0, REFERENCE, minimum=0)
+
+    metric: str = option('euclidean', SCORE, choices=METRICS)
+    feature_weight: float = option(1.0, SCORE, minimum=0)
+    pixel_weight: float = option(0.0, SCORE, minimum=0)
+    normalize_distances: bool = option(True, SCORE)
+    normalize_maps: bool = option(False, SCORE)
+    border_weight: float = option(0.5, SCORE, above=0)
+    map_upsampling: str = option('bilinear', SCORE, choices=UPSAMPLINGS)
+    map_downsampling: str = option('average', SCORE, choices=DOWNSAMPLINGS)
+    smoothing: float = option(4.0, SCORE, minimum=0)
+
+    max_shift: int = option(4, TRAINING, minimum=0)
+    augmented_samples: int = option(80, TRAINING, minimum=1)
+    flow_steps: int = option(100, TRAINING, minimum=1)
+    decoder_steps: int = option(100, TRAINING, minimum=0)
+    batch: int = option(2, TRAINING, minimum=1)
+    learning_rate: float = option(1e-3, TRAINING, above=0)
+    decoder_learning_rate: float = option(5e-3, TRAINING, above=0)
 
     def __post_init__(self) -> None:
-        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_ranges(self)
         check_option(
-            len(self.scales) > 0
-            and all(scale > 0 for scale in self.scales)
-            and list(self.scales) == sorted(set(self.scales), reverse=True),
+            len(self.scales) > 0 and list(self.scales) == sorted(set(self.scales), reverse=True),
             'scales',
-            list(self.scales),
-            'positive and falling, such as [1.0, 0.5, 0.25]',
+            self.scales,
+            'in descending order, such as [1.0, 0.5, 0.25]',
         )
-        check_option(
-            bool(self.strides) and min(self.strides) >= 1,
-            'strides',
-            self.strides,
-            'numbers from 1 up',
-        )
-        check_option(
-            self.stride in (2, 4, 8, 16, 32), 'stride', self.stride, 'one of 2, 4, 8, 16, 32'
-        )
-        check_option(
-            self.components >= 0 and self.components % 2 == 0,
-            'components',
-            self.components,
-            'even and not negative',
-        )
-        check_option(
-            self.aggregation >= 1 and self.aggregation % 2 == 1,
-            'aggregation',
-            self.aggregation,
-            'odd and positive',
-        )
-        for name in (
-            'blocks',
-            'hidden',
-            'flow_steps',
-            'batch',
-            'copies',
-            'added_scales',
-            'most_scales',
-        ):
-            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        # Each image in turn is compared with the others.
-        check_option(self.stored >= 2, 'stored', self.stored, '2 or more')
-        for name in (
-            'tolerance',
-            'pixel_weight',
-            'feature_weight',
-            'smoothing',
-            'max_shift',
-            'coreset',
-            'decoder_steps',
-        ):
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')
-        for name, several, known in (
-            ('fusion', self.fusion, FUSIONS),
-            ('targets', self.targets, PRIORS),
-            ('upsampling', self.upsampling, UPSAMPLINGS),
-            ('downsampling', self.downsampling, DOWNSAMPLINGS),
-        ):
-            check_option(
-                set(several) <= set(known), name, list(several), f'some of {", ".join(known)}'
-            )
+        check_option(bool(self.strides), 'strides', self.strides, 'one or more numbers')
         check_option(
             set(self.fused_scales) <= set(self.scales),
             'fused_scales',
-            list(self.fused_scales),
+            self.fused_scales,
             f'some of the scales {list(self.scales)}',
         )
         each_scale = len(self.scales), f'each of the {len(self.scales)} scales'
@@ -240,45 +209,31 @@ class RestorationConfig:
             ('downsampling', each_fusion),
         ):
             values = getattr(self, name)
-            check_option(len(values) in (1, count), name, list(values), f'one, or one for {each}')
+            check_option(len(values) in (1, count), name, values, f'one, or one for {each}')
         check_option(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
             'backbone',
-            list(self.backbone),
+            self.backbone,
             'pixels or networks, not both',
         )
         check_option(
             PIXELS not in self.backbone or not self.int8,
             'int8',
             self.int8,
-            'false for pixels: only networks compute with whole numbers',
+            'false for pixels: only networks are quantized',
         )
         check_option(
-            0 < self.first_threshold <= 1,
-            'first_threshold',
-            self.first_threshold,
-            'greater than 0 and at most 1',
+            len(self.reference_images) > 0
+            and len(set(self.reference_images)) == len(self.reference_images),
+            'reference_images',
+            self.reference_images,
+            f'some of {", ".join(REFERENCE_IMAGES)}, each once',
         )
         check_option(
-            0 <= self.second_threshold < 1,
-            'second_threshold',
-            self.second_threshold,
-            'at least 0 and less than 1',
-        )
-        check_option(
-            len(self.second_images) > 0
-            and set(self.second_images) <= set(SECOND_IMAGES)
-            and len(set(self.second_images)) == len(self.second_images),
-            'second_images',
-            list(self.second_images),
-            f'some of {", ".join(SECOND_IMAGES)}, each once',
-        )
-        check_option(
-            len(self.second_weights) in (0, len(self.second_images))
-            and all(weight > 0 for weight in self.second_weights),
-            'second_weights',
-            list(self.second_weights),
-            f'a number greater than 0 for each of {", ".join(self.second_images)}',
+            len(self.reference_weights) in (0, len(self.reference_images)),
+            'reference_weights',
+            self.reference_weights,
+            f'one number for each of {", ".join(self.reference_images)}',
         )
         check_option(
             self.feature_weight > 0 or self.image_share > 0,
@@ -292,24 +247,6 @@ class RestorationConfig:
             self.decoder_steps,
             '1 or more where pixel_weight or second_threshold is: they compare restored images',
         )
-        for name in ('learning_rate', 'decoder_learning_rate', 'coarse_weight', 'border_weight'):
-            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
-        for name, choices in (
-            ('align', ALIGNMENTS),
-            ('map_upsampling', UPSAMPLINGS),
-            ('map_downsampling', DOWNSAMPLINGS),
-            ('added_side', ADDED_SIDES),
-            ('mark', MARKS),
-            ('constraint', CONSTRAINTS),
-            ('reverse', REVERSES),
-            ('metric', METRICS),
-        ):
-            check_option(
-                getattr(self, name) in choices,
-                name,
-                repr(getattr(self, name)),
-                f'one of {", ".join(choices)}',
-            )
 
     @property
     def needs_decoder(self) -> bool:
@@ -321,12 +258,12 @@ class RestorationConfig:
 
     @property
     def has_decoder(self) -> bool:
-        """Whether it is learned."""
+        """Whether the inverse of the feature model is learned."""
         return self.needs_decoder and self.decoder_steps > 0
 
     @property
     def compares_decoded(self) -> bool:
-        """Whether what it makes has a share in scores or scales, and not in pictures alone."""
+        """Whether decoded images have a share in scores or scales, not in pictures alone."""
         return self.needs_decoder and (self.pixel_weight > 0 or self.second_threshold > 0)
 
     @property
@@ -336,11 +273,11 @@ class RestorationConfig:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of the distance to each kind of second images."""
-        if self.second_weights or len(self.second_images) == 1:
-            return self.second_weights or (1.0,)
-        beside = NEAREST_BESIDE_PIXELS if PIXELS in self.backbone else NEAREST_BESIDE_NETWORKS
-        return tuple(beside if kind == 'nearest' else 1.0 for kind in self.second_images)
+        """Weight of the distance to each kind of reference images."""
+        if self.reference_weights or len(self.reference_images) == 1:
+            return self.reference_weights or (1.0,)
+        nearest = NEAREST_WEIGHT_PIXELS if PIXELS in self.backbone else NEAREST_WEIGHT_NETWORK
+        return tuple(nearest if kind == 'nearest' else 1.0 for kind in self.reference_images)
 
     def of_each_scale(self, name: str) -> tuple[str, ...]:
         """Return `targets` or `backbone`, one for each scale."""
@@ -354,7 +291,7 @@ class RestorationConfig:
     def with_scales(self, added: Sequence[float]) -> 'RestorationConfig':
         """Add scaling factors that are all smaller or all larger than those there are.
 
-        What differs between scales is for them as for the nearest scale.
+        Options that differ between scales take the value of the nearest scale.
         """
         larger = added[0] > self.scales[0]
         changes: dict[str, Any] = {

@@ -4,21 +4,13 @@
 
 from collections.abc import Sequence
 import copy
-import dataclasses
 from dataclasses import dataclass
 import functools
 import math
 from pathlib import Path
-from typing import Any, cast, ClassVar
+from typing import cast, ClassVar
 
-from flow_anomaly_ros.detectors.base import (
-    Detector,
-    DetectorOutput,
-    FitReport,
-    no_progress,
-    Progress,
-)
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
 from flow_anomaly_ros.detectors.restoration.decoder import Decoder
 from flow_anomaly_ros.detectors.restoration.distance_normalizer import DistanceNormalizer
@@ -35,9 +27,9 @@ import torch
 from torch import nn, Tensor
 
 BACKBONE_COMPONENTS = 64
-# The nearest stored point is searched in this share of the principal components, which hold nearly
-# all that differs. On pseudo anomalies no figure of the accuracy changed by more than 0.2 %.
-SEARCHED = 0.5
+# The memory bank is searched in this share of the principal components, which hold nearly all of
+# the variance. On pseudo anomalies no accuracy figure changed by more than 0.2 %.
+SEARCHED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,13 +39,12 @@ class Restoration:
     Attributes:
         scaled: The N scaled images, BxCxHixWi in [0, 1], of registered parts.
         restored: Images restored from the predicted distributions, same sizes.
-        second: Images restored from the target distribution, same sizes, by the name of what they
-            were restored from.
+        reference: The images that they are compared with, same sizes, by kind of reference images.
     """
 
     scaled: list[Tensor]
     restored: list[Tensor]
-    second: dict[str, list[Tensor]]
+    reference: dict[str, list[Tensor]]
 
 
 class RestorationDetector(Detector):
@@ -61,24 +52,18 @@ class RestorationDetector(Detector):
 
     images -> N scaled images -> features -> first flow model -> predicted distributions
     -> second flow model (the reverse of the first) -> inverse feature model -> restored images;
-    the target distribution goes the same way back to the second images; pixel distances between
-    both, summed over the scales, are the score map.
+    the target distribution goes the same way back to the reference images (the patent's second
+    images); pixel distances between both, summed over the scales, are the score map.
 
     The flow is trained towards `targets` of the configuration; the target distribution is what the
     good parts' latents then follow at every position and scale (paragraph 72).
     """
 
-    method = 'restoration'
-    config_class = RestorationConfig
-    presets: ClassVar = {
-        # One scale sees as far as two with a level more.
-        'fast': {'scales': (1.0,), 'strides': (4, 8, 16), 'stored': 100, 'flow_steps': 50}
-    }
     stages: ClassVar = {
         'align': ('registration.forward', 'registration.in_view', 'registration.undo'),
         'features': ('extract',),
         'flow': ('restored_features',),
-        'restore': ('second_features',),
+        'restore': ('reference_features',),
     }
 
     def __init__(self, config: RestorationConfig) -> None:
@@ -133,18 +118,18 @@ class RestorationDetector(Detector):
             Decoder(components, config.channels, config.stride)
             for _ in range(scales if config.has_decoder else 0)
         )
-        self.targets = cast(
+        self.latent_gaussians = cast(
             Sequence[LatentGaussian],
             nn.ModuleList(LatentGaussian(components) for _ in range(scales)),
         )
-        self.stored = cast(
+        self.memory_banks = cast(
             Sequence[MemoryBank],
             nn.ModuleList(
-                MemoryBank(components, searched=math.ceil(SEARCHED * components))
+                MemoryBank(components, searched=math.ceil(SEARCHED_SHARE * components))
                 for _ in range(scales)
             ),
         )
-        self.usual = cast(
+        self.distance_normalizers = cast(
             Sequence[DistanceNormalizer], nn.ModuleList(DistanceNormalizer() for _ in range(scales))
         )
 
@@ -191,16 +176,6 @@ class RestorationDetector(Detector):
         for new, decoder in zip(kept, old_decoders, strict=False):
             self.decoders[new].load_state_dict(decoder.state_dict())
 
-    @classmethod
-    def scoring_config(cls, config: Any) -> Any:
-        """Leave the decoder out where it makes pictures alone."""
-        return config if config.compares_decoded else dataclasses.replace(config, decoder_steps=0)
-
-    @classmethod
-    def takes_weights(cls, config: Any) -> bool:
-        """Blocks of pixels have no weights."""
-        return PIXELS not in config.backbone
-
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the networks that extract features; pixels have none.
 
@@ -244,34 +219,43 @@ class RestorationDetector(Detector):
         features = [extract(x) for extract, x in zip(self.features_of_scales, scaled, strict=True)]
         return self.fusions['features'](features) if 'features' in self.fusions else features
 
-    def second_features(self, features: list[Tensor], latents: list[Tensor]) -> list[list[Tensor]]:
-        """Features of the second images: of each of `second_images`, one per scale.
+    def reference_features(
+        self, features: list[Tensor], latents: list[Tensor]
+    ) -> list[list[Tensor]]:
+        """Features of the reference images, for each of `reference_images` one map per scale.
 
-        What good parts could look like is left as it is, and what they could not is replaced;
-        with `mean` every image gets the same second image.
+        What good parts could look like is kept, and what they could not is replaced; with `mean`
+        every image has the same reference.
+
+        Args:
+            features: Of the restored images, BxKxhixwi per scale.
+            latents: That they were restored from, same shapes.
         """
-        second = []
-        for kind in self.config.second_images:
-            if kind == 'stored':
-                second.append(
+        reference = []
+        for kind in self.config.reference_images:
+            if kind == 'memory_bank':
+                reference.append(
                     [
-                        stored(x * whitening.unit) / whitening.unit
-                        for stored, whitening, x in zip(
-                            self.stored, self.whitenings, features, strict=True
+                        bank(x * whitening.unit) / whitening.unit
+                        for bank, whitening, x in zip(
+                            self.memory_banks, self.whitenings, features, strict=True
                         )
                     ]
                 )
             elif kind == 'nearest':
                 tolerance = self.config.tolerance
                 likely = [
-                    target.nearest(z, tolerance)
-                    for target, z in zip(self.targets, latents, strict=True)
+                    gaussian.nearest(z, tolerance)
+                    for gaussian, z in zip(self.latent_gaussians, latents, strict=True)
                 ]
-                second.append(self.reverse(likely))
+                reference.append(self.reverse(likely))
             else:
-                means = [t.mean.expand_as(z) for t, z in zip(self.targets, latents, strict=True)]
-                second.append(self.reverse(means))
-        return second
+                means = [
+                    gaussian.mean.expand_as(z)
+                    for gaussian, z in zip(self.latent_gaussians, latents, strict=True)
+                ]
+                reference.append(self.reverse(means))
+        return reference
 
     def reverse(self, latents: list[Tensor]) -> list[Tensor]:
         """Second flow model: latents to whitened features (69-70)."""
@@ -300,13 +284,13 @@ class RestorationDetector(Detector):
         scaled = self.scale_images(self.registration(images)[0])
         sizes = [size_of(x) for x in scaled]
         restored, latents = self.restored_features(self.extract(scaled))
-        second = self.second_features(restored, latents)
+        reference = self.reference_features(restored, latents)
         return Restoration(
             scaled=scaled,
             restored=self.decode(restored, sizes),
-            second={
+            reference={
                 kind: self.decode(features, sizes)
-                for kind, features in zip(self.config.second_images, second, strict=True)
+                for kind, features in zip(self.config.reference_images, reference, strict=True)
             },
         )
 
@@ -326,17 +310,20 @@ class RestorationDetector(Detector):
             return difference.abs().mean(1, keepdim=True)
         return difference.square().mean(1, keepdim=True).sqrt()
 
-    def forward(self, images: Tensor) -> DetectorOutput:
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         size = size_of(images)
         registered, poses = self.registration(images)
         scaled = self.scale_images(registered)
         restored, latents = self.restored_features(self.extract(scaled))
         distances = self.distances(restored, latents, [size_of(x) for x in scaled])
-        if self.config.relative:
-            distances = [usual(x) for usual, x in zip(self.usual, distances, strict=True)]
+        if self.config.normalize_distances:
+            distances = [
+                normalizer(x)
+                for normalizer, x in zip(self.distance_normalizers, distances, strict=True)
+            ]
         inner = [self._inner(x) for x in distances]
-        if self.config.normalised:
+        if self.config.normalize_maps:
             distances = [min_max(x) for x in distances]
         both = [torch.cat(pair, 1) for pair in zip(distances, inner, strict=True)]
         score_map, inner_map = self._summed(both, size).split(1, 1)
@@ -358,15 +345,15 @@ class RestorationDetector(Detector):
     def distances(
         self, restored: list[Tensor], latents: list[Tensor], sizes: list[tuple[int, int]]
     ) -> list[Tensor]:
-        """Weighted distances of restored and second images, one Bx1xhixwi map per scale.
+        """Weighted distances of restored and reference images, one Bx1xhixwi map per scale.
 
         Args:
             restored: Features behind the restored images.
-            latents: What they were restored from.
+            latents: Latents that they were restored from.
             sizes: (height, width) of the scaled images.
         """
         config = self.config
-        seconds = self.second_features(restored, latents)
+        references = self.reference_features(restored, latents)
         totals: list[Tensor | None] = [None] * len(sizes)
 
         def add(weight: float, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -379,13 +366,13 @@ class RestorationDetector(Detector):
 
         if config.image_share > 0:
             restored_images = self.decode(restored, sizes)
-            for weight, second in zip(config.shares, seconds, strict=True):
-                add(config.image_share * weight, restored_images, self.decode(second, sizes))
+            for weight, reference in zip(config.shares, references, strict=True):
+                add(config.image_share * weight, restored_images, self.decode(reference, sizes))
         if config.needs_decoder and config.feature_weight > 0:
             units = [whitening.unit for whitening in self.whitenings]
             features = [x * unit for x, unit in zip(restored, units, strict=True)]
-            for weight, second in zip(config.shares, seconds, strict=True):
-                others = [x * unit for x, unit in zip(second, units, strict=True)]
+            for weight, reference in zip(config.shares, references, strict=True):
+                others = [x * unit for x, unit in zip(reference, units, strict=True)]
                 add(config.feature_weight * weight, features, others)
         return cast(list[Tensor], totals)
 
@@ -403,10 +390,10 @@ class RestorationDetector(Detector):
         )
         return functools.reduce(torch.add, maps)
 
-    def explain(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """A row per scale: the scaled image, the restored one and the second images.
+    def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
+        """A row per scale: the scaled image, the restored one and the reference images.
 
-        None without a decoder that would make images of features.
+        No rows without a decoder, which makes images of features.
         """
         if self.config.needs_decoder and not self.config.has_decoder:
             return []
@@ -415,24 +402,15 @@ class RestorationDetector(Detector):
             {
                 f'scale {scale:g}': scaled,
                 'restored': restored,
-                **{f'second: {kind}': second[index] for kind, second in restoration.second.items()},
+                **{
+                    f'reference: {kind}': images_of_kind[index]
+                    for kind, images_of_kind in restoration.reference.items()
+                },
             }
             for index, (scale, scaled, restored) in enumerate(
                 zip(self.config.scales, restoration.scaled, restoration.restored, strict=True)
             )
         ]
-
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-    ) -> FitReport:
-        """Train on images of good parts; see `Detector.fit`."""
-        from flow_anomaly_ros.detectors.restoration.training import fit
-
-        return fit(self, images, seed, progress, checkpoints)
 
 
 def min_max(maps: Tensor) -> Tensor:

@@ -4,14 +4,14 @@
 
 from collections.abc import Callable
 import itertools
-import typing
 
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.sampling import evenly_spaced_indices
-from flow_anomaly_ros.detectors.base import FitReport, Progress
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.restoration import prior
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
+from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.detectors.training_loop import (
     calibrate_quantizers,
     shifted_copies,
@@ -24,21 +24,19 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
-
 # Images held out, one at a time, to see how far good parts are from one another.
 MAX_HELD_OUT = 12
 
 
 def fit(
-    detector: 'RestorationDetector',
+    detector: RestorationDetector,
     images: Tensor,
-    seed: int,
-    progress: Progress,
-    checkpoints: CheckpointStore,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    checkpoints: CheckpointStore = NULL_CHECKPOINTS,
+    classes: Tensor | None = None,
 ) -> FitReport:
-    """Prepare samples, then train and add scales until restored images are like the scaled ones."""
+    """Train, and add scales until restored images are like the scaled ones; see `FitFunction`."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     if config.align != 'never':
@@ -48,16 +46,16 @@ def fit(
         images = _registered(detector, images)
         if detector.registration.is_active:
             context.report.notes.append(
-                'parts lie turned or shifted: they are brought to one pose first'
+                'parts are rotated or shifted: they are registered to one pose first'
             )
-    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
+    samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
         calibrate_quantizers(
             context,
             detector,
             images,
-            lambda some: detector.raw_features(detector.scale_images(some)),
+            lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
         training = _Training(detector, samples, context, suffix)
         training.train()
@@ -65,12 +63,12 @@ def fit(
         if not added:
             break
         detector.add_scales(added)
-    training.fit_targets(len(images))
+    training.fit_references(len(images))
     detector.eval()
     return context.report
 
 
-def _registered(detector: 'RestorationDetector', images: Tensor) -> Tensor:
+def _registered(detector: RestorationDetector, images: Tensor) -> Tensor:
     (registered,) = data_parallel.map_sharded(
         lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
     )
@@ -86,7 +84,7 @@ class _Training:
 
     def __init__(
         self,
-        detector: 'RestorationDetector',
+        detector: RestorationDetector,
         samples: Tensor,
         context: TrainingContext,
         suffix: str,
@@ -128,11 +126,11 @@ class _Training:
             )
 
     @torch.no_grad()
-    def fit_targets(self, images: int) -> None:
-        """Fit the target distribution of every scale to the training samples.
+    def fit_references(self, images: int) -> None:
+        """Fit latent Gaussians, memory banks and distance normalisers of every scale.
 
         Args:
-            images: Of how many images the samples are copies.
+            images: Number of images that the samples are copies of.
         """
         detector, config = self.detector, self.detector.config
         latents = data_parallel.map_sharded(
@@ -140,31 +138,31 @@ class _Training:
             len(self.samples),
             config.batch,
         )
-        for target, of_scale in zip(detector.targets, latents, strict=True):
-            target.fit(of_scale)
-        # Images rather than their copies, and evenly where there are too many.
-        count = max(images, min(config.stored, len(self.samples)))
-        kept = torch.tensor(evenly_spaced_indices(count, config.stored))
-        stored = [x[kept] for x in self.features]
-        if config.relative and images > 1:
-            self._fit_usual(stored, kept % images, images)
-        self._store(stored)
+        for gaussian, of_scale in zip(detector.latent_gaussians, latents, strict=True):
+            gaussian.fit(of_scale)
+        # Images rather than their copies, evenly spaced where there are too many.
+        count = max(images, min(config.memory_bank_size, len(self.samples)))
+        kept = torch.tensor(evenly_spaced_indices(count, config.memory_bank_size))
+        features = [x[kept] for x in self.features]
+        if config.normalize_distances and images > 1:
+            self._fit_normalizers(features, kept % images, images)
+        self._fill_memory_banks(features)
 
-    def _store(self, features: list[Tensor]) -> None:
-        if 'stored' not in self.detector.config.second_images:
+    def _fill_memory_banks(self, features: list[Tensor]) -> None:
+        if 'memory_bank' not in self.detector.config.reference_images:
             return
-        for stored, whitening, x in zip(
-            self.detector.stored, self.detector.whitenings, features, strict=True
+        for bank, whitening, x in zip(
+            self.detector.memory_banks, self.detector.whitenings, features, strict=True
         ):
-            stored.fit(x * whitening.unit, self.detector.config.coreset)
+            bank.fit(x * whitening.unit, self.detector.config.coreset_size)
 
-    def _fit_usual(self, features: list[Tensor], origin: Tensor, images: int) -> None:
-        """Hold images out, with their copies, and measure how far from the others they are.
+    def _fit_normalizers(self, features: list[Tensor], origin: Tensor, images: int) -> None:
+        """Hold images out, with their copies, and measure their distances from the others.
 
         Args:
-            features: What is stored.
-            origin: Numbers of the images that it is of.
-            images: How many images there are.
+            features: Content of the memory banks, NxKxhixwi per scale.
+            origin: N indices of the images that they are of.
+            images: Number of images.
         """
         detector = self.detector
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
@@ -172,15 +170,17 @@ class _Training:
 
         def distances(part: slice) -> list[Tensor]:
             (image,) = held_out[part]
-            self._store([x[origin != image] for x in features])
-            one = [x[image : image + 1] for x in self.features]
-            return detector.distances(*detector.restored_features(one), sizes)
+            self._fill_memory_banks([x[origin != image] for x in features])
+            of_image = [x[image : image + 1] for x in self.features]
+            return detector.distances(*detector.restored_features(of_image), sizes)
 
         maps = data_parallel.map_sharded(
             distances, len(held_out), 1, self._stage_progress('held out')
         )
-        for usual, of_scale, x in zip(detector.usual, maps, features, strict=True):
-            usual.fit(of_scale, size_of(x))
+        for normalizer, of_scale, x in zip(
+            detector.distance_normalizers, maps, features, strict=True
+        ):
+            normalizer.fit(of_scale, size_of(x))
 
     @torch.no_grad()
     def _extract(self) -> list[Tensor]:
@@ -202,7 +202,7 @@ class _Training:
         return whitened
 
     def _stage_progress(self, stage: str) -> Callable[[int, int], None]:
-        """Tell the steps of a stage that has no loss."""
+        """Make a callback that reports the steps of a stage without a loss."""
         return lambda step, steps: self.context.progress(stage + self.suffix, step, steps, None)
 
     def _train_stage(
@@ -226,7 +226,7 @@ class _Training:
         )
 
     def _own(self, chosen: Tensor) -> list[Tensor]:
-        """Features of this process's share of the chosen samples."""
+        """Features of this process's shard of the chosen samples."""
         own = data_parallel.own_shard(chosen)
         return [x[own] for x in self.features]
 

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.detectors.options import check_option
+from flow_anomaly_ros.detectors.options import check_option, check_ranges, option
 
 SPACES = ('pixel', 'autoencoder')
 # Networks halve maps this often at most: 256 px to 8 are 5 times.
@@ -45,7 +45,7 @@ class TimeNetConfig:
         textures: Folder of pictures that pseudo anomalies are made of; empty: they are generated.
         anomaly_ratio: Share of the perceptive network's training images that get pseudo anomalies.
         max_shift: Where images are few, they are also seen shifted by up to this many px.
-        copies: Images and shifted copies in the training set, at least.
+        augmented_samples: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.
         reflow_steps: Training steps of each reflow.
         perception_steps: Training steps of the perceptive network.
@@ -53,91 +53,65 @@ class TimeNetConfig:
         learning_rate: Peak learning rate.
     """
 
-    channels: int = 3
+    channels: int = option(3, choices=(1, 3))
     classes: tuple[str, ...] = ()
     backbone: str = 'resnet18'
-    strides: tuple[int, ...] = (4, 8, 16)
+    strides: tuple[int, ...] = option((4, 8, 16), minimum=1)
     int8: bool = False
-    space: str = 'autoencoder'
-    block: int = 8
-    latents: int = 32
-    base: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    attention: int = 1
-    blocks: int = 1
-    reflows: int = 1
-    pairs: int = 128
-    tolerance: float = 1e-3
+    space: str = option('autoencoder', choices=SPACES)
+    block: int = option(8, minimum=1)
+    latents: int = option(32, minimum=1)
+    base: int = option(32, minimum=1)
+    multipliers: tuple[int, ...] = option((1, 2, 4), minimum=1)
+    attention: int = option(1, minimum=0)
+    blocks: int = option(1, minimum=1)
+    reflows: int = option(1, minimum=0)
+    pairs: int = option(128, minimum=1)
+    tolerance: float = option(1e-3, above=0)
     perception: bool = True
-    steps: int = 1
-    time: float = 0.83
-    level_weights: tuple[float, ...] = (7.0,)
-    pixel_weight: float = 7.0
-    smoothing: float = 4.0
-    pooling: int = 8
+    steps: int = option(1, minimum=1)
+    time: float = option(0.83, above=0, below=1)
+    level_weights: tuple[float, ...] = option((7.0,), minimum=0)
+    pixel_weight: float = option(7.0, minimum=0)
+    smoothing: float = option(4.0, minimum=0)
+    pooling: int = option(8, minimum=0)
     textures: str = ''
-    anomaly_ratio: float = 0.5
-    max_shift: int = 4
-    copies: int = 80
-    flow_steps: int = 2000
-    reflow_steps: int = 500
-    perception_steps: int = 6000
-    batch: int = 8
-    learning_rate: float = 1e-3
+    anomaly_ratio: float = option(0.5, minimum=0, maximum=1)
+    max_shift: int = option(4, minimum=0)
+    augmented_samples: int = option(80, minimum=1)
+    flow_steps: int = option(2000, minimum=1)
+    reflow_steps: int = option(500, minimum=1)
+    perception_steps: int = option(6000, minimum=1)
+    batch: int = option(8, minimum=1)
+    learning_rate: float = option(1e-3, above=0)
 
     def __post_init__(self) -> None:
-        check_option(self.channels in (1, 3), 'channels', self.channels, '1 or 3')
+        check_ranges(self)
         check_option(
-            len(set(self.classes)) == len(self.classes),
-            'classes',
-            ', '.join(self.classes),
-            'names that differ',
+            len(set(self.classes)) == len(self.classes), 'classes', self.classes, 'unique names'
         )
-        check_option(self.space in SPACES, 'space', repr(self.space), f'one of {", ".join(SPACES)}')
-        for name in ('strides', 'multipliers'):
-            values = getattr(self, name)
-            check_option(bool(values) and min(values) >= 1, name, values, 'numbers from 1 up')
+        check_option(bool(self.strides), 'strides', self.strides, 'one or more numbers')
         check_option(
-            len(self.multipliers) <= MAX_LEVELS,
+            1 <= len(self.multipliers) <= MAX_LEVELS,
             'multipliers',
             self.multipliers,
-            f'{MAX_LEVELS} at most',
+            f'1 to {MAX_LEVELS} numbers',
         )
         check_option(
-            0 <= self.attention <= len(self.multipliers),
+            self.attention <= len(self.multipliers),
             'attention',
             self.attention,
-            'between 0 and the number of multipliers',
+            'at most the number of multipliers',
         )
         check_option(
-            len(self.level_weights) in (1, len(self.strides)) and min(self.level_weights) >= 0,
+            len(self.level_weights) in (1, len(self.strides)),
             'level_weights',
             self.level_weights,
-            'one for all levels or one for each, 0 or more',
+            'one number for all levels or one for each',
         )
-        check_option(0 < self.time < 1, 'time', self.time, 'between 0 and 1')
         check_option(
             self.steps == 1 or not self.perception,
             'steps',
             self.steps,
             '1, or perception must be false',
         )
-        check_option(0 <= self.anomaly_ratio <= 1, 'anomaly_ratio', self.anomaly_ratio, '0 to 1')
-        for name in ('tolerance', 'learning_rate'):
-            check_option(getattr(self, name) > 0, name, getattr(self, name), 'greater than 0')
-        for name in (
-            'block',
-            'latents',
-            'base',
-            'blocks',
-            'pairs',
-            'steps',
-            'copies',
-            'flow_steps',
-            'reflow_steps',
-            'perception_steps',
-            'batch',
-        ):
-            check_option(getattr(self, name) >= 1, name, getattr(self, name), '1 or more')
-        for name in ('reflows', 'pixel_weight', 'smoothing', 'pooling', 'max_shift'):
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), '0 or more')

@@ -3,16 +3,9 @@
 """TimeNet: one step of a class-conditional rectified flow, guided by what perceives the time."""
 
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-from flow_anomaly_ros.detectors.base import (
-    DetectorOutput,
-    FitReport,
-    MulticlassDetector,
-    no_progress,
-    Progress,
-)
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
+from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder, PixelSpace
 from flow_anomaly_ros.detectors.timenet.class_means import ClassMeans
 from flow_anomaly_ros.detectors.timenet.config import TimeNetConfig
@@ -48,7 +41,7 @@ class Restored(NamedTuple):
     images: Tensor
 
 
-class TimeNetDetector(MulticlassDetector):
+class TimeNetDetector(Detector):
     """One model for many classes of parts (TimeNet, Jiang et al. 2025).
 
     images -> noised to a fixed time step -> restored in one step of a flow from noise to good parts
@@ -57,34 +50,6 @@ class TimeNetDetector(MulticlassDetector):
     """
 
     noise: Tensor
-
-    method = 'timenet'
-    config_class = TimeNetConfig
-    presets: ClassVar = {
-        'fast': {
-            'base': 16,
-            'flow_steps': 1000,
-            'reflow_steps': 300,
-            'perception_steps': 600,
-            'pairs': 64,
-        },
-        # Section 3.1.3; wants a GPU.
-        'paper': {
-            'backbone': 'wide_resnet101_2',
-            'space': 'pixel',
-            'base': 64,
-            'multipliers': (1, 1, 2, 2, 4, 4),
-            'attention': 2,
-            'blocks': 2,
-            'pairs': 4000,
-            'tolerance': 1e-5,
-            'max_shift': 0,
-            'flow_steps': 100000,
-            'reflow_steps': 50000,
-            'perception_steps': 50000,
-            'learning_rate': 2e-4,
-        },
-    }
 
     stages: ClassVar = {
         'features': ('backbone.extract',),
@@ -121,11 +86,6 @@ class TimeNetDetector(MulticlassDetector):
         )
         self.class_means = ClassMeans(self.class_count, self.backbone.channels)
         self.register_buffer('noise', torch.randn(channels, NOISE_SIDE, NOISE_SIDE))
-
-    @classmethod
-    def takes_weights(cls, config: Any) -> bool:
-        """It is always a network that images are compared in."""
-        return True
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Load the weights of the network that images are compared in."""
@@ -174,7 +134,7 @@ class TimeNetDetector(MulticlassDetector):
         return self.noise.repeat(1, rows, columns)[None, :, :height, :width]
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
-        """Score images; see `MulticlassDetector.forward`."""
+        """Score images; see `Detector.forward`."""
         levels = self.backbone.extract(images)
         known = self._known(levels, classes)
         restored = self.restore(images, known).images
@@ -194,22 +154,3 @@ class TimeNetDetector(MulticlassDetector):
         )
         pictures = {'noised': noised, 'restored': restored}
         return [pictures if self.perception is None else {**pictures, 'time': times}]
-
-    def fit(
-        self,
-        images: Tensor,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        checkpoints: CheckpointStore = NULL_CHECKPOINTS,
-        classes: Tensor | None = None,
-    ) -> FitReport:
-        """Train on images of good parts; see `MulticlassDetector.fit`."""
-        from flow_anomaly_ros.detectors.timenet.training import fit
-
-        if classes is None:
-            classes = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        counts = classes.bincount(minlength=self.class_count).tolist()
-        if 0 in counts:
-            msg = f'there is no image of class {self.config.classes[counts.index(0)]}'
-            raise ValueError(msg)
-        return fit(self, images, classes, seed, progress, checkpoints)

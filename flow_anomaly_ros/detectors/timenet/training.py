@@ -12,8 +12,9 @@ from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data import textures
 from flow_anomaly_ros.data.pseudo_anomalies import blend_texture
 from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
-from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
+from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder
+from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 from flow_anomaly_ros.detectors.timenet.perception import one_step
 from flow_anomaly_ros.detectors.timenet.reconstruction_distance import perceptual_loss
 from flow_anomaly_ros.detectors.timenet.rectified_flow import (
@@ -34,9 +35,6 @@ from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
-
-if typing.TYPE_CHECKING:
-    from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 
 # Images that the autoencoder is fitted to, at most.
 MAX_ENCODED_IMAGES = 200
@@ -60,18 +58,27 @@ class _Pairs(typing.NamedTuple):
 
 
 def fit(
-    detector: 'TimeNetDetector',
+    detector: TimeNetDetector,
     images: Tensor,
-    classes: Tensor,
-    seed: int,
-    progress: Progress,
-    checkpoints: CheckpointStore,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    checkpoints: CheckpointStore = NULL_CHECKPOINTS,
+    classes: Tensor | None = None,
 ) -> FitReport:
-    """Train what makes latents, the flow between noise and them, and what perceives the time."""
+    """Train what makes latents, the flow between noise and them, and what perceives the time.
+
+    See `FitFunction`.
+    """
+    if classes is None:
+        classes = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    counts = classes.bincount(minlength=detector.class_count).tolist()
+    if 0 in counts:
+        msg = f'there is no image of class {detector.config.classes[counts.index(0)]}'
+        raise ValueError(msg)
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     calibrate_quantizers(context, detector, images, detector.backbone.extract)
-    samples = shifted_copies(images, config.copies, config.max_shift, context.generator)
+    samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
     training = _Training(detector, samples, of_samples, context)
     training.autoencoder()
@@ -84,7 +91,7 @@ def fit(
 
 @torch.no_grad()
 def fit_comparison(
-    detector: 'TimeNetDetector', images: Tensor, classes: Tensor, progress: Progress = no_progress
+    detector: TimeNetDetector, images: Tensor, classes: Tensor, progress: Progress = no_progress
 ) -> None:
     """Learn how classes are told from one another, and how much of good parts is not restored."""
 
@@ -113,7 +120,7 @@ class _Training:
 
     def __init__(
         self,
-        detector: 'TimeNetDetector',
+        detector: TimeNetDetector,
         samples: Tensor,
         classes: Tensor,
         context: TrainingContext,

@@ -8,6 +8,7 @@ from pathlib import Path
 from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
 from flow_anomaly_ros.runtime.backends.base import named
 from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
+from flow_anomaly_ros.runtime.export_formats import OPENVINO_WEIGHTS_SUFFIX
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def _require_both_files(path: Path) -> None:
     with path.open('rb') as file:
         if file.read(1) != b'<':
             raise unusable(path, ValueError('it is not XML'))
-    weights = path.with_suffix('.bin')
+    weights = path.with_suffix(OPENVINO_WEIGHTS_SUFFIX)
     if not weights.is_file():
         msg = f'{path} lacks its weights, {weights.name}: the two files belong together, copy both'
         raise ArtifactError(msg)

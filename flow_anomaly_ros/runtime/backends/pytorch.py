@@ -85,7 +85,7 @@ class PyTorchBackend(Backend):
     def _detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         is_reduced = self._dtype != torch.float32
         with TRACING, torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
-            output = self._forward(batch, *self._given(classes))
+            output = self._forward(batch, self._class_tensor(classes))
         known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
         return Scores(
             output.score_map.float().cpu().numpy(),
@@ -93,18 +93,15 @@ class PyTorchBackend(Backend):
             np.asarray(known),
         )
 
-    def _given(self, classes: Sequence[int | None]) -> list[Tensor]:
-        """Classes as a further argument of a detector that tells several apart."""
-        if self.detector.class_count == 1:
-            return []
-        return [torch.from_numpy(class_indices(classes)).to(self.device)]
+    def _class_tensor(self, classes: Sequence[int | None]) -> Tensor:
+        return torch.from_numpy(class_indices(classes)).to(self.device)
 
     @torch.inference_mode()
     def explain(
         self, image: np.ndarray, part_class: int | None = None
     ) -> list[dict[str, np.ndarray]]:
         """Pictures of what the detector compared; see `Backend.explain`."""
-        rows = self.detector.explain(self.prepare([image]), *self._given([part_class]))
+        rows = self.detector.explain(self.prepare([image]), self._class_tensor([part_class]))
         return [{caption: _to_picture(x[0]) for caption, x in row.items()} for row in rows]
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import math
 from flow_anomaly_ros.detectors.cainnflow.attention import BlockAttention
 from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig, FORMS
 from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector, CouplingNetwork
+from flow_anomaly_ros.detectors.cainnflow.training import fit
 from flow_anomaly_ros.detectors.training_loop import negative_log_likelihood
 from flow_anomaly_ros.layers.resample import resize
 import pytest
@@ -97,8 +98,8 @@ def test_the_score_of_a_position_is_how_unlikely_its_features_are(images):
 
 
 def test_scores_of_good_parts_begin_at_zero(images):
-    detector = build(copies=2, steps=2, batch=2, max_shift=0)
-    detector.fit(images)
+    detector = build(augmented_samples=2, steps=2, batch=2, max_shift=0)
+    fit(detector, images)
     with torch.no_grad():
         levels = detector.unlikeliness(detector.extract(images))
     for unlikely, floor in zip(levels, detector.floors, strict=True):

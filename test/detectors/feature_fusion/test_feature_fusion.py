@@ -98,8 +98,11 @@ def test_the_ratio_is_the_share_of_images_that_get_an_anomaly(ratio):
     ('options', 'message'),
     [
         ({'levels': ('features.4',)}, 'levels is .*: it must be three levels, or none'),
-        ({'anomaly_ratio': 1.5}, r'anomaly_ratio is 1.5: it must be in \[0, 1\]'),
-        ({'score_loss': False}, 'consistency_loss is True: it must be false where score_loss is'),
+        ({'anomaly_ratio': 1.5}, 'anomaly_ratio is 1.5: it must be at least 0 and at most 1'),
+        (
+            {'score_loss': False},
+            'consistency_loss is True: it must be false where score_loss is false',
+        ),
         ({'pair_levels': 1}, 'pair_levels is 1: it must be 2 or more'),
         ({'batch': 1}, 'batch is 1: it must be 2 or more'),
     ],

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NF-BMR: figure 4's networks, both domains, and which stage trains what."""
 
+from flow_anomaly_ros.detectors.nf_bmr import METHOD
 from flow_anomaly_ros.detectors.nf_bmr.config import NfBmrConfig
 from flow_anomaly_ros.detectors.nf_bmr.mapping import (
     plain_mapping,
@@ -9,6 +10,7 @@ from flow_anomaly_ros.detectors.nf_bmr.mapping import (
     ResidualBlock,
 )
 from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
+from flow_anomaly_ros.detectors.nf_bmr.training import fit
 from flow_anomaly_ros.layers.resample import resize
 import pytest
 import torch
@@ -21,7 +23,7 @@ SMALL = {
     'components': 8,
     'flow_hidden': 8,
     'hidden': 8,
-    'copies': 4,
+    'augmented_samples': 4,
     'batch': 2,
     'flow_steps': 3,
     'mapping_steps': 3,
@@ -76,8 +78,8 @@ def test_the_plain_mapping_has_five_layers_each_way():
 
 @pytest.mark.parametrize('mapping', ['residual', 'plain'])
 def test_the_score_adds_the_errors_in_both_domains_beside_what_is_usual(images, mapping):
-    detector = build(mapping=mapping, smoothing=0.0, copies=2, max_shift=0)
-    detector.fit(images)
+    detector = build(mapping=mapping, smoothing=0.0, augmented_samples=2, max_shift=0)
+    fit(detector, images)
     with torch.no_grad():
         source = detector.source(images)
         target, _ = detector.target(source)
@@ -95,8 +97,8 @@ def test_the_score_adds_the_errors_in_both_domains_beside_what_is_usual(images, 
 
 
 def test_the_source_domain_has_the_units_of_the_features(images):
-    detector = build(copies=2, max_shift=0)
-    detector.fit(images)
+    detector = build(augmented_samples=2, max_shift=0)
+    fit(detector, images)
     with torch.no_grad():
         source = detector.source(images)
     variances = source.permute(1, 0, 2, 3).flatten(1).var(1)
@@ -105,8 +107,8 @@ def test_the_source_domain_has_the_units_of_the_features(images):
 
 
 def test_without_a_mapping_unlikely_features_are_abnormal(images):
-    detector = build(mapping='none', copies=2, max_shift=0)
-    detector.fit(images)
+    detector = build(mapping='none', augmented_samples=2, max_shift=0)
+    fit(detector, images)
     assert detector.mapping is None
     with torch.no_grad():
         target, log_determinants = detector.target(detector.source(images))
@@ -147,7 +149,7 @@ def test_the_source_domain_suits_the_backbone(options, levels, stride, channels)
 
 
 def test_the_preset_of_the_paper_has_its_hidden_channels():
-    preset = NfBmrDetector.presets['paper']
+    preset = METHOD.presets['paper']
     detector = build(**{**preset, 'residual_blocks': 1})
     assert detector.mapping.shared.layers[0].weight.shape[:2] == (1024, 1024)
     assert detector.flow.blocks[0].first.networks[0][0].weight.shape[0] == 1024
@@ -161,7 +163,7 @@ def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images)
         if step == steps:
             states[stage] = {k: v.clone() for k, v in detector.state_dict().items()}
 
-    report = detector.fit(images, progress=remember)
+    report = fit(detector, images, progress=remember)
     assert list(report.losses) == ['flow', 'mapping']
     for name, value in detector.state_dict().items():
         changed = not torch.equal(value, states['flow'][name])
@@ -175,7 +177,7 @@ def test_the_mapping_is_trained_after_the_flow_which_then_stays_as_it_is(images)
         ({'mapping': 'both'}, "mapping is 'both': it must be one of residual, plain, none"),
         ({'residual_blocks': 0}, 'residual_blocks is 0: it must be 1 or more'),
         ({'hidden': -1}, 'hidden is -1: it must be 0 or more'),
-        ({'components': 3}, 'components is 3: it must be even and not negative'),
+        ({'components': 3}, 'components is 3: it must be even and 0 or more'),
         ({'stride': 3}, 'stride is 3: it must be one of 0, 2, 4, 8, 16, 32'),
     ],
 )

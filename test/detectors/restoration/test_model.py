@@ -1,12 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Restored images show the part as it is, second images as it should be."""
+"""Restored images show the part as it is, reference images as it should be."""
 
 import dataclasses
 
-from flow_anomaly_ros.detectors.restoration.adjustment import marked, similarities
+from flow_anomaly_ros.detectors.restoration import METHOD
+from flow_anomaly_ros.detectors.restoration.adjustment import draw_occlusion_pattern, similarities
 from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
 from flow_anomaly_ros.detectors.restoration.model import min_max, RestorationDetector
+from flow_anomaly_ros.detectors.restoration.training import fit
 import pytest
 from safetensors.torch import save_file
 import torch
@@ -20,7 +22,7 @@ TINY = RestorationConfig(
     hidden=16,
     smoothing=1.0,
     max_shift=2,
-    copies=8,
+    augmented_samples=8,
     flow_steps=25,
 )
 STAIN = (slice(12, 20), slice(16, 24))
@@ -50,7 +52,7 @@ def build(**options):
 @pytest.fixture(scope='module')
 def detector():
     detector = build()
-    detector.fit(good_images(4))
+    fit(detector, good_images(4))
     return detector.requires_grad_(requires_grad=False)
 
 
@@ -61,11 +63,11 @@ def backbone_training():
         backbone=('squeezenet1_1',),
         levels=('features.4', 'features.7'),
         components=16,
-        copies=4,
+        augmented_samples=4,
         flow_steps=5,
         decoder_steps=60,
     )
-    report = detector.fit(good_images(2))
+    report = fit(detector, good_images(2))
     return detector.requires_grad_(requires_grad=False), report
 
 
@@ -94,11 +96,11 @@ def test_a_stain_scores_higher_inside_than_outside(detector):
     assert inside.mean() > 5 * score_map[outside].mean()
 
 
-@pytest.mark.parametrize('kind', ['stored', 'nearest'])
-def test_the_second_image_is_as_if_there_were_no_stain(detector, kind):
+@pytest.mark.parametrize('kind', ['memory_bank', 'nearest'])
+def test_the_reference_image_is_as_if_there_were_no_stain(detector, kind):
     good = good_images(1)
     restoration = detector.restore(stained(good))
-    second = restoration.second[kind]
+    second = restoration.reference[kind]
     for index, scaled in enumerate(detector.scale_images(good)):
         factor = SIZE[0] // scaled.shape[-2]
         inside = tuple(slice(side.start // factor, side.stop // factor) for side in STAIN)
@@ -108,40 +110,44 @@ def test_the_second_image_is_as_if_there_were_no_stain(detector, kind):
         assert (replaced - target).abs().mean() < 0.5 * (restored - target).abs().mean()
 
 
-@pytest.mark.parametrize('kind', ['stored', 'nearest'])
-def test_the_second_image_leaves_good_parts_nearly_alone(detector, kind):
+@pytest.mark.parametrize('kind', ['memory_bank', 'nearest'])
+def test_the_reference_image_leaves_good_parts_nearly_alone(detector, kind):
     restoration = detector.restore(good_images(2, seed=5))
-    for scaled, second in zip(restoration.scaled, restoration.second[kind], strict=True):
+    for scaled, second in zip(restoration.scaled, restoration.reference[kind], strict=True):
         assert (second - scaled).abs().mean() < 0.03
 
 
-def test_mean_gives_every_image_the_same_second_image(detector):
-    mean = variant(detector, second_images=('mean',), second_weights=(1.0,))
+def test_mean_gives_every_image_the_same_reference_image(detector):
+    mean = variant(detector, reference_images=('mean',), reference_weights=(1.0,))
     images = torch.cat([good_images(1), torch.rand(1, 3, *SIZE)])
-    for second in mean.restore(images).second['mean']:
+    for second in mean.restore(images).reference['mean']:
         torch.testing.assert_close(second[0], second[1], atol=1e-5, rtol=0)
-    for own in detector.restore(images).second['nearest']:
+    for own in detector.restore(images).reference['nearest']:
         assert (own[0] - own[1]).abs().mean() > 0.01
 
 
-def test_distances_to_several_second_images_are_weighted_and_added(detector):
+def test_distances_to_several_reference_images_are_weighted_and_added(detector):
     image = stained(good_images(1))
 
     def score_map(kinds, weights):
-        options = {'second_images': kinds, 'second_weights': weights, 'relative': False}
+        options = {
+            'reference_images': kinds,
+            'reference_weights': weights,
+            'normalize_distances': False,
+        }
         return variant(detector, **options)(image).score_map
 
-    stored, nearest = (score_map((kind,), (1.0,)) for kind in ('stored', 'nearest'))
+    stored, nearest = (score_map((kind,), (1.0,)) for kind in ('memory_bank', 'nearest'))
     assert not torch.allclose(stored, nearest, rtol=0.01)
-    both = score_map(('nearest', 'stored'), (0.5, 2.0))
+    both = score_map(('nearest', 'memory_bank'), (0.5, 2.0))
     torch.testing.assert_close(both, 0.5 * nearest + 2 * stored, rtol=1e-4, atol=1e-5)
 
 
 def test_of_more_images_than_are_stored_all_kinds_are():
     kinds = torch.tensor([0.1] * 6 + [-0.1] * 6)[:, None, None, None]
     images = good_images(12) + kinds
-    detector = build(second_images=('stored',), stored=4, copies=2)
-    detector.fit(images)
+    detector = build(reference_images=('memory_bank',), memory_bank_size=4, augmented_samples=2)
+    fit(detector, images)
     scores = detector(good_images(2, seed=1) + kinds[[0, -1]]).image_score
     assert scores.max() < 1.5 * scores.min()
 
@@ -152,13 +158,13 @@ def test_the_nearest_likely_image_counts_less_beside_stored_ones():
 
     assert shares() == (1.0, 0.5)
     assert shares(backbone=('resnet18',)) == (1.0, 0.2)
-    assert shares(second_images=('nearest',)) == (1.0,)
-    assert shares(second_weights=(3.0, 4.0)) == (3.0, 4.0)
+    assert shares(reference_images=('nearest',)) == (1.0,)
+    assert shares(reference_weights=(3.0, 4.0)) == (3.0, 4.0)
 
 
 def test_more_tolerance_means_lower_scores(detector):
     image = stained(good_images(1))
-    nearest = {'second_images': ('nearest',), 'second_weights': (1.0,)}
+    nearest = {'reference_images': ('nearest',), 'reference_weights': (1.0,)}
     scores = [
         variant(detector, tolerance=tolerance, **nearest)(image).image_score.item()
         for tolerance in (0.0, 2.0, 8.0, 1e6)
@@ -187,8 +193,8 @@ def test_turned_parts_are_compared_in_one_pose(host_operations):
 
     margins = {}
     for align in ('never', 'auto'):
-        detector = build(channels=1, align=align, flow_steps=10, copies=12)
-        detector.fit(bars(8, 0))
+        detector = build(channels=1, align=align, flow_steps=10, augmented_samples=12)
+        fit(detector, bars(8, 0))
         with torch.no_grad():
             good, defective = detector(bars(6, 1)), detector(bars(6, 2, gap=True))
         margins[align] = defective.image_score.min() / good.image_score.max()
@@ -216,16 +222,16 @@ def test_pixel_and_feature_distances_are_weighted_and_added():
         backbone=('squeezenet1_1',),
         levels=('features.4',),
         scales=(1.0,),
-        copies=4,
+        augmented_samples=4,
         flow_steps=5,
         decoder_steps=5,
     )
-    detector.fit(good_images(2))
+    fit(detector, good_images(2))
     image = stained(good_images(1))
 
     def scores(pixel_weight, feature_weight):
         weights = {'pixel_weight': pixel_weight, 'feature_weight': feature_weight}
-        return variant(detector, **weights, relative=False)(image).score_map
+        return variant(detector, **weights, normalize_distances=False)(image).score_map
 
     pixels, features = scores(1.0, 0.0), scores(0.0, 1.0)
     assert pixels.max() > 0
@@ -260,11 +266,11 @@ def test_smoothing_spreads_scores_and_zero_does_not(detector):
 )
 def test_there_is_one_image_per_scale_of_its_size(scales, sizes):
     detector = build(scales=scales, flow_steps=2)
-    detector.fit(good_images(2))
+    fit(detector, good_images(2))
     with torch.no_grad():
         restoration = detector.restore(good_images(1))
         output = detector(good_images(1))
-    for images in (restoration.scaled, restoration.restored, *restoration.second.values()):
+    for images in (restoration.scaled, restoration.restored, *restoration.reference.values()):
         assert [tuple(x.shape) for x in images] == [(1, 3, *size) for size in sizes]
     assert tuple(output.score_map.shape) == (1, *SIZE)
     assert output.score_map.isfinite().all()
@@ -272,7 +278,7 @@ def test_there_is_one_image_per_scale_of_its_size(scales, sizes):
 
 def test_grey_images_are_restored():
     detector = build(channels=1, flow_steps=5)
-    detector.fit(good_images(2, channels=1))
+    fit(detector, good_images(2, channels=1))
     image = good_images(1, channels=1)
     with torch.no_grad():
         restored = detector.restore(image).restored[0]
@@ -280,18 +286,18 @@ def test_grey_images_are_restored():
 
 
 def test_training_lowers_the_loss():
-    report = build().fit(good_images(4))
+    report = fit(build(), good_images(4))
     assert list(report.losses) == ['flow']
     assert sum(report.losses['flow'][-5:]) < sum(report.losses['flow'][:5])
 
 
 def test_the_target_is_what_the_good_images_show_at_each_position():
     images = good_images(3)
-    detector = build(copies=1, flow_steps=2)
-    detector.fit(images)
+    detector = build(augmented_samples=1, flow_steps=2)
+    fit(detector, images)
     with torch.no_grad():
         latents, _ = detector.flow(detector.extract(detector.scale_images(images)))
-    for target, z in zip(detector.targets, latents, strict=True):
+    for target, z in zip(detector.latent_gaussians, latents, strict=True):
         torch.testing.assert_close(target.mean, z.mean(0), atol=1e-4, rtol=0)
         assert target.mean.std() > 0.1
 
@@ -305,8 +311,8 @@ def test_scales_are_fused_where_and_with_what_is_asked():
     """A change of the finest image reaches the latents of the scales that are fused with it."""
 
     def reached(**options):
-        detector = build(scales=(1.0, 0.5, 0.25), flow_steps=10, copies=4, **options)
-        detector.fit(good_images(2))
+        detector = build(scales=(1.0, 0.5, 0.25), flow_steps=10, augmented_samples=4, **options)
+        fit(detector, good_images(2))
         scaled = detector.scale_images(good_images(1))
         changed = [scaled[0] + 0.2 * torch.rand(scaled[0].shape), *scaled[1:]]
         with torch.no_grad():
@@ -353,7 +359,7 @@ def test_each_fusion_has_a_resampling_of_its_own():
 @pytest.mark.parametrize('fusion', [('images',), ('features',), ('images', 'features', 'coupling')])
 def test_a_stain_shows_with_every_fusion(fusion):
     detector = build(fusion=fusion, decoder_steps=10)
-    detector.fit(good_images(4))
+    fit(detector, good_images(4))
     with torch.no_grad():
         good, bad = (
             detector(x).score_map[0] for x in (good_images(1, seed=9), stained(good_images(1)))
@@ -366,8 +372,8 @@ def test_latents_follow_the_target_they_were_trained_towards():
     images = good_images(4)
     shapes = {}
     for target in ('gaussian', 'exponential', 'poisson'):
-        detector = build(targets=(target,), flow_steps=150, copies=4, learning_rate=1e-2)
-        detector.fit(images)
+        detector = build(targets=(target,), flow_steps=150, augmented_samples=4, learning_rate=1e-2)
+        fit(detector, images)
         shapes[target] = torch.cat([z.flatten() for z in latents_of(detector, images)])
     assert abs(shapes['gaussian'].mean()) < 0.3
     assert shapes['exponential'].std() > 1.3 * shapes['gaussian'].std()
@@ -376,27 +382,34 @@ def test_latents_follow_the_target_they_were_trained_towards():
 
 def test_scales_may_have_targets_of_their_own():
     images = good_images(4)
-    detector = build(targets=('gaussian', 'poisson'), flow_steps=150, copies=4, learning_rate=1e-2)
-    detector.fit(images)
+    detector = build(
+        targets=('gaussian', 'poisson'), flow_steps=150, augmented_samples=4, learning_rate=1e-2
+    )
+    fit(detector, images)
     first, second = latents_of(detector, images)
     assert second.mean() > first.mean() + 1
 
 
 def test_training_by_similarity_stops_at_the_first_threshold():
-    options = {'constraint': 'similarity', 'flow_steps': 60, 'copies': 4, 'learning_rate': 1e-2}
-    whole = build(**options).fit(good_images(2)).losses['flow']
+    options = {
+        'constraint': 'similarity',
+        'flow_steps': 60,
+        'augmented_samples': 4,
+        'learning_rate': 1e-2,
+    }
+    whole = fit(build(**options), good_images(2)).losses['flow']
     assert len(whole) == 60
     assert sum(whole[-5:]) < 0.8 * sum(whole[:5])
     # A mean square error of 1 is a similarity of 0.5.
     wanted = 1 / (1 + whole[20])
-    stopped = build(**options, first_threshold=wanted * 0.9).fit(good_images(2)).losses['flow']
+    stopped = fit(build(**options, first_threshold=wanted * 0.9), good_images(2)).losses['flow']
     assert 1 <= len(stopped) < 60
     assert stopped == whole[: len(stopped)]
 
 
 def test_a_second_flow_model_is_trained_separately():
     detector = build(reverse='trained', flow_steps=60, learning_rate=1e-2)
-    losses = detector.fit(good_images(4)).losses['reverse flow']
+    losses = fit(detector, good_images(4)).losses['reverse flow']
     assert sum(losses[-5:]) < sum(losses[:5])
     with torch.no_grad():
         features = detector.extract(detector.scale_images(good_images(1)))
@@ -412,7 +425,7 @@ def two_networks(**options):
         backbone=('squeezenet1_1', 'resnet18'),
         levels=(),
         components=8,
-        copies=4,
+        augmented_samples=4,
         flow_steps=5,
         decoder_steps=5,
         **options,
@@ -431,7 +444,7 @@ def test_every_scale_may_have_a_network_of_its_own(tmp_path):
     detector.load_pretrained(tmp_path)
     with pytest.raises(ValueError, match='one file for several backbones: give a folder'):
         detector.load_pretrained(tmp_path / 'resnet18.safetensors')
-    detector.fit(good_images(2))
+    fit(detector, good_images(2))
     with torch.no_grad():
         good, bad = (detector(x).score_map[0] for x in (good_images(1), stained(good_images(1))))
     assert bad[STAIN].mean() > 2 * good.mean()
@@ -443,7 +456,7 @@ def test_every_scale_may_have_a_network_of_its_own(tmp_path):
         ({}, ('layer1', 'layer2')),
         ({'strides': (8, 16)}, ('layer2', 'layer3')),
         ({'strides': (4,), 'levels': ('layer2',)}, ('layer2',)),
-        (RestorationDetector.presets['fast'], ('layer1', 'layer2', 'layer3')),
+        (METHOD.presets['fast'], ('layer1', 'layer2', 'layer3')),
     ],
 )
 def test_levels_are_those_of_the_strides_unless_they_are_named(options, levels):
@@ -458,7 +471,7 @@ def test_features_of_different_networks_are_not_added():
 
 def test_scales_are_kept_where_restored_images_are_like_the_scaled_ones():
     detector = build(second_threshold=0.999)
-    report = detector.fit(good_images(2))
+    report = fit(detector, good_images(2))
     assert detector.config.scales == (1.0, 0.5)
     assert list(report.losses) == ['flow']
     assert report.notes[-1].endswith('; the scales are kept')
@@ -469,8 +482,8 @@ def test_scales_are_kept_where_restored_images_are_like_the_scaled_ones():
     [
         ({}, [(1.0,), (1.0, 0.5), (1.0, 0.5, 0.25)]),
         ({'added_scales': 2}, [(1.0,), (1.0, 0.5, 0.25)]),
-        ({'added_side': 'larger', 'most_scales': 3}, [(1.0,), (2.0, 1.0), (4.0, 2.0, 1.0)]),
-        ({'most_scales': 2}, [(1.0,), (1.0, 0.5)]),
+        ({'added_side': 'larger', 'max_scales': 3}, [(1.0,), (2.0, 1.0), (4.0, 2.0, 1.0)]),
+        ({'max_scales': 2}, [(1.0,), (1.0, 0.5)]),
     ],
 )
 def test_scales_are_added_until_there_are_as_many_as_allowed(options, scales):
@@ -479,13 +492,13 @@ def test_scales_are_added_until_there_are_as_many_as_allowed(options, scales):
         scales=(1.0,),
         stride=2,
         fusion=('features',),
-        copies=4,
+        augmented_samples=4,
         flow_steps=3,
         decoder_steps=1,
         second_threshold=0.99,
         **options,
     )
-    report = detector.fit(good_images(2))
+    report = fit(detector, good_images(2))
     assert detector.config.scales == scales[-1]
     assert len(report.notes) == len(scales)
     assert report.notes[-1].endswith('none can be added')
@@ -500,7 +513,7 @@ def test_scales_are_added_until_there_are_as_many_as_allowed(options, scales):
 
 def test_what_was_learned_is_kept_when_scales_are_added():
     detector = build(fusion=(), reverse='trained', flow_steps=10, targets=('gaussian', 'poisson'))
-    detector.fit(good_images(2))
+    fit(detector, good_images(2))
     maps = detector.extract(detector.scale_images(good_images(1)))
     with torch.no_grad():
         before = detector.flow(maps)[0], detector.reverse(maps)
@@ -520,11 +533,11 @@ def test_each_added_scale_has_the_network_of_the_nearest_one():
     assert names == ['squeezenet1_1', 'resnet18', 'resnet18', 'resnet18']
 
 
-@pytest.mark.parametrize('mark', ['rectangle', 'ring'])
-def test_a_mark_is_drawn_and_its_area_compared(mark):
+@pytest.mark.parametrize('pattern', ['rectangle', 'ring'])
+def test_the_occlusion_pattern_is_drawn_and_its_area_compared(pattern):
     dark, light = good_images(2) * 0.4, 0.6 + 0.4 * good_images(2)
     for images, level in ((dark, 1.0), (light, 0.0)):
-        drawn, area = marked(images, mark)
+        drawn, area = draw_occlusion_pattern(images, pattern)
         changed = (drawn != images).any(1)[0]
         assert (drawn[0, :, changed] == level).all()
         # A line around an area in the middle.
@@ -532,7 +545,7 @@ def test_a_mark_is_drawn_and_its_area_compared(mark):
         assert not changed[20, 16]
         assert area[0, 0, :10].sum() == 0
         assert not (changed & (area[0, 0] == 0)).any()
-    corner = {'rectangle': 1, 'ring': 0}[mark]
+    corner = {'rectangle': 1, 'ring': 0}[pattern]
     assert area[0, 0, 27, 23] == corner
 
 
@@ -541,7 +554,7 @@ def test_similarity_is_that_of_the_marked_area(backbone_training):
     detector, _ = backbone_training
     images = good_images(2)
     values = {
-        mark: similarities(variant(detector, mark=mark), images)
+        mark: similarities(variant(detector, occlusion_pattern=mark), images)
         for mark in ('none', 'rectangle', 'ring')
     }
     scaled = detector.scale_images(images)
@@ -570,8 +583,8 @@ def test_distances_are_seen_beside_those_of_good_parts():
         part[:, :, *place] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     ratios = {}
     for relative in (True, False):
-        detector = build(relative=relative)
-        detector.fit(train)
+        detector = build(normalize_distances=relative)
+        fit(detector, train)
         with torch.no_grad():
             score_map = detector(part).score_map
         ratios[relative] = score_map[:, *right].mean() / score_map[:, *left].mean()
@@ -608,7 +621,10 @@ def test_the_border_counts_less_in_the_image_score(detector, backbone_training, 
 
 def test_distances_are_normalised_per_scale(detector):
     image = stained(good_images(1))
-    plain, normalised = detector(image), variant(detector, normalised=True, smoothing=0.0)(image)
+    plain, normalised = (
+        detector(image),
+        variant(detector, normalize_maps=True, smoothing=0.0)(image),
+    )
     # Shares of the scales: 1 and a quarter.
     assert 0 <= normalised.score_map.min() < 0.1
     assert 0.5 < normalised.score_map.max() <= 1.25
@@ -626,7 +642,7 @@ def test_distances_that_are_the_same_everywhere_are_normalised_to_zero():
 
 def test_distance_maps_grow_and_shrink_as_asked():
     detector = build(scales=(2.0, 1.0, 0.5), flow_steps=2, smoothing=0.0)
-    detector.fit(good_images(2))
+    fit(detector, good_images(2))
     image = stained(good_images(1))
 
     def peak(**options):
@@ -639,7 +655,7 @@ def test_distance_maps_grow_and_shrink_as_asked():
 @pytest.mark.parametrize('count', [1, 2, 4])
 def test_few_images_are_enough_to_find_a_stain(count):
     detector = build()
-    detector.fit(good_images(count))
+    fit(detector, good_images(count))
     with torch.no_grad():
         good, bad = (detector(x) for x in (good_images(3, seed=8), stained(good_images(3, seed=9))))
     assert bad.image_score.min() > 2 * good.image_score.max()
@@ -649,7 +665,7 @@ def test_few_images_are_enough_to_find_a_stain(count):
 def test_the_same_seed_gives_the_same_scores():
     def scores(seed):
         detector = build(constraint='similarity', targets=('poisson', 'exponential'))
-        detector.fit(good_images(3), seed=seed)
+        fit(detector, good_images(3), seed=seed)
         with torch.no_grad():
             return detector(stained(good_images(1))).score_map
 
@@ -658,7 +674,7 @@ def test_the_same_seed_gives_the_same_scores():
 
 
 def test_a_single_step_is_a_training():
-    assert len(build(flow_steps=1, copies=1).fit(good_images(1)).losses['flow']) == 1
+    assert len(fit(build(flow_steps=1, augmented_samples=1), good_images(1)).losses['flow']) == 1
 
 
 def test_a_backbone_learns_to_decode_its_features(backbone_training):
@@ -673,11 +689,11 @@ def test_a_backbone_learns_to_decode_its_features(backbone_training):
 
 def test_scores_need_no_decoder(backbone_training):
     detector, _ = backbone_training
-    config = RestorationDetector.scoring_config(detector.config)
+    config = METHOD.scoring_config(detector.config)
     torch.manual_seed(0)
     other = RestorationDetector(config)
     other.features.load_state_dict(detector.features.state_dict())
-    report = other.fit(good_images(2))
+    report = fit(other, good_images(2))
     assert report.losses.keys() == {'flow'}
     images = stained(good_images(2, seed=1))
     for one, same in zip(other(images)[:2], detector(images)[:2], strict=True):
@@ -690,7 +706,7 @@ def test_scores_need_no_decoder(backbone_training):
 @pytest.mark.parametrize('options', [{'pixel_weight': 0.5}, {'second_threshold': 0.5}])
 def test_a_decoder_that_has_a_share_in_scores_is_always_learned(options):
     config = RestorationConfig(backbone=('squeezenet1_1',), **options)
-    assert RestorationDetector.scoring_config(config) == config
+    assert METHOD.scoring_config(config) == config
     with pytest.raises(ValueError, match='decoder_steps is 0'):
         dataclasses.replace(config, decoder_steps=0)
 
@@ -719,7 +735,7 @@ def test_components_limit_what_the_flow_sees():
         ('flow_steps', 0),
         ('decoder_steps', -1),
         ('batch', 0),
-        ('copies', 0),
+        ('augmented_samples', 0),
         ('tolerance', -1.0),
         ('pixel_weight', -1.0),
         ('feature_weight', -0.1),
@@ -728,12 +744,12 @@ def test_components_limit_what_the_flow_sees():
         ('max_shift', -1),
         ('learning_rate', 0.0),
         ('decoder_learning_rate', -1.0),
-        ('second_images', ('median',)),
-        ('second_images', ()),
-        ('second_images', ('stored', 'stored')),
-        ('second_weights', (1.0, 1.0, 1.0)),
-        ('second_weights', (1.0, 0.0)),
-        ('stored', 0),
+        ('reference_images', ('median',)),
+        ('reference_images', ()),
+        ('reference_images', ('memory_bank', 'memory_bank')),
+        ('reference_weights', (1.0, 1.0, 1.0)),
+        ('reference_weights', (1.0, 0.0)),
+        ('memory_bank_size', 0),
         ('align', 'sometimes'),
         ('fusion', ('pixels',)),
         ('fused_scales', (0.75,)),
@@ -756,9 +772,9 @@ def test_components_limit_what_the_flow_sees():
         ('second_threshold', -0.1),
         ('added_scales', 0),
         ('added_side', 'both'),
-        ('most_scales', 0),
+        ('max_scales', 0),
         ('int8', True),
-        ('mark', 'cross'),
+        ('occlusion_pattern', 'cross'),
         ('aggregation', 2),
         ('aggregation', 0),
         ('coarse_weight', 0.0),

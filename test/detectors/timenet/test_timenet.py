@@ -8,6 +8,7 @@ from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.detectors.timenet.config import TimeNetConfig
 from flow_anomaly_ros.detectors.timenet.model import NOISE_SIDE, TimeNetDetector
 from flow_anomaly_ros.detectors.timenet.rectified_flow import euler
+from flow_anomaly_ros.detectors.timenet.training import fit
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ SMALL = {
     'base': 8,
     'multipliers': (1, 2),
     'pairs': 4,
-    'copies': 8,
+    'augmented_samples': 8,
     'flow_steps': 40,
     'reflow_steps': 20,
     'perception_steps': 40,
@@ -54,7 +55,7 @@ def parts():
 def fitted():
     detector = build()
     images, classes = parts()
-    return detector, detector.fit(images, classes=classes)
+    return detector, fit(detector, images, classes=classes)
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_stages_can_be_left_out_and_repeated(reflows, perception):
         reflows=reflows, perception=perception, flow_steps=2, reflow_steps=2, perception_steps=2
     )
     images, classes = parts()
-    report = detector.fit(images, classes=classes)
+    report = fit(detector, images, classes=classes)
     wanted = ['flow', *(f'reflow {k + 1}' for k in range(reflows)), *['perception'] * perception]
     assert [*report.losses] == wanted
     assert ('time' in detector.explain(images)[0]) == perception
@@ -117,7 +118,7 @@ def test_what_perceives_learns_and_the_flow_stays():
     images, classes = parts()
     without, beside = build(perception=False), build()
     for one in (without, beside):
-        one.fit(images, classes=classes)
+        fit(one, images, classes=classes)
     flow = beside.denoiser.state_dict()
     # The same choices are made up to there.
     assert all(torch.equal(x, flow[name]) for name, x in without.denoiser.state_dict().items())
@@ -158,24 +159,24 @@ def test_images_of_all_sizes_are_learned_from():
     images, classes = parts()
     detector = build(flow_steps=1, reflow_steps=1, perception_steps=1)
     images = images[..., 2:, 3:]
-    detector.fit(images, classes=classes)
+    fit(detector, images, classes=classes)
     assert tuple(detector(images).score_map.shape) == (4, *images.shape[-2:])
 
 
 def test_every_class_needs_an_image():
     images, _ = parts()
     with pytest.raises(ValueError, match='no image of class light'):
-        build().fit(images)
+        fit(build(), images)
 
 
 def test_textures_of_a_folder_are_used(tmp_path):
     images, classes = parts()
     with pytest.raises(ValueError, match='no folder of textures'):
-        build(textures=str(tmp_path / 'missing')).fit(images, classes=classes)
+        fit(build(textures=str(tmp_path / 'missing')), images, classes=classes)
     write_image(tmp_path / 'red.png', np.full((40, 40, 3), (255, 0, 0), np.uint8))
     few = {'flow_steps': 2, 'reflow_steps': 2, 'perception_steps': 3}
     losses = [
-        build(**few, textures=folder).fit(images, classes=classes).losses['perception']
+        fit(build(**few, textures=folder), images, classes=classes).losses['perception']
         for folder in ('', str(tmp_path))
     ]
     assert losses[0] != losses[1]
@@ -187,10 +188,10 @@ def test_textures_of_a_folder_are_used(tmp_path):
         ({'steps': 3}, 'perception must be false'),
         ({'time': 1.0}, 'time is 1.0'),
         ({'space': 'words'}, 'one of pixel, autoencoder'),
-        ({'classes': ('a', 'a')}, 'names that differ'),
-        ({'level_weights': (7.0, 7.0, 7.0)}, 'one for all levels'),
-        ({'attention': 3}, 'between 0 and the number'),
-        ({'multipliers': ()}, 'numbers from 1 up'),
+        ({'classes': ('a', 'a')}, 'unique names'),
+        ({'level_weights': (7.0, 7.0, 7.0)}, 'one number for all levels'),
+        ({'attention': 3}, 'at most the number of multipliers'),
+        ({'multipliers': ()}, '1 to 8 numbers'),
         ({'tolerance': 0.0}, 'greater than 0'),
         ({'strides': (2, 4, 8, 16, 32, 64)}, 'has [0-9] levels of the strides'),
     ],
