@@ -358,8 +358,8 @@ def _warnings(setup: _Setup) -> list[str]:
     fewest = int(setup.classes.bincount().min())
     if fewest < MIN_IMAGES:
         warnings.append(
-            f'only {fewest} training images (minimum {MIN_IMAGES}): thresholds are unreliable and '
-            'may reject nothing or too much; add images of good parts'
+            f'only {fewest} training image{"s" * (fewest > 1)} (minimum {MIN_IMAGES}): thresholds '
+            'are unreliable and may reject nothing or too much; add images of good parts'
         )
     if setup.copies:
         # Beside copies, which score next to nothing, every other part looks defective: outliers

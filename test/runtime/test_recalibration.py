@@ -5,10 +5,10 @@
 import dataclasses
 
 from flow_anomaly_ros.runtime.calibration import (
+    calibration_record,
     MARGIN,
     recalibrate,
     score_images,
-    stored,
     suspects,
 )
 from flow_anomaly_ros.runtime.engine import Criteria
@@ -31,7 +31,7 @@ def calibrated(make_engine):
     engine = make_engine(channels=3)
     scores = 0.3 + 0.01 * np.linspace(-1, 1, 10)
     (part_class,) = engine.manifest.classes
-    calibration = stored(CalibrationScores(scores, scores, 0.3), 0.01)
+    calibration = calibration_record(CalibrationScores(scores, scores, 0.3), 0.01)
     engine.manifest = dataclasses.replace(
         engine.manifest,
         classes=(dataclasses.replace(part_class, calibration=calibration),),
@@ -64,7 +64,7 @@ def test_a_part_that_was_accepted_stays_ok_after_darker_ones_were(calibrated):
 
 
 def test_parts_are_scored_as_of_their_class(class_engine):
-    calibration = stored(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
+    calibration = calibration_record(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
     classes = [
         dataclasses.replace(one, calibration=calibration) for one in class_engine.manifest.classes
     ]
@@ -96,7 +96,7 @@ def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
 def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
     (part_class,) = calibrated.manifest.classes
     scores = CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3)
-    few = dataclasses.replace(part_class, calibration=stored(scores, 0.01))
+    few = dataclasses.replace(part_class, calibration=calibration_record(scores, 0.01))
     before = dataclasses.replace(calibrated.manifest, classes=(few,))
     first = recalibrate(calibrated.backend.detector, before, [grey(60)])
     more = [grey(value) for value in range(61, 91)]
