@@ -19,13 +19,13 @@ import tempfile
 
 from ablations import ABLATIONS
 import cv2
-from flow_anomaly_ros.commands.pictures import explanation
 from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.folder import ImageFolder, load_good_images, load_mask, read_folder
 from flow_anomaly_ros.data.images import read_image, write_image
 from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
+from flow_anomaly_ros.runtime.inspection_pictures import explanation
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.runtime.training_data import TrainingDataset

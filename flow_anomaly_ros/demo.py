@@ -12,9 +12,9 @@ import sys
 import time
 
 from flow_anomaly_ros import cli
-from flow_anomaly_ros.commands.output import make_folder
 from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.generated import write_dataset
+from flow_anomaly_ros.data.output_files import make_folder
 
 # Seconds a node gets to end after an interrupt.
 SHUTDOWN_TIMEOUT_S = 15.0

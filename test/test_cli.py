@@ -221,8 +221,8 @@ def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
     detector, manifest = load_artifact(model)
     assert (manifest.input_size, manifest.tile) == ((128, 128), 64)
     # Three images of 3x3 tiles: what a detector knows of good parts has the size of a tile.
-    assert detector.memory_banks[0].stored.shape[:2] == (16, 16)
-    assert detector.memory_banks[0].stored.shape[3] == 27
+    assert detector.memory_banks[0].bank.shape[:2] == (16, 16)
+    assert detector.memory_banks[0].bank.shape[3] == 27
     assert len(manifest.classes[0].calibration['image_scores']) == 3
 
     status, out, err = outcome('evaluate', model, '--data', data)

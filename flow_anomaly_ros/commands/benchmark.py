@@ -8,10 +8,10 @@ from pathlib import Path
 import tempfile
 import time
 
-from flow_anomaly_ros.commands.output import require_writable, write_json
 from flow_anomaly_ros.commands.predict import image_paths
 from flow_anomaly_ros.data.generated import generate_part, MIN_SIZE_PX
 from flow_anomaly_ros.data.images import read_image, write_image
+from flow_anomaly_ros.data.output_files import require_writable, write_json
 from flow_anomaly_ros.runtime.benchmark import memory_mib, time_inspection
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection

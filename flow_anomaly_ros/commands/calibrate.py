@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 import shutil
 
-from flow_anomaly_ros.commands.output import require_writable
 from flow_anomaly_ros.commands.predict import image_paths
 from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
+from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.calibration import image_digest, recalibrate, suspects
 from flow_anomaly_ros.runtime.device import limit_threads, select_device

@@ -5,18 +5,14 @@
 import argparse
 import sys
 
-from flow_anomaly_ros.commands.output import (
-    make_folder,
-    require_writable,
-    warn_incompatible_image,
-    write_json,
-)
-from flow_anomaly_ros.commands.pictures import inspection_strip, unique_name
+from flow_anomaly_ros.commands.incompatible_images import warn_incompatible_image
 from flow_anomaly_ros.data.folder import mask_path_of, read_folder, Sample
 from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.data.output_files import make_folder, require_writable, write_json
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.runtime.evaluation import evaluate, Evaluation
+from flow_anomaly_ros.runtime.inspection_pictures import inspection_strip, unique_name
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 from tqdm import tqdm

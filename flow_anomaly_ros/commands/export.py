@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 import time
 
-from flow_anomaly_ros.commands.output import require_writable
+from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.export import export
 from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES

@@ -5,8 +5,8 @@
 import argparse
 import sys
 
-from flow_anomaly_ros.commands.output import make_folder
 from flow_anomaly_ros.data.good_parts import GoodParts
+from flow_anomaly_ros.data.output_files import make_folder
 from flow_anomaly_ros.data.recordings import read_recording
 
 

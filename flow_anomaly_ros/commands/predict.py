@@ -9,16 +9,12 @@ from pathlib import Path
 import sys
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.commands.output import (
-    make_folder,
-    require_writable,
-    warn_incompatible_image,
-    write_json,
-)
-from flow_anomaly_ros.commands.pictures import explanation, inspection_strip, unique_name
+from flow_anomaly_ros.commands.incompatible_images import warn_incompatible_image
 from flow_anomaly_ros.data.images import ImageReadError, list_images, read_image, write_image
+from flow_anomaly_ros.data.output_files import make_folder, require_writable, write_json
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
+from flow_anomaly_ros.runtime.inspection_pictures import explanation, inspection_strip, unique_name
 
 SHOWN_REGIONS = 3
 

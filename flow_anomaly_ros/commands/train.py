@@ -9,7 +9,7 @@ from pathlib import Path
 import sys
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.commands.output import require_writable
+from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads

@@ -10,15 +10,15 @@ import sys
 import time
 from typing import Any
 
-from flow_anomaly_ros.commands.output import make_folder
-from flow_anomaly_ros.commands.pictures import unique_name
 from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.image_messages import to_array
 from flow_anomaly_ros.data.images import write_image
+from flow_anomaly_ros.data.output_files import make_folder
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
 from flow_anomaly_ros.nodes.qos import output_profile
 from flow_anomaly_ros.nodes.run_node import run_node
 from flow_anomaly_ros.runtime.evaluation import Evaluation, Row, summarise
+from flow_anomaly_ros.runtime.inspection_pictures import unique_name
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map
 from flow_anomaly_ros.runtime.report import format_row, format_summary, HEADER
 from flow_anomaly_ros.scoring.thresholds import Verdict

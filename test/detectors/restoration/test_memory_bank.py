@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Of all points stored for a position and those around it, the nearest is found."""
+"""Of all points bank for a position and those around it, the nearest is found."""
 
 from flow_anomaly_ros.detectors.restoration.memory_bank import k_center_greedy, MemoryBank
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 def random_maps(count, seed, size=(5, 6)):
     generator = torch.Generator().manual_seed(seed)
-    # Exact in the half precision that points are stored in.
+    # Exact in the half precision that points are bank in.
     return (8 * torch.randn(count, 4, *size, generator=generator)).round() / 8
 
 
@@ -28,9 +28,9 @@ def nearest_by_hand(points, feature, row, column, window):
 @pytest.mark.parametrize('window', [0, 1, 2])
 def test_the_nearest_of_all_points_in_the_window_is_found(window):
     points, features = random_maps(3, 0), random_maps(2, 1)
-    stored = MemoryBank(4, window)
-    stored.fit(points)
-    nearest = stored(features)
+    bank = MemoryBank(4, window)
+    bank.fit(points)
+    nearest = bank(features)
     for image, feature in enumerate(features):
         for row in range(5):
             for column in range(6):
@@ -43,21 +43,21 @@ def test_the_nearest_of_all_points_in_the_window_is_found(window):
 
 def test_stored_points_are_found_themselves():
     points = random_maps(3, 0)
-    stored = MemoryBank(4)
-    stored.fit(points)
-    torch.testing.assert_close(stored(points), points)
+    bank = MemoryBank(4)
+    bank.fit(points)
+    torch.testing.assert_close(bank(points), points)
 
 
 def test_a_fresh_one_takes_the_state_of_a_fitted_one():
-    stored, fresh = MemoryBank(4), MemoryBank(4)
-    stored.fit(random_maps(3, 0))
-    fresh.load_state_dict(stored.state_dict())
+    bank, fresh = MemoryBank(4), MemoryBank(4)
+    bank.fit(random_maps(3, 0))
+    fresh.load_state_dict(bank.state_dict())
     features = random_maps(2, 1)
-    assert torch.equal(fresh(features), stored(features))
+    assert torch.equal(fresh(features), bank(features))
 
 
 def test_the_state_of_other_features_is_refused():
-    with pytest.raises(RuntimeError, match='stored'):
+    with pytest.raises(RuntimeError, match='bank'):
         MemoryBank(6).load_state_dict(MemoryBank(4).state_dict())
 
 
@@ -89,8 +89,8 @@ def test_a_coreset_keeps_every_point_near_one_that_is_kept():
 
 
 def test_no_more_points_are_stored_than_wanted():
-    stored = MemoryBank(4)
-    stored.fit(random_maps(7, 0), most=3)
-    assert stored.stored.shape == (5, 6, 4, 3)
-    stored.fit(random_maps(2, 0), most=3)
-    assert stored.stored.shape == (5, 6, 4, 2)
+    bank = MemoryBank(4)
+    bank.fit(random_maps(7, 0), coreset_size=3)
+    assert bank.bank.shape == (5, 6, 4, 3)
+    bank.fit(random_maps(2, 0), coreset_size=3)
+    assert bank.bank.shape == (5, 6, 4, 2)

@@ -1,15 +1,12 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What commands write: files, checked before the work, whole or not at all; and warnings."""
+"""Files and folders that results are written to: checked before the work, written atomically."""
 
 import json
 import os
 from pathlib import Path
-import sys
 
 from flow_anomaly_ros.data.atomic import atomic_write
-from flow_anomaly_ros.runtime.manifest import Manifest
-import numpy as np
 
 
 def require_writable(path: Path) -> None:
@@ -27,23 +24,6 @@ def require_writable(path: Path) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         msg = f'cannot write {path}: the folder {path.parent} is read-only; give another one'
         raise ValueError(msg)
-
-
-def warn_incompatible_image(
-    path: Path, image: np.ndarray, manifest: Manifest, told: set[str]
-) -> None:
-    """Warn of an image of another kind than the model's, once for each kind.
-
-    Args:
-        path: Where it is from.
-        image: HxW or HxWx3.
-        manifest: What the model says of itself.
-        told: Warnings that have been told; this one joins them.
-    """
-    incompatibility = manifest.incompatibility(image.shape)
-    if incompatibility and incompatibility not in told:
-        told.add(incompatibility)
-        print(f'{path}: {incompatibility}', file=sys.stderr)
 
 
 def make_folder(path: Path) -> None:
