@@ -1,161 +1,57 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly benchmark`: where the time of an inspection goes."""
+"""`flow-anomaly benchmark`: profile an inspection, stage by stage."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from pathlib import Path
-import tempfile
-import time
 
-from flow_anomaly_ros.commands.predict import image_paths
-from flow_anomaly_ros.data.generated import generate_part, MIN_SIZE_PX
-from flow_anomaly_ros.data.images import read_image, write_image
-from flow_anomaly_ros.data.output_files import require_writable, write_json
-from flow_anomaly_ros.runtime.benchmark import memory_mib, time_inspection
-from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.engine import Engine, Inspection
-from flow_anomaly_ros.runtime.manifest import Manifest
-import numpy as np
-import torch
+from flow_anomaly_ros.commands.arguments import add_backend, integer_from, path
 
-ROUNDS = 5
-
-Publish = Callable[[np.ndarray, Inspection], object]
+SUMMARY = 'show where the time of an inspection goes'
+DESCRIPTION = """\
+Measure models, such as one and its exports, in turn on the same images. Print median and 95th
+percentile of every stage, images per second and memory."""
+EXAMPLE = 'benchmark model.safetensors model.onnx --batch 1 --batch 8'
 
 
-class _Candidate:
-    """A model with a batch size, and what was measured."""
-
-    def __init__(self, path: Path, engine: Engine, images: list[Path]) -> None:
-        self.path = path
-        self.engine = engine
-        self.images = images
-        # MiB that this process has grown by, with the engine, at the first run.
-        self.memory = 0.0
-        self.stages: dict[str, list[float]] = {}
-
-    def run(self, publish: Publish | None) -> None:
-        """Inspect the batch once, from image files to messages."""
-        started = time.perf_counter()
-        images = [read_image(one) for one in self.images]
-        decode = 1e3 * (time.perf_counter() - started)
-        inspections, inspection_stages = time_inspection(self.engine, images)
-        stages = {'decode': decode, **inspection_stages}
-        total = stages.pop('total') + stages['decode']
-        if publish:
-            started = time.perf_counter()
-            for image, inspection in zip(images, inspections, strict=True):
-                publish(image, inspection)
-            stages['publish'] = 1e3 * (time.perf_counter() - started)
-            total += stages['publish']
-        for stage, value in {**stages, 'total': total}.items():
-            self.stages.setdefault(stage, []).append(value)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        'models',
+        type=path,
+        nargs='+',
+        metavar='MODEL',
+        help='model files, written by train or export',
+    )
+    parser.add_argument(
+        '--images',
+        type=path,
+        action='append',
+        metavar='IMAGE_OR_FOLDER',
+        help='images to inspect; may be repeated (default: a generated part of the size that the '
+        'model was trained on)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=integer_from(1),
+        action='append',
+        metavar='N',
+        help='batch size; may be repeated (default: 1)',
+    )
+    parser.add_argument(
+        '--runs',
+        type=integer_from(5),
+        default=50,
+        metavar='N',
+        help='inspections per batch size (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--json', type=path, metavar='FILE', help='also write the figures to this file'
+    )
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure models in turn and print a table.
+    """Measure; see `actions.benchmark.run`."""
+    from flow_anomaly_ros.commands.actions import benchmark
 
-    Raises:
-        ValueError: Bad model, images or output.
-    """
-    if arguments.json:
-        require_writable(arguments.json)
-    limit_threads(arguments.threads)
-    publish = _publisher()
-    with tempfile.TemporaryDirectory() as folder:
-        candidates = _candidates(arguments, Path(folder), publish)
-        _measure(candidates, arguments.runs, publish)
-    for one in candidates:
-        print(_table(one), end='\n\n')
-    if publish is None:
-        print('publish was not measured: it needs rclpy and vision_msgs')
-    if arguments.json:
-        write_json(arguments.json, [_plain(one) for one in candidates])
-    return 0
-
-
-def _candidates(
-    arguments: argparse.Namespace, folder: Path, publish: Publish | None
-) -> list[_Candidate]:
-    paths = list(image_paths(arguments.images)) if arguments.images else []
-    candidates = []
-    for model in arguments.models:
-        before = memory_mib()
-        engine = Engine.load(model, arguments.device, arguments.precision, arguments.compile)
-        if not paths:
-            paths = [_generated(folder, engine.manifest)]
-        for batch in arguments.batch or [1]:
-            images = [paths[index % len(paths)] for index in range(batch)]
-            one = _Candidate(model, engine, images)
-            one.run(publish)
-            one.memory = memory_mib() - before
-            candidates.append(one)
-    return candidates
-
-
-def _measure(candidates: Sequence[_Candidate], runs: int, publish: Publish | None) -> None:
-    """Run all in turn, so that a noisy machine is noisy for all alike."""
-    for one in candidates:
-        one.stages.clear()
-    for _ in range(ROUNDS):
-        for one in candidates:
-            for _ in range(-(-runs // ROUNDS)):
-                one.run(publish)
-
-
-def _publisher() -> Publish | None:
-    try:
-        from flow_anomaly_ros.nodes.serialization import serialize_results
-    except ImportError:
-        return None
-    return serialize_results
-
-
-def _generated(folder: Path, manifest: Manifest) -> Path:
-    """Write the generated part as large as the images of the training."""
-    height, width = manifest.image_size
-    part, _ = generate_part(0, size=max(MIN_SIZE_PX, height, width))
-    path = folder / 'part.jpg'
-    write_image(path, part[:height, :width])
-    return path
-
-
-def _table(one: _Candidate) -> str:
-    height, width = one.engine.manifest.input_size
-    count = len(one.images)
-    total = float(np.median(one.stages['total']))
-    rows = [
-        f'{stage:<12} {np.median(values):>9.2f} {np.quantile(values, 0.95):>9.2f} '
-        f'{np.median(values) / total:>6.0%}'
-        for stage, values in one.stages.items()
-    ]
-    return '\n'.join(
-        [
-            f'{one.path}: {one.engine.backend.name}, {torch.get_num_threads()} threads, '
-            f'{width}x{height} px, {count} image{"s" * (count > 1)} at a time',
-            f'{"stage":<12} {"median ms":>9} {"p95 ms":>9} {"share":>6}',
-            *rows,
-            f'{1e3 * count / total:.1f} images/s, {one.memory:.0f} MiB',
-        ]
-    )
-
-
-def _plain(one: _Candidate) -> dict[str, object]:
-    count = len(one.images)
-    return {
-        'model': str(one.path),
-        'backend': one.engine.backend.name,
-        'threads': torch.get_num_threads(),
-        'input_size': list(one.engine.manifest.input_size),
-        'batch': count,
-        'stages_ms': {
-            stage: {
-                'median': float(np.median(values)),
-                'p95': float(np.quantile(values, 0.95)),
-            }
-            for stage, values in one.stages.items()
-        },
-        'images_per_second': 1e3 * count / float(np.median(one.stages['total'])),
-        'memory_mib': one.memory,
-    }
+    return benchmark.run(arguments)

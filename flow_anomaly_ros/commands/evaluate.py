@@ -1,100 +1,45 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly evaluate`: how well a model tells good parts from defective ones."""
+"""`flow-anomaly evaluate`: measure a model on test images with ground truth."""
 
 import argparse
-import sys
 
-from flow_anomaly_ros.commands.incompatible_images import warn_incompatible_image
-from flow_anomaly_ros.data.folder import mask_path_of, read_folder, Sample
-from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.data.output_files import make_folder, require_writable, write_json
-from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.engine import Engine, Inspection
-from flow_anomaly_ros.runtime.evaluation import evaluate, Evaluation
-from flow_anomaly_ros.runtime.inspection_pictures import inspection_strip, unique_name
-from flow_anomaly_ros.scoring.thresholds import Verdict
-import numpy as np
-from tqdm import tqdm
+from flow_anomaly_ros.commands.arguments import (
+    add_backend,
+    add_class,
+    add_model,
+    DATA_LAYOUT,
+    path,
+)
+
+SUMMARY = 'measure a model on test images with ground truth'
+DESCRIPTION = """\
+Inspect the test images of a data folder and compare with the ground truth. Print a table of
+verdicts per kind of defect, then AUROC, AUPRO, F1 and latency."""
+EXAMPLE = 'evaluate model.safetensors --data parts/ --json figures.json --pictures pictures/'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_model(parser)
+    add_class(parser, 'the model estimates it')
+    parser.add_argument(
+        '--data', type=path, required=True, metavar='DIR', help=f'{DATA_LAYOUT} (required)'
+    )
+    parser.add_argument(
+        '--json', type=path, metavar='FILE', help='also write the figures to this file'
+    )
+    parser.add_argument(
+        '--pictures',
+        type=path,
+        metavar='DIR',
+        help='also write one picture per image there: image, score map, mask and overlay',
+    )
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Inspect the test images of a data folder, print a table and the figures.
+    """Evaluate; see `actions.evaluate.run`."""
+    from flow_anomaly_ros.commands.actions import evaluate
 
-    Returns:
-        1 when an image could not be read, 0 otherwise.
-
-    Raises:
-        ValueError: Bad model, data or output.
-    """
-    samples = read_folder(arguments.data).test
-    if not samples:
-        where = "'test/good/' and 'test/<defect>/'"
-        msg = f'no test images in {arguments.data}; put some into {where}'
-        raise ValueError(msg)
-    if arguments.json:
-        require_writable(arguments.json)
-    limit_threads(arguments.threads)
-    engine = Engine.load(arguments.model, arguments.device, arguments.precision, arguments.compile)
-    if arguments.pictures:
-        make_folder(arguments.pictures)
-
-    names: set[str] = set()
-    told: set[str] = set()
-    # Shown on a terminal only.
-    with tqdm(total=len(samples), desc='evaluate', unit='image', disable=None) as bar:
-
-        def on_image(sample: Sample, image: np.ndarray, inspection: Inspection) -> None:
-            bar.update()
-            warn_incompatible_image(sample.path, image, engine.manifest, told)
-            if arguments.pictures:
-                strip = inspection_strip(image, inspection)
-                name = unique_name(f'{sample.label}_{sample.path.stem}', names)
-                write_image(arguments.pictures / f'{name}.png', strip)
-
-        result = evaluate(engine, samples, on_image, arguments.part_class)
-    for line in result.skipped:
-        print(line, file=sys.stderr)
-    if result.skipped:
-        print(f'skipped {len(result.skipped)} of {len(samples)} images', file=sys.stderr)
-    unmarked = [one for one in samples if one.is_defect and one.mask_path is None]
-    if unmarked:
-        mask = mask_path_of(arguments.data, unmarked[0].path)
-        print(
-            f'{len(unmarked)} defective images have no mask, such as {mask}: figures of pixels '
-            'leave them out',
-            file=sys.stderr,
-        )
-    print(table(result))
-    print(_figure_lines(result))
-    if arguments.json:
-        about = {'model': str(arguments.model), 'data': str(arguments.data)}
-        write_json(arguments.json, about | result.figures())
-    return 1 if result.skipped else 0
-
-
-def table(result: Evaluation) -> str:
-    """One line per label: images, right verdicts, verdicts by kind, mean score."""
-    labels = sorted({row.label for row in result.rows})
-    width = max(len(label) for label in [*labels, 'label'])
-    lines = [
-        f'{"label":<{width}}  images  right  {"  ".join(f"{v:>9}" for v in Verdict)}  mean score'
-    ]
-    for label in labels:
-        rows = [row for row in result.rows if row.label == label]
-        counts = [sum(row.verdict == verdict for row in rows) for verdict in Verdict]
-        lines.append(
-            f'{label:<{width}}  {len(rows):>6}  {sum(row.is_right for row in rows):>5}  '
-            f'{"  ".join(f"{count:>9}" for count in counts)}  '
-            f'{np.mean([row.score for row in rows]):>10.4g}'
-        )
-    return '\n'.join(lines)
-
-
-def _figure_lines(result: Evaluation) -> str:
-    def text(value: float | None) -> str:
-        if value is None:
-            return 'not computable from these images'
-        return str(value) if isinstance(value, int) else f'{value:.4f}'
-
-    return '\n'.join(f'{name:<20} {text(value)}' for name, value in result.figures().items())
+    return evaluate.run(arguments)

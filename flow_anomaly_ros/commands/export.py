@@ -1,33 +1,37 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly export`: a model file for another runtime."""
+"""`flow-anomaly export`: write a model for a faster runtime."""
 
 import argparse
-from pathlib import Path
-import time
 
-from flow_anomaly_ros.data.output_files import require_writable
-from flow_anomaly_ros.runtime.artifact import load_artifact
-from flow_anomaly_ros.runtime.export import export
-from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
+from flow_anomaly_ros.commands.arguments import add_model, path
+
+SUMMARY = 'write a model for a faster runtime'
+DESCRIPTION = """\
+Write a model for ONNX Runtime (.onnx) or OpenVINO (.xml and .bin): one graph from RGB bytes of any
+size to score map and image score. It replaces the .safetensors file everywhere except in calibrate,
+export and predict --explain, with the thresholds that the file has now. Needs the packages onnx and
+onnxscript, and onnxruntime or openvino."""
+EXAMPLE = 'export model.safetensors --backend onnx --output model.onnx'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_model(parser)
+    parser.add_argument(
+        '--backend', required=True, metavar='NAME', help='onnx or openvino (required)'
+    )
+    parser.add_argument(
+        '--output',
+        type=path,
+        required=True,
+        metavar='FILE',
+        help='model file to write, *.onnx or *.xml; an existing file is replaced (required)',
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the model, and say how far it is from what it was made of.
+    """Export; see `actions.export.run`."""
+    from flow_anomaly_ros.commands.actions import export
 
-    Raises:
-        ValueError: Bad model, output or backend; nothing is written.
-    """
-    output: Path = arguments.output
-    if arguments.backend not in EXPORT_SUFFIXES:
-        msg = f'unknown backend {arguments.backend!r}: choose one of {", ".join(EXPORT_SUFFIXES)}'
-        raise ValueError(msg)
-    require_writable(output)
-    started = time.perf_counter()
-    detector, manifest = load_artifact(arguments.model)
-    difference = export(output, detector, manifest, arguments.backend)
-    print(
-        f'wrote {output} in {time.perf_counter() - started:.0f} s; its score maps differ from '
-        f'those of {arguments.model} by {difference:.1g} of a score'
-    )
-    return 0
+    return export.run(arguments)

@@ -1,154 +1,125 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly train`: images of good parts to a model file."""
+"""`flow-anomaly train`: train and calibrate a model."""
 
 import argparse
-from collections.abc import Sequence
-import json
-from pathlib import Path
-import sys
 
-from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.data.output_files import require_writable
-from flow_anomaly_ros.detectors.registry import build_config, find_method, find_preset
-from flow_anomaly_ros.runtime.artifact import save_artifact
-from flow_anomaly_ros.runtime.device import limit_threads
-from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
-from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
-from flow_anomaly_ros.runtime.option_syntax import parse_assignments, read_options
-from flow_anomaly_ros.runtime.training import train, Training
-from flow_anomaly_ros.runtime.training_data import load_dataset
-from flow_anomaly_ros.runtime.training_progress import JsonProgress, StageProgress
-from flow_anomaly_ros.runtime.training_request import TrainingRequest
-import numpy as np
+from flow_anomaly_ros.commands.arguments import add_device, DATA_LAYOUT, integer_from, path, rate
 
-_ONLY_PIXELS = (
-    'it compares pixels; a pretrained network finds more: --backbone mobilenet_v2 (downloads 14 MB)'
-)
+SUMMARY = 'train a model on images of good parts'
+DESCRIPTION = """\
+Train a model on images of good parts (ten are enough to start with). Calibrate its thresholds on
+parts that are held out from training. Write the model file and a plot of the loss beside it
+(.loss.png)."""
+EXAMPLE = 'train --data parts/ --output model.safetensors --max-images 10'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments; those of the training are the fields of `TrainingRequest`."""
+    parser.add_argument(
+        '--data',
+        type=path,
+        action='append',
+        required=True,
+        metavar='DIR',
+        help=f'images of good parts: {DATA_LAYOUT} or a plain folder of images (required). Repeat '
+        'it to train one model on several classes of parts, if the method supports that; classes '
+        'are named after their folders',
+    )
+    parser.add_argument(
+        '--output',
+        type=path,
+        required=True,
+        metavar='FILE',
+        help='model file to write, usually *.safetensors; an existing file is replaced (required)',
+    )
+    parser.add_argument('--method', metavar='NAME', help='detection method (default: restoration)')
+    parser.add_argument(
+        '--max-images',
+        type=integer_from(1),
+        metavar='N',
+        help='train on N images per class, chosen at random (default: all)',
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='NAME',
+        help='pretrained network that extracts features: a torchvision name such as mobilenet_v2, '
+        'or timm/ and a timm name (default: the one of the method; restoration works without)',
+    )
+    parser.add_argument(
+        '--weights',
+        type=path,
+        metavar='FILE',
+        help='weights of the backbone, or a folder of files named after networks '
+        '(default: download)',
+    )
+    parser.add_argument(
+        '--image-size',
+        type=integer_from(32),
+        default=256,
+        metavar='PX',
+        help='shorter side that images are resized to (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--tile',
+        type=integer_from(1),
+        metavar='PX',
+        help='cut images into overlapping square tiles of this side, a multiple of 64, so that '
+        'small defects in large images are found (default: no tiles)',
+    )
+    parser.add_argument(
+        '--false-positive-rate',
+        type=rate,
+        default=0.01,
+        metavar='RATE',
+        help='share of good parts that may be rejected (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--preset',
+        metavar='NAME',
+        help='named set of method options, such as fast; --config and --set override it; see '
+        'flow-anomaly methods',
+    )
+    parser.add_argument(
+        '--config', type=path, metavar='FILE', help='YAML file with options of the method'
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='set one option of the method, such as flow_steps=500; overrides --config; may be '
+        'repeated; see flow-anomaly methods',
+    )
+    parser.add_argument(
+        '--seed',
+        type=integer_from(0),
+        default=0,
+        metavar='S',
+        help='the same seed gives the same model (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--strict', action='store_true', help='refuse a data folder with an unreadable file'
+    )
+    parser.add_argument(
+        '--checkpoints',
+        type=path,
+        metavar='DIR',
+        help='save a checkpoint there every minute; the same command resumes an interrupted '
+        'training, and deletes the checkpoints when it is done (default: none)',
+    )
+    parser.add_argument('--quiet', action='store_true', help='print no progress and no summary')
+    parser.add_argument(
+        '--json-progress',
+        action='store_true',
+        help='for programs: print progress and result on stdout as one JSON object per line, and '
+        'stop as with Ctrl-C when stdin is closed',
+    )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, write the model and its loss curve, print a summary.
+    """Train; see `actions.train.run`."""
+    from flow_anomaly_ros.commands.actions import train
 
-    Of several processes the first one tells and writes.
-
-    Raises:
-        ValueError: Bad data, options or output; nothing is written.
-    """
-    request, notes = request_of(arguments)
-    request.check()
-    output: Path = arguments.output
-    require_writable(output)
-    loss_curve = output.with_suffix('.loss.png')
-    require_writable(loss_curve)
-    limit_threads(request.threads)
-    is_first = data_parallel.rank() == 0
-    dataset = load_dataset(request)
-    if is_first:
-        for line in [*notes, *dataset.skipped]:
-            print(line, file=sys.stderr)
-    is_json = arguments.json_progress and is_first
-    is_quiet = arguments.quiet or not is_first
-    with JsonProgress() if is_json else StageProgress(is_quiet) as progress:
-        training = train(request, dataset, progress)
-    if not is_first:
-        return 0
-    save_artifact(output, training.detector, training.manifest)
-    if training.checkpoints:
-        training.checkpoints.clear()
-    if training.report.losses:
-        save_loss_curve(loss_curve, training.report)
-    lines = [*training.report.notes, *summary(training)]
-    warned = warnings(training, dataset.paths)
-    if is_json:
-        print(json.dumps({'summary': [*lines, *warned]}))
-        return 0
-    if not arguments.quiet:
-        print('\n'.join(lines))
-        print(f'wrote {output}' + (f' and {loss_curve}' if training.report.losses else ''))
-    for line in warned:
-        print(line, file=sys.stderr)
-    return 0
-
-
-def request_of(arguments: argparse.Namespace) -> tuple[TrainingRequest, list[str]]:
-    """Make the request that the arguments describe.
-
-    Returns:
-        The request, and a line for each option that was given under a former name.
-
-    Raises:
-        ValueError: An unknown method or preset, or options that cannot be read; one line.
-    """
-    options = find_preset(arguments.method, arguments.preset) if arguments.preset else {}
-    notes: list[str] = []
-    for given in (
-        read_options(arguments.config) if arguments.config else {},
-        {'backbone': arguments.backbone} if arguments.backbone else {},
-        parse_assignments(arguments.set),
-    ):
-        current, renamed = find_method(arguments.method).current_options(given)
-        options |= current
-        notes += renamed
-    request = TrainingRequest(
-        data=tuple(arguments.data),
-        output=arguments.output,
-        method=arguments.method,
-        options=options,
-        weights=arguments.weights,
-        max_images=arguments.max_images,
-        strict=arguments.strict,
-        image_size=arguments.image_size,
-        tile=arguments.tile,
-        false_positive_rate=arguments.false_positive_rate,
-        seed=arguments.seed,
-        device=arguments.device,
-        threads=arguments.threads,
-        checkpoints=arguments.checkpoints,
-    )
-    return request, notes
-
-
-def summary(training: Training) -> list[str]:
-    """What was trained and what the thresholds rest on, a line each."""
-    manifest = training.manifest
-    height, width = manifest.input_size
-    tiles = f', in tiles of {manifest.tile} px,' if manifest.tile else ''
-    return [
-        f'trained {manifest.method} on {manifest.training["images"]} images at '
-        f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
-        *(line for one in manifest.classes for line in _class_lines(one)),
-        *([] if _has_network(manifest) else [_ONLY_PIXELS]),
-    ]
-
-
-def warnings(training: Training, paths: Sequence[Path]) -> list[str]:
-    """Say what speaks against the thresholds, a line each.
-
-    Args:
-        training: The training.
-        paths: The files of its images.
-    """
-    return [
-        *training.warnings,
-        *(
-            f'{paths[index]} differs from the other good parts as a defective one does (score '
-            f'{score:.4g}) and raises the limit: if it is one, remove it and train again'
-            for index, score in training.outliers.items()
-        ),
-    ]
-
-
-def _class_lines(part_class: PartClass) -> list[str]:
-    scores, limits = np.array(part_class.calibration_scores), part_class.thresholds
-    name = f'{part_class.name}: ' if part_class.name else ''
-    return [
-        f'{name}{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
-        f'median {np.median(scores):.4g}',
-        f'{name}thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
-    ]
-
-
-def _has_network(manifest: Manifest) -> bool:
-    method = find_method(manifest.method)
-    return method.takes_weights(build_config(manifest.method, manifest.config))
+    return train.run(arguments)

@@ -249,7 +249,7 @@ class TrainerNode(Node):
         count = count or self.parameters['images']
         if bag := self.parameters['bag']:
             topic = self._input.topic
-            arguments = ['extract', bag, '--topic', topic, '--images', str(count)]
+            arguments = ['extract', bag, '--topic', topic, '--count', str(count)]
             arguments += ['--output', str(self._good_parts.folder)]
             self._start('extracting', arguments, self._on_captured)
             return f'taking {count} images of {topic} in {bag}'
