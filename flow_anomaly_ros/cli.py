@@ -52,13 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         with _processes() as is_shared:
-            parsed, unknown = _parser().parse_known_args(arguments)
-            if unknown:
-                # argparse itself would refer to the help of the whole program.
-                msg = (
-                    f'unknown arguments: {" ".join(unknown)}; see {PROGRAM} {parsed.command} --help'
-                )
-                raise ValueError(msg)
+            parsed = parse(arguments)
             if is_shared and parsed.command not in SHARED:
                 msg = f'{parsed.command} cannot run in several processes: start it without torchrun'
                 raise ValueError(msg)
@@ -85,6 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _print_error(f'out of memory: use fewer or smaller images ({error_summary(error, 200)})')
         return 2
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line, without running the command.
+
+    Raises:
+        ValueError: A wrong argument; one line.
+        SystemExit: After --help or --version.
+    """
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        # argparse itself would refer to the help of the whole program.
+        msg = f'unknown arguments: {" ".join(unknown)}; see {PROGRAM} {parsed.command} --help'
+        raise ValueError(msg)
+    return parsed
 
 
 def _processes() -> contextlib.AbstractContextManager[bool]:

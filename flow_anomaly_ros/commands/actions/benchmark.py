@@ -132,7 +132,8 @@ def _table(candidate: _Candidate) -> str:
     ]
     return '\n'.join(
         [
-            f'{candidate.path}: {candidate.engine.backend.name}, {torch.get_num_threads()} threads, '
+            f'{candidate.path}: {candidate.engine.backend.name}, '
+            f'{torch.get_num_threads()} threads, '
             f'{width}x{height} px, {count} image{"s" * (count > 1)} at a time',
             f'{"stage":<12} {"median ms":>9} {"p95 ms":>9} {"share":>6}',
             *rows,
