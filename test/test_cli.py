@@ -208,7 +208,7 @@ def test_classes_that_are_wrong_are_told_in_one_line(
     again = ['train', '--data', dark, '--data', dark, '--output', target, '--method', 'timenet']
     assert '2 data folders are called dark' in refused(*again)
     images = dark / 'test/good'
-    assert 'it knows part, blank' in refused('predict', class_model_file, images, '--class', 'nut')
+    assert 'it has part, blank' in refused('predict', class_model_file, images, '--class', 'nut')
     assert 'name one of part, blank' in refused('calibrate', class_model_file, images)
     assert not target.exists()
 
@@ -328,7 +328,7 @@ def test_evaluate_warns_of_images_of_another_shape(parts, model_file, tmp_path, 
         write_image(folder / path.name, read_image(path)[:32])
     status, _, err = outcome('evaluate', model_file, '--data', tmp_path)
     assert (status, len(err)) == (0, 1)
-    assert '64x32 px is another shape than the 64x64 px' in err[0]
+    assert '64x32 px differs from training (64x64 px)' in err[0]
 
 
 def test_predict_explains(parts, model_file, tmp_path, outcome):
@@ -383,7 +383,9 @@ def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
     assert (status, len(out.splitlines())) == (0, 3)
     # Once, not with every image.
     (line,) = err
-    assert line.startswith(f'{tmp_path / "wide.png"}: 90x20 px is another shape than the 64x64 px')
+    assert line.startswith(
+        f'{tmp_path / "wide.png"}: the aspect ratio of 90x20 px differs from training'
+    )
     assert read_image(tmp_path / 'out/wide.mask.png').shape == (20, 90)
 
 
@@ -479,9 +481,9 @@ def test_grey_images_are_no_parts_of_a_model_that_has_learned_colours(
     image = read_image(good)
     write_image(tmp_path / 'grey.png', image[..., 1])
     line = refused('calibrate', '--accept', model_file, tmp_path / 'grey.png')
-    assert 'it is grey, and the model has learned images in colour' in line
+    assert 'the image is grey, but the model was trained in colour' in line
     _, _, errors = outcome('predict', model_file, tmp_path / 'grey.png', good)
-    assert [line for line in errors if 'it is grey' in line] == errors
+    assert [line for line in errors if 'the image is grey' in line] == errors
     assert len(errors) == 1
 
 
@@ -602,13 +604,13 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--image-size', '8'], 'must be an integer >= 32'),
         (['--tile', '0'], 'must be an integer >= 1'),
         (['--tile', '100'], 'tile is 100 px: it must be a multiple of 64'),
-        (['--tile', '128'], 'tile is 128 px and the images are reduced to 64x64'),
+        (['--tile', '128'], 'tile is 128 px, but images are resized to 64x64'),
         (['--false-positive-rate', '0.5'], 'between 0 and 0.5'),
         (['--false-positive-rate', 'nan'], 'between 0 and 0.5'),
         (['--threads', '-2'], 'must be an integer >= 0'),
         (['--method', 'telepathy'], "unknown method 'telepathy'"),
         (['--preset', 'hasty'], "restoration has no preset 'hasty': choose one of fast"),
-        (['--device', 'gpu7'], "device 'gpu7' cannot be used: give auto, cpu or cuda"),
+        (['--device', 'gpu7'], "device 'gpu7' is not available: use auto, cpu or cuda"),
         (['--set', 'flow_steps'], 'is not of the form name=value'),
         (['--set', '=3'], 'is not of the form name=value'),
         (['--set', 'flow_step=3'], 'unknown option flow_step'),
@@ -745,7 +747,9 @@ def test_help_does_not_wait_for_torch():
     )
     for command in ([], *([name] for name in cli.COMMANDS)):
         run = subprocess.run(
-            [sys.executable, '-c', code, *command, '--help'], capture_output=True, text=True
+            [sys.executable, '-c', code, *command, '--help'],
+            capture_output=True,
+            text=True,
         )
         assert run.returncode == 0, command
         assert 'usage: flow-anomaly' in run.stdout

@@ -103,7 +103,7 @@ def test_decisions_on_the_way_are_those_of_one_process(together, alone):
 
 def test_it_is_told_when_a_process_has_nothing_to_do(together, alone):
     for one, expected in zip(together[2][0][0][1], alone[1], strict=True):
-        note = '1 of 2 processes have no sample in steps of 1'
+        note = '1 of 2 processes ranks idle 1'
         assert sorted(one['notes']) == sorted([note, *expected['notes']])
 
 

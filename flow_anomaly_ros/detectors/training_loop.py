@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the trainings of all methods share: the loop, and more samples from few images."""
+"""The training loop that all methods share, and augmentation by shifted copies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,19 +19,19 @@ from torch.nn import functional
 
 GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
-# Along each side of an image of random colours.
+# Blocks along each side of an image of random colours.
 BLOCKS = 16
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What the stages of a training share.
+    """State that the stages of a training share.
 
     Attributes:
-        generator: Makes all random choices; on the CPU.
+        generator: Source of all random choices; on the CPU.
         progress: Called after every step.
-        checkpoints: Where the stages go on that were interrupted.
-        report: Takes the loss of every step.
+        checkpoints: Where interrupted stages resume.
+        report: Collects the loss of every step.
     """
 
     generator: torch.Generator
@@ -43,13 +43,13 @@ class TrainingContext:
 def start_training(
     detector: Detector, seed: int, progress: Progress, checkpoints: CheckpointStore
 ) -> TrainingContext:
-    """Begin a training: seed all random numbers.
+    """Start a training: seed all random numbers.
 
     Args:
-        detector: What is trained.
-        seed: Of all random numbers.
+        detector: The detector.
+        seed: Seed of all random numbers.
         progress: Called after every step.
-        checkpoints: Where the stages go on that were interrupted.
+        checkpoints: Where interrupted stages resume.
     """
     torch.manual_seed(seed)
     detector.train()
@@ -58,18 +58,21 @@ def start_training(
 
 @torch.no_grad()
 def calibrate_quantizers(
-    context: TrainingContext, detector: Detector, images: Tensor, see: Callable[[Tensor], object]
+    context: TrainingContext,
+    detector: Detector,
+    images: Tensor,
+    observe: Callable[[Tensor], object],
 ) -> None:
-    """Learn where the inputs of quantised convolutions lie; nothing where there are none.
+    """Calibrate the input ranges of quantized convolutions, if there are any.
 
-    What is beyond all that was seen is cut off, and a defect may well be. So as many images of
-    blocks of random colours are seen as there are of good parts.
+    Values outside of the observed range are clipped, and a defect may well lie there. So images of
+    random blocks of colour are observed as well, as many as there are good parts.
 
     Args:
-        context: The training that this is a stage of.
-        detector: What may have such convolutions.
-        images: NxCxHxW in [0, 1], of good parts.
-        see: Lets the convolutions see some images.
+        context: The training.
+        detector: May have quantized convolutions.
+        images: NxCxHxW in [0, 1], images of good parts.
+        observe: Runs the convolutions on a batch.
     """
     if not is_quantised(detector):
         return
@@ -79,8 +82,8 @@ def calibrate_quantizers(
             colours = torch.rand(
                 *good.shape[:2], BLOCKS, BLOCKS, generator=context.generator
             ).round()
-            see(good)
-            see(functional.interpolate(colours, size_of(good)).to(good))
+            observe(good)
+            observe(functional.interpolate(colours, size_of(good)).to(good))
             context.progress('ranges', step, len(batches), None)
     data_parallel.broadcast(detector)
 
@@ -99,21 +102,20 @@ def train_stage(
 ) -> None:
     """Minimise a loss of random samples with AdamW and a one-cycle learning rate.
 
-    Under torchrun all processes choose the same samples, each computes the loss of its share, and
-    all go on with the gradient of the whole batch. A stage that has a checkpoint goes on from
-    there.
+    Under torchrun all processes draw the same samples, each computes the loss of its shard, and all
+    continue with the gradient of the whole batch. A stage with a checkpoint resumes from it.
 
     Args:
-        context: The training that this is a stage of.
+        context: The training.
         stage: Name of the stage, for the report and the progress.
-        module: What is trained.
-        loss_of: Called with the indices of a step's samples, returns the mean loss of this
-            process's own of them, of which `data_parallel.all_reduce_mean` is the loss.
-        samples: How many samples there are.
-        batch: Samples in a step.
+        module: Its parameters are trained.
+        loss_of: Called with the indices of a step's samples; returns the mean loss of this
+            process's shard of them.
+        samples: Number of samples.
+        batch: Samples per step.
         steps: Number of steps.
         learning_rate: Peak learning rate.
-        is_done: Asked after every step whether that was the last one.
+        is_done: Called after every step; true ends the stage.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
@@ -122,7 +124,9 @@ def train_stage(
     losses = context.report.losses[stage] = []
     processes = data_parallel.world_size()
     if processes > batch:
-        note = f'{processes - batch} of {processes} processes have no sample in steps of {batch}'
+        note = (
+            f'batch {batch} is smaller than world size {processes}: {processes - batch} ranks idle'
+        )
         context.report.notes.extend({note}.difference(context.report.notes))
     learning: dict[str, Any] = {
         'module': module,
@@ -131,8 +135,8 @@ def train_stage(
     }
     state = context.checkpoints.load(stage)
     if state:
-        for name, one in learning.items():
-            one.load_state_dict(state[name])
+        for name, part in learning.items():
+            part.load_state_dict(state[name])
         _set_random_state(context.generator, device, state['random'])
         losses.extend(state['losses'])
         context.progress(stage, len(losses), steps, losses[-1])
@@ -163,9 +167,9 @@ def _state(
     losses: list[float],
     is_over: bool,
 ) -> dict[str, Any]:
-    """All that the rest of a stage depends on, and so all random numbers to come."""
+    """Return everything that the rest of a stage depends on, random number generators included."""
     return {
-        **{name: one.state_dict() for name, one in learning.items()},
+        **{name: part.state_dict() for name, part in learning.items()},
         'random': {
             'generator': generator.get_state(),
             'cpu': torch.get_rng_state(),
@@ -201,13 +205,13 @@ def negative_log_likelihood(latents: list[Tensor], log_determinants: list[Tensor
 def shifted_copies(
     images: Tensor, count: int, max_shift: int, generator: torch.Generator
 ) -> Tensor:
-    """Images, followed by randomly shifted copies until there are `count` of them.
+    """Return the images, followed by randomly shifted copies up to `count` in all.
 
     Args:
         images: NxCxHxW.
-        count: Images and copies.
-        max_shift: Most px that a copy is shifted by, in both directions.
-        generator: Chooses the shifts.
+        count: Number of images and copies.
+        max_shift: Largest shift in px, in both directions.
+        generator: Draws the shifts.
     """
     height, width = images.shape[-2:]
     padded = functional.pad(images, (max_shift,) * 4, mode='replicate')

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of an inspection goes, stage by stage."""
+"""Profiles an inspection, stage by stage."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ def time_inspection(
     """Inspect a batch once.
 
     Args:
-        engine: What inspects.
+        engine: The engine.
         images: The batch.
 
     Returns:
@@ -44,7 +44,7 @@ def time_inspection(
         stages['score'] = shared['detect'] - sum(inner.values())
     else:
         stages['detect'] = shared['detect']
-    stages['regions'] = sum(one.timings['regions'] for one in inspections)
+    stages['regions'] = sum(inspection.timings['regions'] for inspection in inspections)
     return inspections, {**stages, 'total': total}
 
 
@@ -111,12 +111,12 @@ def profile_stages(
 
 
 def _find(detector: Detector, path: str) -> tuple[object, str]:
-    """The object that has a method, and the method's name."""
+    """Return the object that has a method, and the method's name."""
     parents, _, name = path.rpartition('.')
     return (detector.get_submodule(parents) if parents else detector), name
 
 
 def memory_mib() -> float:
-    """Memory of this process in MiB, resident."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 2**20

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Scores that thresholds rest on, in a model file; and thresholds from further good parts."""
+"""Scores that thresholds are based on, and recalibration with more good parts."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# No limit lies below this many times the scores of a part that somebody has called good: the next
-# picture of the same part is not exactly the same.
+# Thresholds lie at least this factor above the scores of an accepted part: the next image of the
+# same part is not exactly the same.
 MARGIN = 1.02
-# Share of further good parts that thresholds from few may reject; more are not all good.
+# If previous thresholds reject more than this share of added parts, some of these are defective.
 MAX_REJECTED_SHARE = 0.25
 
 
@@ -57,7 +57,7 @@ def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> Cal
 
 
 def calibration_record(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
-    """Plain values for `PartClass.calibration`."""
+    """Return plain values for `PartClass.calibration`."""
     return {
         'false_positive_rate': false_positive_rate,
         'images': len(scores.image_scores),
@@ -68,7 +68,7 @@ def calibration_record(scores: CalibrationScores, false_positive_rate: float) ->
 
 
 def image_digest(image: np.ndarray) -> str:
-    """Tell images apart by their pixels."""
+    """Identify an image by its pixels."""
     return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:32]
 
 
@@ -79,37 +79,37 @@ def recalibrate(
     accept: bool = False,
     part_class: str = '',
 ) -> Manifest:
-    """Compute thresholds anew, with further good parts.
+    """Recompute thresholds with more good parts.
 
-    Their scores join those the thresholds rest on.
+    Their scores join those that the thresholds are based on.
 
     Args:
         detector: The trained detector.
         manifest: Its manifest.
         images: Good parts, HxW or HxWx3 RGB, uint8 or uint16. Those the detector was trained on
             and those that were added before do not count again.
-        accept: Somebody has looked at these parts, which may have been rejected, and called them
+        accept: A person has inspected these parts, which may have been rejected, and found them
             good: from now on the thresholds lie above their scores, whatever the requested rate.
-        part_class: Name of their class; empty where the model knows only one.
+        part_class: Name of their class; empty for a model of a single class.
 
     Returns:
         The manifest with the new thresholds.
 
     Raises:
-        ValueError: The model file does not say what its thresholds rest on, or knows several
-            classes and not the one that is named; one line.
+        ValueError: The model file lacks the scores of its calibration, or has several classes and
+            not the one that is named; one line.
     """
     index = manifest.class_index(part_class) or 0
     if not part_class and len(manifest.classes) > 1:
-        names = ', '.join(one.name for one in manifest.classes)
-        msg = f'the model knows several classes of parts: name one of {names}'
+        names = ', '.join(part_class.name for part_class in manifest.classes)
+        msg = f'the model has several classes of parts: name one of {names}'
         raise ValueError(msg)
     old_class = manifest.classes[index]
     known: dict[str, Any] = dict(old_class.calibration)
     lacking = {'false_positive_rate', 'image_scores', 'peaks', 'pixel_quantile'} - known.keys()
     trained = manifest.training.get('digests')
     if lacking or not isinstance(trained, list):
-        msg = 'the model file does not hold the scores of its calibration: train it anew'
+        msg = 'the model file lacks the scores of its calibration: retrain it'
         raise ValueError(msg)
     added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
     seen = {*trained, *added['digests']}
@@ -140,16 +140,16 @@ def recalibrate(
     try:
         Engine.of(detector, renewed, str(_device_of(detector))).require_golden_sample()
     except ValueError:
-        # By the new thresholds it is none: whoever loads the model has nothing to find good.
+        # The new thresholds reject it: the model gets no golden sample.
         return dataclasses.replace(renewed, golden_sample='')
     return renewed
 
 
 def suspects(before: PartClass, after: PartClass) -> dict[str, float]:
-    """Find images that `recalibrate` has added and that look defective beside those before.
+    """Find images that `recalibrate` has added and that look defective.
 
-    They do if their scores differ as those of defective parts do, or if the thresholds before
-    rejected so many that they cannot all be good: a group of them looks like parts that scatter.
+    They do if their scores are outliers, or if the previous thresholds rejected so many of them
+    that not all can be good: outliers in a group hide each other.
 
     Returns:
         Digest and score of each, the worst first.

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""CheckpointStore of a training in a folder, a file for each of its stages."""
+"""Checkpoints of a training in a folder, one file per stage."""
 
 from collections.abc import Callable
 import copy
@@ -16,29 +16,34 @@ from flow_anomaly_ros.detectors.checkpoints import CheckpointStore
 from flow_anomaly_ros.errors import error_summary
 import torch
 
-# Seconds between two states of a stage that are kept.
+# Seconds between two checkpoints of a stage.
 SAVE_PERIOD_S = 60.0
 SUFFIX = '.checkpoint'
 
 
 @dataclass
 class _Times:
-    """Seconds: of the clock at the beginning and when a state was last kept, and before."""
+    """Seconds on the monotonic clock, and of earlier runs.
+
+    Attributes:
+        begun: When this run began.
+        saved: When a state was last saved.
+        before: Duration of the runs before this one.
+    """
 
     begun: float
-    kept: float
+    saved: float
     before: float = 0.0
 
 
 class FolderCheckpointStore(CheckpointStore):
-    """Keeps the newest state of every stage in a folder.
+    """Saves the newest state of every stage in a folder.
 
-    Under torchrun the first process writes and all of them read.
+    Under torchrun, rank 0 writes and all processes read.
 
     Args:
-        folder: Where the files are; made with the first of them.
-        training: What makes this training differ from others, as text: checkpoints of another one
-            are refused.
+        folder: Folder of the files; created with the first of them.
+        training: Text that identifies the training: checkpoints of another one are refused.
     """
 
     def __init__(self, folder: Path, training: str) -> None:
@@ -51,15 +56,15 @@ class FolderCheckpointStore(CheckpointStore):
 
     @property
     def seconds(self) -> float:
-        """What the training took before it was last interrupted, as far as that was kept."""
+        """Duration of the training before it was last interrupted, as far as it was saved."""
         return self._times.before
 
     def load(self, stage: str) -> dict[str, Any] | None:
         """Return the newest state of a stage; see `CheckpointStore.load`.
 
         Raises:
-            ValueError: The file is of another training or damaged, or the processes do not see the
-                same; one line.
+            ValueError: The file belongs to another training or is damaged, or the processes see
+                different files; one line.
         """
         path = self._path(stage)
         content = None
@@ -69,12 +74,12 @@ class FolderCheckpointStore(CheckpointStore):
                 training = content['training']
             except Exception as error:
                 why = error_summary(error, 200)
-                msg = f'{path} is no checkpoint or is damaged ({why}): delete it'
+                msg = f'{path} is not a checkpoint or is damaged ({why}): delete it'
                 raise ValueError(msg) from error
             if training != self._training:
                 msg = (
-                    f'{path} is of another training, with other images, options or libraries: '
-                    'give another folder for checkpoints, or delete this one'
+                    f'{path} belongs to a different training run (images, options or library '
+                    'versions differ): choose another folder for checkpoints, or delete this one'
                 )
                 raise ValueError(msg)
         self._files.add(path)
@@ -85,9 +90,9 @@ class FolderCheckpointStore(CheckpointStore):
         return content['state']
 
     def save(self, stage: str, state: Callable[[], dict[str, Any]], is_over: bool) -> None:
-        """Write the state of a stage if a minute has passed; see `CheckpointStore.save`."""
+        """Save the state of a stage if a minute has passed; see `CheckpointStore.save`."""
         now, times = time.monotonic(), self._times
-        if data_parallel.rank() or not (is_over or now >= times.kept + SAVE_PERIOD_S):
+        if data_parallel.rank() or not (is_over or now >= times.saved + SAVE_PERIOD_S):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -100,17 +105,17 @@ class FolderCheckpointStore(CheckpointStore):
         with atomic_write(path) as temporary:
             torch.save(content, temporary)
         self._files.add(path)
-        times.kept = now
+        times.saved = now
 
     def clear(self) -> None:
-        """Delete those of this training, and the folder if there is nothing else in it."""
+        """Delete the checkpoints of this training, and the folder if it is then empty."""
         for path in self._files:
             path.unlink(missing_ok=True)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
     def of(self, prefix: str) -> 'FolderCheckpointStore':
-        """Return those of stages whose names have something in front."""
+        """Return the store of stages whose names have a prefix."""
         other = copy.copy(self)
         other._prefix = prefix
         return other

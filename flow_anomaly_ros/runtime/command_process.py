@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A `flow-anomaly` command in a process of its own."""
+"""Runs a `flow-anomaly` command in a separate process."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,26 +12,26 @@ import sys
 import threading
 from typing import Any
 
-# Lines of its output that are kept.
+# Lines of output that are kept.
 MAX_OUTPUT_LINES = 20
-# Seconds that a stopped command has to end by itself.
+# Seconds that an interrupted command has to end.
 SHUTDOWN_TIMEOUT_S = 10.0
 
 
 class CommandProcess:
-    """Runs a command beside this process, so that neither can slow down or break the other.
+    """A command in a separate process, so that neither can slow down or break the other.
 
-    The command ends when this process does, whatever the reason: it notices that its stdin is
-    closed, if it takes --json-progress.
+    A command with --json-progress ends when this process does, for whatever reason: it notices that
+    its stdin is closed.
 
     Args:
-        arguments: Of `flow-anomaly`.
+        arguments: Arguments of `flow-anomaly`.
         priority: Niceness, 0 to 19.
     """
 
     def __init__(self, arguments: Sequence[str], priority: int = 0) -> None:
         command = ['nice', '-n', str(priority), sys.executable, '-m', 'flow_anomaly_ros.cli']
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the command.
+        # In its own session: Ctrl-C reaches only this process, which then stops the command.
         self._process = subprocess.Popen(
             [*command, *arguments],
             stdin=subprocess.PIPE,
@@ -52,18 +52,18 @@ class CommandProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._process.pid
 
     def steps(self) -> list[dict[str, Any]]:
-        """Progress since the last call, as `training_progress.JsonProgress` reports it."""
+        """Return the progress since the last call, as `JsonProgress` prints it."""
         steps = []
         while not self._steps.empty():
             steps.append(self._steps.get())
         return steps
 
     def poll(self) -> int | None:
-        """Exit status; None while it runs."""
+        """Return the exit status; None while the command runs."""
         status = self._process.poll()
         if status is not None:
             for reader in self._readers:
@@ -72,17 +72,17 @@ class CommandProcess:
 
     @property
     def message(self) -> str:
-        """The last line it printed: of an error, or of the result."""
+        """Last line of its errors, or of its output after success."""
         lines = (self._errors if self.poll() else self._output) or self._errors
         return lines[-1].removeprefix('flow-anomaly: ') if lines else f'exit status {self.poll()}'
 
     def cancel(self) -> None:
-        """Ask it to stop, as Ctrl-C does; nothing is left half-written."""
+        """Interrupt it, as Ctrl-C does; no partial files are left."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
     def stop(self) -> None:
-        """Stop it and wait until it has ended."""
+        """Interrupt it and wait until it has ended; kill it if it does not."""
         self.cancel()
         try:
             self._process.wait(SHUTDOWN_TIMEOUT_S)

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The engine: camera images in, inspections out."""
+"""The engine: images in, inspections out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,13 +38,13 @@ class Inspection:
     Attributes:
         scores: hxw float32, the score map at the size the detector made it.
         mask: HxW uint8, 255 = abnormal, 0 = normal.
-        regions: Defect regions, the worst first.
+        regions: Defect regions, highest score first.
         image_score: Score of the whole image, in the units of the thresholds.
         verdict: ok, uncertain or defect.
-        part_class: Name of the class that the part was taken for; empty if it has none.
-        thresholds: The limits that it was judged by.
+        part_class: Name of the class that the part was assigned to; empty if it has none.
+        thresholds: Thresholds of the verdict.
         timings: Milliseconds by stage; `preprocess` and `detect` are shared by a batch. On a GPU
-            `detect` is what is waited for: also for what `preprocess` has begun there.
+            `detect` includes the wait for what `preprocess` has queued there.
     """
 
     scores: np.ndarray
@@ -72,13 +72,13 @@ class Inspection:
 
 @dataclass(frozen=True, eq=False)
 class Criteria:
-    """What an image is judged by.
+    """What a verdict on an image is based on.
 
     Attributes:
-        thresholds: Limits on scores, for each class that the model knows.
+        thresholds: Thresholds for each class of the model.
         roi: Region of interest, hxw bool of the image's aspect ratio, True where defects count;
             None for everywhere.
-        part_class: Name of the class that is shown; empty: the detector estimates it.
+        part_class: Name of the part's class; empty: the detector estimates it.
     """
 
     thresholds: tuple[Thresholds, ...]
@@ -87,21 +87,21 @@ class Criteria:
     _rois: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def apply_roi(self, score_map: np.ndarray, image_score: float) -> tuple[np.ndarray, float]:
-        """Leave out what lies outside the region of interest; see `scoring.roi.apply_roi`."""
+        """Apply the region of interest; see `scoring.roi.apply_roi`."""
         if self.roi is None:
             return score_map, image_score
         size = score_map.shape
         if size not in self._rois:
-            # Once, not for every image: it has the size of the camera's.
+            # Cached: images of a camera have one size.
             self._rois[size] = resize_roi(self.roi, size)
         return apply_roi(score_map, image_score, self._rois[size])
 
 
 class Engine:
-    """Preprocess, detect and score, for one image or a batch, on one device.
+    """Preprocesses, detects and scores one image or a batch on one device.
 
     Args:
-        backend: What runs the detector.
+        backend: Runs the detector.
         manifest: The detector's manifest.
     """
 
@@ -119,7 +119,7 @@ class Engine:
         compiled: bool = False,
         frozen: bool = False,
     ) -> 'Engine':
-        """Make an engine of a detector in PyTorch; see `PyTorchBackend`, and its `freeze`.
+        """Make an engine for a detector in PyTorch; see `PyTorchBackend` and its `freeze`.
 
         Raises:
             ValueError: The device cannot be used.
@@ -144,22 +144,22 @@ class Engine:
         precision: str = 'float32',
         compiled: bool = False,
     ) -> 'Engine':
-        """Make an engine from a model file, and warm it up; the backend is that of the file.
+        """Load a model file into an engine and warm it up; the file suffix selects the backend.
 
         Args:
             path: A .safetensors file of `flow-anomaly train`, or an .onnx or .xml file of
                 `flow-anomaly export`.
             device: Name of a device, see `PyTorchBackend`, `OnnxBackend` and `OpenVinoBackend`.
-            precision: One of `PRECISIONS`, as far as the backend has it.
-            compiled: See `PyTorchBackend`; nothing for exported models, which are.
+            precision: One of `PRECISIONS` that the backend supports.
+            compiled: See `PyTorchBackend`; exported models ignore it.
 
         Raises:
             ArtifactError: The file cannot be used.
-            ValueError: The device or the precision cannot be used, or is not good enough: see
+            ValueError: The device or the precision is not available, or fails the check of
                 `require_golden_sample`.
         """
         if precision not in PRECISIONS:
-            msg = f'unknown precision {precision!r}: give one of {", ".join(PRECISIONS)}'
+            msg = f'unknown precision {precision!r}: use one of {", ".join(PRECISIONS)}'
             raise ValueError(msg)
         path = Path(path)
         exported = EXPORTED_BACKENDS.get(path.suffix)
@@ -182,16 +182,16 @@ class Engine:
         return engine
 
     def warm_up(self) -> None:
-        """Run once on an empty image, so that the first part is not late."""
+        """Run once on an empty image, so that the first part is not delayed."""
         self.inspect([np.zeros(self.manifest.image_size, np.uint8)])
 
     def require_golden_sample(self) -> None:
-        """Check that the good part that the model carries is good here.
+        """Check that the golden sample of the model file is ok here.
 
-        In precisions that are too coarse for parts that hardly differ it is not.
+        Reduced precision can be too coarse for parts that hardly vary.
 
         Raises:
-            ValueError: It is not; one line.
+            ValueError: It is not ok; one line.
         """
         if not self.manifest.golden_sample:
             return
@@ -199,14 +199,14 @@ class Engine:
         found = self.inspect_first_class(image)
         if found.verdict != Verdict.OK:
             msg = (
-                f'a good part of its training is called {found.verdict} '
-                f'({found.image_score:.3g}, uncertain from {found.thresholds.uncertain:.3g}): take '
+                f'its golden sample is classified as {found.verdict} (score '
+                f'{found.image_score:.3g}, uncertain from {found.thresholds.uncertain:.3g}): use '
                 'float32, or another device or backend'
             )
             raise ValueError(msg)
 
     def close(self) -> None:
-        """Free the device's memory; the engine is of no use afterwards."""
+        """Free the device's memory; the engine cannot be used afterwards."""
         self.backend.close()
 
     def inspect(
@@ -216,18 +216,18 @@ class Engine:
 
         Args:
             images: HxW (grey) or HxWx3 RGB arrays, uint8 or uint16; sizes may differ.
-            criteria: What each is judged by; None takes the calibrated thresholds for all.
+            criteria: Criteria of each image; None uses the calibrated thresholds for all.
 
         Returns:
             One inspection per image, in the same order.
 
         Raises:
-            ValueError: An array that is no such image, or a class that the model does not know.
+            ValueError: An array is not such an image, or a class is not in the model.
         """
         if not images:
             return []
         criteria = criteria or [Criteria(self.manifest.thresholds)] * len(images)
-        wanted = [self.manifest.class_index(one.part_class) for one in criteria]
+        wanted = [self.manifest.class_index(criterion.part_class) for criterion in criteria]
         start = time.perf_counter()
         batch = self.backend.prepare(images)
         prepared = time.perf_counter()
@@ -235,24 +235,24 @@ class Engine:
         detected = time.perf_counter()
         shared = {'preprocess': 1e3 * (prepared - start), 'detect': 1e3 * (detected - prepared)}
         return [
-            self._classify(image.shape[:2], score_map, score, index, one, shared)
-            for image, score_map, score, index, one in zip(
+            self._classify(image.shape[:2], score_map, score, index, criterion, shared)
+            for image, score_map, score, index, criterion in zip(
                 images, score_maps, image_scores.tolist(), classes.tolist(), criteria, strict=True
             )
         ]
 
     def inspect_first_class(self, image: np.ndarray) -> Inspection:
-        """Inspect an image, as of `inspect`, of the class that `Manifest.golden_sample` is of."""
+        """Inspect an image of the first class, that of `Manifest.golden_sample`; see `inspect`."""
         manifest = self.manifest
         criteria = Criteria(manifest.thresholds, part_class=manifest.classes[0].name)
         return self.inspect([image], [criteria])[0]
 
     def explain(self, image: np.ndarray, part_class: str = '') -> list[dict[str, np.ndarray]]:
-        """Pictures of what the detector compared; see `Backend.explain`.
+        """Return pictures of what the detector compared; see `Backend.explain`.
 
         Args:
-            image: As of `inspect`.
-            part_class: Name of the class that is shown; empty: the detector estimates it.
+            image: As in `inspect`.
+            part_class: Name of the part's class; empty: the detector estimates it.
         """
         return self.backend.explain(image, self.manifest.class_index(part_class))
 

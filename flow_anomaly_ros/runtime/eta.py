@@ -1,16 +1,16 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How long a training is going to take."""
+"""Estimates the remaining time of a training."""
 
 from flow_anomaly_ros.runtime.cross_validation import fold_of
 
 
 class EtaEstimator:
-    """Estimates the time left of a training with its calibration.
+    """Estimates the remaining time of a training with its calibration.
 
-    Each fold of the calibration takes about as long as the training itself, so that the first one
-    tells how long the rest takes; before it is done nothing is known. A training without folds is
-    estimated stage by stage, and so is what it takes longer than they did.
+    Each fold of the calibration takes about as long as the training itself, so the first fold
+    predicts the rest; before it is done the time is unknown. A training without folds is estimated
+    stage by stage, and so is the time by which it exceeds a fold.
     """
 
     def __init__(self) -> None:
@@ -21,10 +21,10 @@ class EtaEstimator:
         self._stage_started = 0.0
 
     def after(self, stage: str, step: int, steps: int, now: float) -> float | None:
-        """Seconds left after a step; None while that cannot be told.
+        """Return the remaining seconds after a step; None while unknown.
 
         Args:
-            stage: As progress callbacks are told it.
+            stage: Name of the stage, as progress callbacks get it.
             step: Steps done in this stage.
             steps: Steps of this stage.
             now: Time in s.
@@ -39,11 +39,11 @@ class EtaEstimator:
             self._fold, self._fold_started = fold, now
         of_stage = None
         if not fold and step > 1:
-            # The first step is told when it is done.
+            # The first step is reported when it is done.
             of_stage = (now - self._stage_started) * (steps - step) / (step - 1)
         if self._fold_seconds:
             later = fold[1] - fold[0] + 1 if fold else 0
             this = max(0.0, self._fold_seconds - (now - self._fold_started))
-            # Those that calibrate leave out what scores do not need.
+            # Folds leave out what scores do not need, so the last training takes longer.
             return max(later * self._fold_seconds + this, of_stage or 0.0)
         return of_stage

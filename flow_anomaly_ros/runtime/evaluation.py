@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How well an engine tells good parts from defective ones."""
+"""Measures how well an engine tells good parts from defective ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Row:
 
     Attributes:
         path: Image file.
-        label: Truth, `good` or the kind of defect.
-        is_defect: Truth.
-        verdict: What the engine said.
+        label: Ground truth, `good` or the kind of defect.
+        is_defect: Ground truth.
+        verdict: Verdict of the engine.
         score: Image score.
         regions: Number of regions found.
         latency_ms: Time from array to inspection.
@@ -39,13 +39,13 @@ class Row:
 
     @property
     def is_right(self) -> bool:
-        """Whether a good part was ok or a defective one a defect; uncertain is never right."""
+        """Whether the verdict is right: ok for good, defect for defective; uncertain never is."""
         return self.verdict == (Verdict.DEFECT if self.is_defect else Verdict.OK)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over a test set; those that cannot be computed from it are None.
+    """Metrics of a test set; those that it does not allow are None.
 
     Attributes:
         rows: One per image.
@@ -90,18 +90,18 @@ def evaluate(
     on_image: Callable[[Sample, np.ndarray, Inspection], None] | None = None,
     part_class: str = '',
 ) -> Evaluation:
-    """Inspect test images one at a time and compare with the truth.
+    """Inspect test images one at a time and compare with the ground truth.
 
-    Pixel figures are computed at the size the detector works at.
+    Pixel metrics are computed at the detector's input size.
 
     Args:
         engine: The engine.
         samples: Test images.
         on_image: Called with each sample, its image and its inspection.
-        part_class: Name of the class that all of them show; empty: the detector estimates it.
+        part_class: Name of the class of all of them; empty: the detector estimates it.
 
     Raises:
-        ValueError: No image could be read, or the model does not know the class.
+        ValueError: No image could be read, or the class is not in the model.
     """
     rows, skipped, maps, masks = [], [], [], []
     criteria = [Criteria(engine.manifest.thresholds, part_class=part_class)]
@@ -145,7 +145,7 @@ def summarise(
     masks: Sequence[np.ndarray],
     skipped: Sequence[str] = (),
 ) -> Evaluation:
-    """Compute the figures of a test run.
+    """Compute the metrics of a test run.
 
     Args:
         rows: One per image.
@@ -156,7 +156,7 @@ def summarise(
     labels = np.array([row.is_defect for row in rows])
     scores = np.array([row.score for row in rows])
     both = labels.any() and not labels.all()
-    # Figures of pixels need good ones too.
+    # Pixel metrics need good pixels too.
     marked = any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
     return Evaluation(
         rows=tuple(rows),

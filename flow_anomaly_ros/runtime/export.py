@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A trained detector as one graph, preprocessing included, for other runtimes."""
+"""Exports a trained detector, preprocessing included, as one graph for other runtimes."""
 
 import contextlib
 from pathlib import Path
@@ -36,12 +36,12 @@ INT8_TOLERANCE = 5e-2
 
 
 class ExportableDetector(nn.Module):
-    """RGB bytes in, scores out.
+    """Detector with its preprocessing: RGB bytes in, scores out.
 
     Args:
         detector: Trained detector.
         size: (height, width) of its input in px.
-        resizes: Whether images of any size are taken.
+        resizes: Whether it accepts images of any size.
     """
 
     def __init__(self, detector: Detector, size: tuple[int, int], resizes: bool) -> None:
@@ -55,19 +55,19 @@ class ExportableDetector(nn.Module):
 
         Args:
             images: BxHxWx3 RGB, 0 to 255.
-            classes: B indices of their classes, below 0 where it is to be estimated; None for a
-                detector that knows one.
+            classes: B indices of their classes, below 0 to have one estimated; None for a detector
+                of a single class.
 
         Returns:
-            Score maps, Bxhxw at the size of the detector's input, image scores, B, and if the
-            classes were given those that the images were taken for, B.
+            Score maps, Bxhxw at the size of the detector's input, image scores, B, and, if classes
+            were given, those that the images were assigned to, B.
         """
         pixels = images.permute(0, 3, 1, 2).float()
         if self.resizes:
             pixels = functional.interpolate(
                 pixels, size=self.size, mode='bilinear', align_corners=False, antialias=True
             )
-        # In whole grey levels, as images are when they are trained on.
+        # Rounded to integer levels, as training images are.
         pixels = pixels.round().clamp(0, 255) / 255
         pixels = convert_colours(pixels, self.detector.config.channels)
         if classes is None:
@@ -77,26 +77,26 @@ class ExportableDetector(nn.Module):
 
 
 def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> float:
-    """Write a detector for another runtime, and hold it against PyTorch before the file is there.
+    """Write a detector for another runtime, after a comparison of its scores with PyTorch's.
 
     Inputs and outputs are those of `ExportableDetector`: `images`, uint8 of any batch, height and
     width; `score_map` and `image_score`; and, for detectors of several classes, `classes` (int64)
-    in and `known_classes` out. The manifest, with the thresholds, goes into the metadata. Of a
-    model of tiles it is what scores a tile: `Engine` cuts images into tiles and blends the scores.
+    in and `known_classes` out. The manifest, with the thresholds, goes into the metadata. The
+    graph of a tiled model scores one tile: `Engine` cuts images into tiles and blends the scores.
 
     Args:
         path: Target, .onnx or .xml (with a .bin beside it); existing files are replaced.
-        detector: Trained detector on the CPU; it is folded.
+        detector: Trained detector on the CPU; its layers are fused for inference.
         manifest: Its manifest.
         backend: A name in `EXPORT_SUFFIXES`.
 
     Returns:
-        The largest difference of score maps from PyTorch's, on random images, in units of
-        `TOLERANCE`; in int8 the root mean square.
+        The maximum relative difference of score maps from PyTorch's, on random images; for int8
+        the root mean square.
 
     Raises:
-        ValueError: Another file name is wanted, a library is not installed, or the exported model
-            scores differently; one line.
+        ValueError: A wrong file suffix, a library is not installed, or the exported model scores
+            differently; one line.
     """
     if path.suffix != EXPORT_SUFFIXES[backend]:
         msg = f'{path}: output must end in {EXPORT_SUFFIXES[backend]} for backend {backend}'
@@ -105,7 +105,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         library(name, path)
     is_int8 = is_quantised(detector)
     if is_int8 and not hasattr(torch.onnx, 'ops'):
-        msg = f'{path} cannot be written in int8 with torch {torch.__version__}: install torch>=2.8'
+        msg = f'{path}: exporting int8 needs torch>=2.8, not {torch.__version__}'
         raise ValueError(msg)
     fuse_for_inference(detector)
     write = _write_onnx if backend == 'onnx' else _write_openvino
@@ -122,7 +122,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
             except ValueError as error:
                 msg = f'{path} was not written: {error}'
                 raise ValueError(msg) from error
-        # The model last: it is there when all that belongs to it is.
+        # The model file comes last: once it exists, its weights do too.
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == path.suffix):
             file.replace(path.parent / file.name)
     return difference
@@ -138,7 +138,7 @@ def _write_openvino(path: Path, detector: Detector, manifest: Manifest) -> None:
     import openvino
     from openvino import preprocess
 
-    # OpenVINO's reader of ONNX overlooks that what shrinks is averaged: it resizes by itself.
+    # OpenVINO's ONNX reader ignores antialiasing, so it resizes the images itself.
     graph = _to_onnx(detector, manifest, torch.float32)
     builder = preprocess.PrePostProcessor(openvino.Core().read_model(graph.SerializeToString()))
     images, layout = builder.input('images'), openvino.Layout('NHWC')
@@ -153,7 +153,7 @@ def _write_openvino(path: Path, detector: Detector, manifest: Manifest) -> None:
 
 
 def _checked_difference(reference: Engine, exported: Engine, is_int8: bool) -> float:
-    """Return how much score maps differ, of a score: at most what is allowed."""
+    """Return the relative difference of score maps, and check it against the tolerances."""
     differences = _differences(reference, exported)
     if is_int8:
         checks = [(np.sqrt(np.square(differences).mean()), INT8_TOLERANCE)]
@@ -163,31 +163,32 @@ def _checked_difference(reference: Engine, exported: Engine, is_int8: bool) -> f
     for difference, tolerance in checks:
         if not difference <= tolerance:
             msg = (
-                f'its score maps would differ by {difference:.2g} of a score from those of '
-                f'PyTorch, and {tolerance:g} is allowed'
+                f'relative score difference {difference:.2g} from PyTorch exceeds the tolerance of '
+                f'{tolerance:g}'
             )
             raise ValueError(msg)
     return float(checks[-1][0])
 
 
 def _differences(reference: Engine, exported: Engine) -> np.ndarray:
-    """Differences of score maps of random images, in units of scores or thresholds."""
+    """Differences of score maps of random images, relative to scores or thresholds."""
     height, width = reference.manifest.input_size
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    smooth = [cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    smooth = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
     noise = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     images = [*smooth, noise]
     wanted, found = (
-        np.stack([one.scores for one in engine.inspect(images)]) for engine in (reference, exported)
+        np.stack([inspection.scores for inspection in engine.inspect(images)])
+        for engine in (reference, exported)
     )
-    least = min(one.defect for one in reference.manifest.thresholds)
-    unit = np.maximum(np.abs(wanted), max(least, float(np.finfo(np.float32).tiny)))
+    lowest = min(thresholds.defect for thresholds in reference.manifest.thresholds)
+    unit = np.maximum(np.abs(wanted), max(lowest, float(np.finfo(np.float32).tiny)))
     return np.abs(found - wanted) / unit
 
 
 def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any:
-    """The ONNX graph of a detector, an onnx.ModelProto.
+    """Trace a detector as an onnx.ModelProto.
 
     Args:
         detector: Trained detector on the CPU.
@@ -201,7 +202,7 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
     dimensions = {0: batch}
     if resizes:
         dimensions |= {1: Dim('height', min=2), 2: Dim('width', min=2)}
-    # No dimension may be 1, and none like another: the tracer would take it for a constant.
+    # No dimension is 1 or equals another one: the tracer would treat it as a constant.
     height, width = (side + 8 * resizes for side in size)
     images = torch.zeros(2, height, width, 3, dtype=pixels)
     inputs: tuple[Tensor, ...] = (images,)
@@ -214,13 +215,13 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
         outputs.append('known_classes')
     graph = ExportableDetector(detector, size, resizes).eval()
     for module in graph.modules():
-        # Activations in place are traced as a dozen operations: a quarter of the time of an export.
+        # In-place activations are traced as a dozen operations each: a quarter of the time.
         if hasattr(module, 'inplace'):
             cast(Any, module).inplace = False
     with torch.no_grad(), warnings.catch_warnings():
-        # It warns of its own internals.
+        # The exporter warns about its own internals.
         warnings.simplefilter('ignore')
-        # Constants that are computed at the first image are computed now, and not in the graph.
+        # Constants that the first image computes are computed now, outside of the graph.
         graph(*inputs)
         program = torch.onnx.export(
             graph,

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The losses of a training as a picture."""
+"""Plots the losses of a training."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ DPI = 120
 
 
 def save_loss_curve(path: Path, report: FitReport) -> None:
-    """Write a picture with one panel per training stage, whole or not at all.
+    """Write a plot with one panel per training stage, atomically.
 
     Args:
         path: Target image file; an existing one is replaced.

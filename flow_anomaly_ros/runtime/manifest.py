@@ -16,20 +16,20 @@ import numpy as np
 
 # No camera has more pixels on a side; a file that says so is damaged.
 MAX_SIDE_PX = 2**16
-# Images whose aspect ratio differs by more than this factor are of another camera or cut otherwise.
+# Images whose aspect ratio differs by more than this factor come from another camera or crop.
 MAX_ASPECT_CHANGE = 1.05
-# Levels that the channels of an image with colours differ by, on average.
+# Mean difference between the channels of an image in colour, in levels of 255.
 COLOURFUL = 3.0
 
 
 @dataclass(frozen=True)
 class PartClass:
-    """A class of parts that a model knows.
+    """A class of parts of a model.
 
     Attributes:
-        name: Its name; empty where the model knows a single class that has none.
-        thresholds: Calibrated thresholds; they can be changed at run time.
-        calibration: Where they come from, see `runtime.calibration.stored`.
+        name: Its name; empty for the class of a single-class model without a name.
+        thresholds: Calibrated thresholds; they can be overridden at run time.
+        calibration: What they are based on, see `runtime.calibration.calibration_record`.
     """
 
     name: str
@@ -38,26 +38,26 @@ class PartClass:
 
     @property
     def calibration_scores(self) -> tuple[float, ...]:
-        """Image scores of the good parts that the thresholds come from."""
+        """Image scores of the good parts that the thresholds are based on."""
         scores = self.calibration.get('image_scores')
         return tuple(map(float, scores)) if isinstance(scores, list) else ()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The part of a model file that is no tensor.
+    """Everything in a model file that is not a tensor.
 
     Attributes:
         method: Name of the detection method.
         config: The method's configuration as plain values.
         input_size: (height, width) in px that images are resized to.
-        image_size: (height, width) in px of the training images, the first where they differ.
-        classes: The classes of parts that it knows, in the detector's order; 1 or more.
+        image_size: (height, width) in px of the training images; of the first if they differ.
+        classes: Its classes of parts, in the detector's order; 1 or more.
         training: Number of images, digests of their pixels, seed, seconds.
         libraries: Versions of the libraries that trained the model.
-        tile: Side in px of the tiles that images are cut into; None: the detector sees whole ones.
-        golden_sample: Image at `input_size` of a part of the training, of the first class, that the
-            model finds good; see `runtime.golden_sample`. Empty if there is none.
+        tile: Side in px of the tiles that images are cut into; None: no tiles.
+        golden_sample: Training image at `input_size`, of the first class, that the model classifies
+            as ok; see `runtime.golden_sample`. Empty if there is none.
         max_value: Largest pixel value of a uint16 camera, see `preprocess.max_value_of`.
     """
 
@@ -74,21 +74,21 @@ class Manifest:
 
     @property
     def thresholds(self) -> tuple[Thresholds, ...]:
-        """Those of each class."""
-        return tuple(one.thresholds for one in self.classes)
+        """Thresholds of each class."""
+        return tuple(part_class.thresholds for part_class in self.classes)
 
     @functools.cached_property
     def has_colours(self) -> bool:
-        """Whether the good part that it carries has colours."""
+        """Whether the golden sample is in colour."""
         if not self.golden_sample:
             return False
         image = to_image(self.golden_sample, self.input_size)
         return image.ndim == 3 and bool(np.ptp(image, axis=2).mean() > COLOURFUL)
 
     def incompatibility(self, shape: tuple[int, ...]) -> str:
-        """Say in one line why images of a shape, HxW or HxWx3, are of another kind; empty if not.
+        """Say in one line why images of a shape, HxW or HxWx3, do not fit; empty if they do.
 
-        A model of several classes, whose images may have shapes of their own, takes any.
+        A model of several classes accepts any, since each class may have its own shape.
         """
         if len(self.classes) > 1:
             return ''
@@ -96,35 +96,35 @@ class Manifest:
         height, width = self.image_size
         if not 1 / MAX_ASPECT_CHANGE < rows * width / (columns * height) < MAX_ASPECT_CHANGE:
             return (
-                f'{columns}x{rows} px is another shape than the {width}x{height} px that the model '
-                'has learned: images are squashed, and scores say little'
+                f'the aspect ratio of {columns}x{rows} px differs from training ({width}x{height} '
+                'px): the image is distorted and scores are unreliable'
             )
         if len(shape) == 2 and self.has_colours:
-            return 'it is grey, and the model has learned images in colour: scores say little'
+            return 'the image is grey, but the model was trained in colour: scores are unreliable'
         return ''
 
     def class_index(self, name: str) -> int | None:
-        """Which of the classes has a name; None for an empty one, where it is to be estimated.
+        """Return the index of a class by name; None for an empty name: the class is estimated.
 
         Raises:
             ValueError: There is no such class; one line.
         """
-        names = [one.name for one in self.classes]
+        names = [part_class.name for part_class in self.classes]
         if name in names:
             return names.index(name)
         if not name:
             return None
-        known = f'it knows {", ".join(names)}' if any(names) else 'it knows one, which has no name'
-        msg = f'the model knows no class {name!r}: {known}'
+        known = f'it has {", ".join(names)}' if any(names) else 'it has a single one without a name'
+        msg = f'the model has no class {name!r}: {known}'
         raise ValueError(msg)
 
     @property
     def seen_size(self) -> tuple[int, int]:
-        """(height, width) in px of what the detector sees at once: a tile, or a whole image."""
+        """(height, width) in px of the detector's input: a tile, or a whole image."""
         return self.input_size if self.tile is None else (self.tile, self.tile)
 
     def to_json(self) -> str:
-        """Serialise, with the format version."""
+        """Serialise to JSON, with the format version."""
         return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)})
 
     @classmethod
@@ -161,7 +161,7 @@ class Manifest:
             msg = f'the manifest has classes {values["classes"]}'
             raise ValueError(msg) from error
         if not isinstance(values['golden_sample'], str):
-            msg = 'the manifest has a good part that is no text'
+            msg = 'the golden sample in the manifest is not text'
             raise ValueError(msg)
         if values['max_value'] not in MAX_VALUES:
             msg = f'the manifest has max_value {values["max_value"]}'
@@ -173,9 +173,9 @@ class Manifest:
 
 
 def input_size_of(image_size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Size to inspect at: the shorter side as given, the other in proportion.
+    """Compute the input size: the shorter side as given, the other in proportion.
 
-    Smaller images are enlarged to the next multiples of 8 only.
+    Smaller images are only enlarged to the next multiples of 8.
 
     Args:
         image_size: (height, width) of the camera image in px.
@@ -186,6 +186,6 @@ def input_size_of(image_size: tuple[int, int], shorter: int) -> tuple[int, int]:
     """
     smallest = min(image_size)
     shorter = min(shorter, smallest)
-    # In whole numbers: a quotient of floats may lie above the multiple of 8 that it equals.
+    # In integers: a quotient of floats may lie above the multiple of 8 that it equals.
     height, width = (max(32, -(-side * shorter // (8 * smallest)) * 8) for side in image_size)
     return height, width

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of inspections for people: a coloured score map, marked defects, all side by side."""
+"""Pictures of inspections: heat maps, overlays and contact strips."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -31,7 +31,7 @@ STRIP_GAP = 4
 
 
 class Box(Protocol):
-    """What is drawn of a region; a `Region` is one, and so is a box taken from a message."""
+    """The part of a region that is drawn; a `Region` is one, and so is a box from a message."""
 
     @property
     def x(self) -> float:
@@ -64,7 +64,7 @@ def draw_overlay(
     Args:
         image: HxW grey or HxWx3 RGB, uint8 or uint16; left as it is.
         mask: HxW, 0 = normal.
-        regions: Upright boxes in px with their largest scores, the worst first.
+        regions: Upright boxes in px with their highest scores, highest first.
         verdict: `ok`, `uncertain` or `defect`.
         score: Image score.
 
@@ -75,10 +75,10 @@ def draw_overlay(
         ValueError: Unknown verdict, or a mask of another size.
     """
     if verdict not in BANNERS:
-        msg = f'unknown verdict {verdict!r}: give one of {", ".join(BANNERS)}'
+        msg = f'unknown verdict {verdict!r}: use one of {", ".join(BANNERS)}'
         raise ValueError(msg)
     if mask.shape != image.shape[:2]:
-        msg = f'mask {mask.shape} and image {image.shape[:2]} differ: give both in one size'
+        msg = f'mask {mask.shape} and image {image.shape[:2]} must have the same size'
         raise ValueError(msg)
     picture = _to_rgb(image)
     _tint(picture, mask)
@@ -97,7 +97,7 @@ def draw_overlay(
 def heat_map(score_map: np.ndarray, low: float, high: float) -> np.ndarray:
     """Colour a score map: dark blue at `low` and below, dark red at `high` and above.
 
-    The scale is fixed by the caller, not by the image, so that good parts look calm.
+    The caller fixes the scale, not the image, so that good parts look uniform.
 
     Args:
         score_map: HxW floats; NaN is shown as `high`.
@@ -147,7 +147,7 @@ def _to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _tint(picture: np.ndarray, mask: np.ndarray) -> None:
-    """Colour the pixels of a mask; the rest of a large picture is not even looked at."""
+    """Tint the pixels of a mask; only its bounding box is processed."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A thread for what has to be called in one and the same."""
+"""A worker thread for functions that must all run in the same thread."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,20 +12,20 @@ _Call = tuple[Future, Callable[..., Any], tuple[Any, ...]]
 
 
 class SingleThreadExecutor:
-    """Calls functions one after the other; unlike an executor's, its thread delays no exit."""
+    """Runs functions one after the other; unlike an executor's, its thread is a daemon."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return what a function returns there, or raise what it raises."""
+        """Run a function in the thread; returns its result or raises its exception."""
         future: Future = Future()
         self._calls.put((future, function, args))
         return future.result()
 
     def close(self) -> None:
-        """End the thread when it has done what it was called for."""
+        """End the thread after the pending calls."""
         self._calls.put(None)
 
     def _work(self) -> None:

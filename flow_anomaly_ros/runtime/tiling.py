@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Images larger than what a detector sees at once, cut into overlapping tiles."""
+"""Tiling: large images are cut into overlapping tiles, whose scores are blended."""
 
 from collections.abc import Callable, Sequence
 import itertools
@@ -53,15 +53,15 @@ def require_tile(tile: int, size: tuple[int, int]) -> None:
         raise ValueError(msg)
     if tile > min(size):
         msg = (
-            f'tile is {tile} px and the images are reduced to {size[1]}x{size[0]}: it must not be '
+            f'tile is {tile} px, but images are resized to {size[1]}x{size[0]} px: it must not be '
             'larger than their shorter side; raise --image-size if the camera has more pixels, or '
-            'leave the tile out'
+            'do not tile'
         )
         raise ValueError(msg)
 
 
 def tile_starts(size: int, tile: int) -> list[int]:
-    """Where tiles start along a side; the last one ends at the border.
+    """Return where tiles start along a side; the last one ends at the border.
 
     Each overlaps the one before it by half; the last one by more, where half a tile does not divide
     the side.
@@ -74,7 +74,7 @@ def tile_starts(size: int, tile: int) -> list[int]:
 
 
 def blending_weights(size: int, tile: int, device: torch.device | None = None) -> Tensor:
-    """How much each tile counts along a side.
+    """Return the weight of each tile along a side.
 
     1 up to the middle of the overlap with the next tile, where that takes over in a linear ramp; 0
     beyond. At the image's own border there is no other tile: the weight is 1.
@@ -129,7 +129,7 @@ class TiledDetector(Detector):
         return score_tiles(self.detector, images, self.tile, self.memory)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
-        """What the detector compared in the tile with the largest score of each image.
+        """Explain the tile with the highest score of each image.
 
         Returns:
             A row with the tile itself, and (left, top) in px of where it lies; then the detector's
@@ -235,10 +235,10 @@ def _cut(images: Tensor, places: Sequence[_Place]) -> Tensor:
 
 
 def tiled(detector: Detector, tile: int | None) -> Detector:
-    """A detector of whole images: a tiled one if there is a tile, otherwise the detector itself."""
+    """Return a detector of whole images: tiled if there is a tile, else the detector itself."""
     return detector if tile is None else TiledDetector(detector, tile)
 
 
 def untiled(detector: Detector) -> Detector:
-    """The detector that sees tiles, or the detector itself: what a model file holds."""
+    """Return the detector of single tiles, or the detector itself: what a model file holds."""
     return detector.detector if isinstance(detector, TiledDetector) else detector

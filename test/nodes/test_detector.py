@@ -341,7 +341,7 @@ def test_images_of_another_shape_than_the_model_s_are_reported(node, make_probe,
 
     found = wait_for(status, what='a warning')
     assert found.level == DiagnosticStatus.WARN
-    assert found.message.startswith('128x64 px is another shape than the 64x64 px')
+    assert found.message.startswith('128x64 px differs from training the 64x64 px')
 
 
 def test_a_publisher_of_another_type_does_not_disturb_the_camera(node, make_probe, wait_for):

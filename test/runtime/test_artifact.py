@@ -145,7 +145,7 @@ def test_other_files(tmp_path):
         ({'input_size': [float('inf'), 64]}, 'cannot be used'),
         ({'input_size': [96, 64]}, 'cannot be used'),
         ({'classes': []}, 'no classes'),
-        ({'golden_sample': 7}, 'no text'),
+        ({'golden_sample': 7}, 'not text'),
         ({'max_value': 0}, 'max_value 0'),
         ({'max_value': 'paper'}, 'max_value paper'),
         ({'classes': 7}, 'has classes 7'),

@@ -172,8 +172,8 @@ def test_old_versions_of_torch_export_no_whole_numbers(
     monkeypatch.delattr(torch.onnx, 'ops')
     target = tmp_path / 'model.onnx'
     line = refusal(capsys, 'export', whole_numbers, '--backend', 'onnx', '--output', target)
-    assert 'cannot be written in int8' in line
-    assert 'install torch>=2.8' in line
+    assert 'exporting int8 needs torch' in line
+    assert 'exporting int8 needs torch>=2.8' in line
     assert not list(tmp_path.iterdir())
 
 
@@ -313,11 +313,11 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     exported_files, refused_export, monkeypatch, change
 ):
     detector, manifest = load_artifact(exported_files)
-    detector.memory_banks[0].found += change
+    detector.memory_banks[0].bank_rows += change
     monkeypatch.setattr(
-        'flow_anomaly_ros.commands.export.load_artifact', lambda _: (detector, manifest)
+        'flow_anomaly_ros.commands.actions.export.load_artifact', lambda _: (detector, manifest)
     )
-    assert 'was not written: its score maps would differ' in refused_export()
+    assert 'was not written: relative score difference' in refused_export()
 
 
 @pytest.mark.parametrize(
@@ -332,17 +332,21 @@ def test_an_exported_model_may_break_ties_otherwise(
     differences.flat[: int(share * differences.size)] = difference
     monkeypatch.setattr('flow_anomaly_ros.runtime.export._differences', lambda *_: differences)
     target = tmp_path / 'model.onnx'
-    with contextlib.nullcontext() if is_written else pytest.raises(ValueError, match='differ by'):
+    with (
+        contextlib.nullcontext()
+        if is_written
+        else pytest.raises(ValueError, match='relative score difference')
+    ):
         assert export(target, *load_artifact(exported_files), 'onnx') == difference
     assert target.exists() == is_written
 
 
 def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_export, monkeypatch):
     def refused(_engine):
-        raise ValueError('a good part of its training is called defect')
+        raise ValueError('its golden sample is classified as defect')
 
     monkeypatch.setattr(Engine, 'require_golden_sample', refused)
-    assert 'was not written: a good part' in refused_export()
+    assert 'was not written: its golden sample' in refused_export()
 
 
 @pytest.mark.usefixtures('_exported_before')
@@ -392,7 +396,7 @@ def test_damaged_exported_models_are_refused_in_one_line(capsys, tmp_path, suffi
     images = parts / 'test/good'
     assert 'no model file' in refusal(capsys, 'predict', damaged, images)
     damaged.write_bytes(b'nothing of the kind')
-    assert 'export anew' in refusal(capsys, 'predict', damaged, images)
+    assert 'export it again' in refusal(capsys, 'predict', damaged, images)
 
 
 def test_an_openvino_model_without_its_weights_is_told(capsys, exported_files, tmp_path, parts):
@@ -404,10 +408,10 @@ def test_an_openvino_model_without_its_weights_is_told(capsys, exported_files, t
 @pytest.mark.parametrize(
     ('suffix', 'options', 'words'),
     [
-        ('.onnx', ('--device', 'tpu'), "device 'tpu' cannot be used"),
-        ('.onnx', ('--device', 'cuda:x'), "device 'cuda:x' cannot be used"),
-        ('.onnx', ('--precision', 'bfloat16'), 'precision bfloat16 cannot be had'),
-        ('.xml', ('--device', 'cuda'), "device 'cuda' cannot be used"),
+        ('.onnx', ('--device', 'tpu'), "device 'tpu' is not available"),
+        ('.onnx', ('--device', 'cuda:x'), "device 'cuda:x' is not available"),
+        ('.onnx', ('--precision', 'bfloat16'), 'precision bfloat16 is not supported'),
+        ('.xml', ('--device', 'cuda'), "device 'cuda' is not available"),
         ('.safetensors', ('--precision', 'int3'), "unknown precision 'int3'"),
     ],
 )
@@ -428,7 +432,7 @@ def test_a_provider_that_does_not_start_is_not_passed_off_as_one_that_did(
     monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: names)
     model = exported_files.with_suffix('.onnx')
     line = refusal(capsys, 'predict', model, parts / 'test/good', '--device', 'cuda')
-    assert 'CUDAExecutionProvider does not start here' in line
+    assert 'CUDAExecutionProvider failed to initialise' in line
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     assert Engine.load(model, 'auto').backend.name == 'ONNX Runtime on cpu'
 

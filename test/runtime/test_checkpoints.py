@@ -78,7 +78,7 @@ def test_stages_of_folds_are_told_apart(kept):
 
 def test_checkpoints_of_another_training_are_refused(kept, tmp_path):
     kept.save('flow', state(1), is_over=True)
-    with pytest.raises(ValueError, match='of another training'):
+    with pytest.raises(ValueError, match='belongs to a different training run'):
         FolderCheckpointStore(tmp_path / 'checkpoints', 'another').load('flow')
 
 
@@ -100,7 +100,7 @@ def test_damaged_checkpoints_are_named(kept, tmp_path):
     kept.save('flow', state(1), is_over=True)
     (path,) = (tmp_path / 'checkpoints').iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r'flow\.checkpoint is no checkpoint or is damaged'):
+    with pytest.raises(ValueError, match=r'flow\.checkpoint is not a checkpoint or is damaged'):
         kept.load('flow')
 
 

@@ -63,6 +63,6 @@ def test_every_process_gets_its_own_gpu(launched, name):
 
 
 def test_one_gpu_cannot_be_shared(launched):
-    with pytest.raises(ValueError, match=r"'cuda:0' cannot be shared .*: give auto or cuda"):
+    with pytest.raises(ValueError, match=r"'cuda:0' cannot be shared .*: use auto or cuda"):
         select_device('cuda:0')
     assert select_device('cpu').type == 'cpu'

@@ -165,7 +165,7 @@ def test_what_is_no_image_is_refused(engine, image):
 
 @pytest.mark.parametrize('name', ['gpu7', 'cuda:99', 'meta', ''])
 def test_unusable_device_is_refused(model_file, name):
-    with pytest.raises(ValueError, match=f"device '{name}' cannot be used") as caught:
+    with pytest.raises(ValueError, match=f"device '{name}' is not available") as caught:
         Engine.load(model_file, name)
     assert '\n' not in str(caught.value)
 

@@ -144,7 +144,7 @@ def test_mask_rule_and_area_are_kept(calibrated):
 
 
 def test_a_model_that_does_not_hold_its_scores_is_refused(engine):
-    with pytest.raises(ValueError, match='train it anew'):
+    with pytest.raises(ValueError, match='lacks the scores of its calibration'):
         recalibrate(engine.backend.detector, engine.manifest, [grey(90)])
 
 

@@ -146,12 +146,14 @@ def test_the_model_carries_a_golden_sample_that_must_be_ok(training, good_images
     )
     path = tmp_path / 'model.safetensors'
     save_artifact(path, training.detector, strict)
-    message = r'model\.safetensors cannot be used with PyTorch on cpu: a good part .* uncertain \('
+    message = (
+        r'model\.safetensors cannot be used with PyTorch on cpu: its golden sample .* uncertain \('
+    )
     with pytest.raises(ValueError, match=message):
         Engine.load(path, 'cpu')
     for damaged in ('no image', 'aGk=', to_text(image[:-1]), to_text(image.astype(np.uint16))):
         other = dataclasses.replace(manifest, golden_sample=damaged)
-        with pytest.raises(ValueError, match='is no image of 64x64 px'):
+        with pytest.raises(ValueError, match='is not an image of 64x64 px'):
             Engine.of(training.detector, other, 'cpu').require_golden_sample()
 
 
@@ -334,7 +336,7 @@ def test_checkpoints_resume_only_the_training_that_wrote_them(memory, tmp_path):
     given = {'weights': weights, 'device': 'cpu', 'checkpoints': tmp_path / 'checkpoints'}
 
     def refused(images, **changed):
-        with pytest.raises(ValueError, match='of another training'):
+        with pytest.raises(ValueError, match='belongs to a different training run'):
             train(TrainingRequest(method=memory, **{**given, **changed}), TrainingDataset(images))
 
     train(TrainingRequest(method=memory, **given), TrainingDataset(flat_images(3)))

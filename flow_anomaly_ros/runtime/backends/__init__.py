@@ -1,3 +1,3 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What runs a detector: PyTorch, ONNX Runtime or OpenVINO, all with one interface."""
+"""Backends that run a detector, behind one interface: PyTorch, ONNX Runtime, OpenVINO."""

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtimes of exported models share."""
+"""What the backends of exported models share."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class ExportedBackend(Backend):
     """A model that `flow-anomaly export` wrote.
 
     Attributes:
-        manifest: What the file says about itself.
+        manifest: Manifest of the file.
     """
 
     manifest: Manifest
@@ -36,7 +36,7 @@ class ExportedBackend(Backend):
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """BxHxWx3 uint8; see `Backend.prepare`."""
         size, max_value = self.manifest.input_size, self.manifest.max_value
-        return np.stack([to_rgb(one, size, max_value) for one in images])
+        return np.stack([to_rgb(image, size, max_value) for image in images])
 
     def detect(self, batch: np.ndarray, classes: Sequence[int | None]) -> Scores:
         """Score a batch; see `Backend.detect`."""
@@ -52,7 +52,7 @@ class ExportedBackend(Backend):
         return Scores(whole.score_map.numpy(), whole.image_score.numpy(), _one_class(batch))
 
     def _scores(self, images: np.ndarray, classes: Sequence[int | None]) -> Scores:
-        """Score images, or tiles; classes are an input only where the graph tells several apart."""
+        """Score images or tiles; only graphs of several classes have them as an input."""
         inputs = {'images': images}
         if len(self.manifest.classes) > 1:
             inputs['classes'] = class_indices(classes)
@@ -82,6 +82,6 @@ def library(name: str, path: Path) -> ModuleType:
 
 
 def unusable(path: Path, error: Exception) -> ArtifactError:
-    """The one line about a file that its runtime does not take."""
+    """Return the error about a file that its runtime does not accept."""
     why = error_summary(error, 200)
-    return ArtifactError(f'{path} is no exported model or is damaged ({why}): export anew')
+    return ArtifactError(f'{path} is not an exported model or is damaged ({why}): export it again')

@@ -12,7 +12,7 @@ from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
 import torch
 
-# Execution providers by the names of devices; the CPU computes what the others do not know.
+# Execution providers by device name; the CPU runs operators that the others do not support.
 PROVIDERS = {
     'cpu': ('CPUExecutionProvider',),
     'cuda': ('CUDAExecutionProvider', 'CPUExecutionProvider'),
@@ -31,7 +31,7 @@ class OnnxBackend(ExportedBackend):
 
     Raises:
         ArtifactError: The file cannot be used; one line.
-        ValueError: The device or the precision cannot; one line.
+        ValueError: The device or the precision is not available; one line.
     """
 
     def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
@@ -39,23 +39,23 @@ class OnnxBackend(ExportedBackend):
         kind, providers = _providers(runtime.get_available_providers(), device, precision)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that spin while they wait take the cores from other processes of the cell.
+        # Spinning threads would take the cores from other processes of the machine.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-        # Fatal errors only: they are raised as well.
+        # Fatal errors only: errors are raised as well.
         options.log_severity_level = 4
         try:
             self._session = runtime.InferenceSession(path, options, providers=providers)
             text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY, '')
             self.manifest = Manifest.from_json(text)
         except Exception as error:
-            # onnxruntime has a class of its own for everything that may be wrong with a file.
+            # onnxruntime has a class for each thing that can be wrong with a file.
             raise unusable(path, error) from error
-        # Lacking a library or a device, a provider is left out without a word.
+        # onnxruntime silently drops a provider that lacks a library or a device.
         if PROVIDERS[kind][0] not in self._session.get_providers():
             if device != 'auto':
                 msg = (
-                    f'device {device!r} cannot be used: {PROVIDERS[kind][0]} does not start here; '
-                    'look for its driver, its libraries and the number of the device'
+                    f'device {device!r} is not available: {PROVIDERS[kind][0]} failed to '
+                    'initialise; check driver, libraries and device id'
                 )
                 raise ValueError(msg)
             kind = 'cpu'
@@ -78,16 +78,18 @@ def _providers(
     if kind == 'auto':
         kind = 'cuda' if PROVIDERS['cuda'][0] in available and torch.cuda.is_available() else 'cpu'
     if kind not in PROVIDERS or (number and not number.isdigit()):
-        msg = f'device {device!r} cannot be used for an .onnx model: give auto, cpu, cuda, tensorrt'
+        msg = (
+            f'device {device!r} is not available for .onnx models: use auto, cpu, cuda or tensorrt'
+        )
         raise ValueError(msg)
     if PROVIDERS[kind][0] not in available:
         msg = (
-            f'device {device!r} cannot be used: this onnxruntime has no {PROVIDERS[kind][0]}; '
-            'pip install onnxruntime-gpu in its place'
+            f'device {device!r} is not available: this onnxruntime has no {PROVIDERS[kind][0]}; '
+            'install onnxruntime-gpu instead'
         )
         raise ValueError(msg)
     if precision != 'float32' and (kind, precision) != ('tensorrt', 'float16'):
-        msg = f'precision {precision} cannot be had from ONNX Runtime on {kind}: give float32'
+        msg = f'precision {precision} is not supported by ONNX Runtime on {kind}: use float32'
         raise ValueError(msg)
     options: dict[str, object] = {'device_id': int(number or 0)}
     by_provider = {

@@ -13,10 +13,10 @@ from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
 import torch
 
-# What OpenVINO calls the precisions.
+# OpenVINO's names of the precisions.
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
-# Images that are computed beside one another where there are several, each by a share of the
-# threads: that takes less time than one after the other by all of them.
+# Images of a batch that are inferred in parallel, each by a share of the threads: faster than one
+# after the other by all threads.
 PARALLEL_REQUESTS = 2
 
 
@@ -31,7 +31,7 @@ class OpenVinoBackend(ExportedBackend):
 
     Raises:
         ArtifactError: The file cannot be used; one line.
-        ValueError: The device cannot; one line.
+        ValueError: The device is not available; one line.
     """
 
     def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
@@ -41,7 +41,7 @@ class OpenVinoBackend(ExportedBackend):
         available = {name.partition('.')[0] for name in core.available_devices}
         if target.partition('.')[0] not in available:
             known = ', '.join(sorted(available)).lower()
-            msg = f'device {device!r} cannot be used for an OpenVINO model: give auto or {known}'
+            msg = f'device {device!r} is not available for OpenVINO models: use auto or {known}'
             raise ValueError(msg)
         options: dict[str, object] = {
             'PERFORMANCE_HINT': 'LATENCY',
@@ -54,8 +54,8 @@ class OpenVinoBackend(ExportedBackend):
             model = core.read_model(path)
             self.manifest = Manifest.from_json(model.get_rt_info(MANIFEST_KEY).astype(str))
 
-            # All images come in one size, and each by itself: a graph that knows its shapes takes a
-            # third less time than one that does not.
+            # Images have one size and are inferred singly: a graph of static shapes takes a third
+            # less time than one of dynamic shapes.
             shapes = {'images': [1, *self.manifest.seen_size, 3]}
             if len(self.manifest.classes) > 1:
                 shapes['classes'] = [1]
@@ -82,7 +82,7 @@ class OpenVinoBackend(ExportedBackend):
         ]
         found: list[list[np.ndarray]] = []
         beside = len(self._requests)
-        # Those that would be fewer than beside one another have all threads.
+        # The remainder of a batch uses all threads.
         together = len(each) - len(each) % beside
         for first in range(0, together, beside):
             for request, one in zip(self._requests, each[first:], strict=False):
@@ -99,15 +99,15 @@ class OpenVinoBackend(ExportedBackend):
 
 
 def _require_both_files(path: Path) -> None:
-    """Check what OpenVINO tells of in a riddle, or in many lines of other formats' readers.
+    """Check what OpenVINO itself reports unclearly.
 
     Raises:
-        ArtifactError: Not XML, or without its weights; one line.
+        ArtifactError: The file is not XML or lacks its weights; one line.
     """
     with path.open('rb') as file:
         if file.read(1) != b'<':
-            raise unusable(path, ValueError('it is not XML'))
+            raise unusable(path, ValueError('not XML'))
     weights = path.with_suffix(OPENVINO_WEIGHTS_SUFFIX)
     if not weights.is_file():
-        msg = f'{path} lacks its weights, {weights.name}: the two files belong together, copy both'
+        msg = f'{path} lacks its weights, {weights.name}: copy both files'
         raise ArtifactError(msg)

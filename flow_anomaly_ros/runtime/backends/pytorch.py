@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch, the reference that all other backends are held against."""
+"""PyTorch, the reference of all other backends."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,12 +24,12 @@ class PyTorchBackend(Backend):
         size: (height, width) of its input in px.
         max_value: Largest pixel value of uint16 images, 1.0 inside.
         device: Device name, see `select_device`.
-        precision: One of `PRECISIONS`; networks compute in it, what is exact by design does not.
-        compiled: Compile it (`torch.compile`, on a GPU as CUDA graphs): minutes at the first image
-            of each batch size, faster from then on.
+        precision: One of `PRECISIONS`, for networks; operations that need float32 keep it.
+        compiled: Compile it (`torch.compile`, on a GPU as CUDA graphs): takes minutes at the first
+            image of each batch size, and is faster from then on.
 
     Raises:
-        ValueError: The device cannot be used.
+        ValueError: The device is not available.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class PyTorchBackend(Backend):
         self._dtype = getattr(torch, precision)
         self.is_compiled = compiled
         self._forward: Callable[..., DetectorOutput] = self.detector
-        # CUDA graphs belong to the thread that recorded them, and fail in others or are recorded
-        # again there; a model is warmed up, used and replaced from several.
+        # CUDA graphs belong to the thread that recorded them: in other threads they fail or are
+        # recorded again. A model is warmed up, used and replaced from several threads.
         self._thread = SingleThreadExecutor() if compiled else None
         if compiled:
-            # Constants that are computed at the first image are computed now: those of a CUDA graph
-            # would be overwritten at the next.
+            # Constants that the first image computes are computed now: a CUDA graph would overwrite
+            # its own at the next image.
             self.detect(self.prepare([np.zeros(size, np.uint8)]), [None])
             mode = 'reduce-overhead' if self.device.type == 'cuda' else 'default'
             self._forward = torch.compile(self.detector, mode=mode, dynamic=False)
 
     def freeze(self) -> None:
-        """Make the detector faster, for inference alone: it can no longer be saved or moved."""
+        """Optimise the detector for inference: it can no longer be saved, loaded or moved."""
         fuse_for_inference(self.detector)
         convert_to_channels_last(self.detector)
         exact_on_cpu = self.device.type == 'cpu' and self._dtype == torch.float32
@@ -72,7 +72,10 @@ class PyTorchBackend(Backend):
         """BxCxHxW float32 in [0, 1] on the device; see `Backend.prepare`."""
         channels = self.detector.config.channels
         return torch.cat(
-            [to_tensor(one, channels, self._size, self.device, self._max_value) for one in images]
+            [
+                to_tensor(image, channels, self._size, self.device, self._max_value)
+                for image in images
+            ]
         )
 
     def detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
@@ -100,7 +103,7 @@ class PyTorchBackend(Backend):
     def explain(
         self, image: np.ndarray, part_class: int | None = None
     ) -> list[dict[str, np.ndarray]]:
-        """Pictures of what the detector compared; see `Backend.explain`."""
+        """Return pictures of what the detector compared; see `Backend.explain`."""
         rows = self.detector.explain(self.prepare([image]), self._class_tensor([part_class]))
         return [{caption: _to_picture(x[0]) for caption, x in row.items()} for row in rows]
 
