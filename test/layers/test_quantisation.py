@@ -174,5 +174,7 @@ def test_batch_normalisations_are_folded_before(images):
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'resnetv2_50x1_bit'])
 def test_there_is_no_int8_without_convolutions_that_can_be_replaced(name):
     pytest.importorskip('timm')
-    with pytest.raises(BackboneError, match='cannot be quantised to int8: choose a convolutional network'):
+    with pytest.raises(
+        BackboneError, match='cannot be quantised to int8: choose a convolutional network'
+    ):
         Backbone(f'timm/{name}', int8=True)

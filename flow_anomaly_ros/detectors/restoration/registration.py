@@ -25,7 +25,7 @@ REACH = 0.25
 CHANCE = 0.2
 REFINEMENTS = 12
 # Standard deviation in px of the blur of fine images, and where it is cut off.
-BLUR, BLUR_REACH = 1.5, 3
+BLUR_SIGMA, BLUR_RADIUS = 1.5, 3
 # Radians, or halves of the shorter side: the change that slopes are measured over.
 JACOBIAN_STEP = 2e-3
 DAMPING = 1e-2
@@ -345,7 +345,7 @@ def _shrink(images: Tensor, shorter_side: int) -> Tensor:
 
 
 def _blur(grey: Tensor) -> Tensor:
-    rows, columns = (AxisResampling(n, n, deviation=BLUR, reach=BLUR_REACH) for n in size_of(grey))
+    rows, columns = (AxisResampling(n, n, sigma=BLUR_SIGMA, radius=BLUR_RADIUS) for n in size_of(grey))
     return separable.resample(grey, rows, columns)
 
 
