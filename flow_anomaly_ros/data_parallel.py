@@ -1,10 +1,10 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Data-parallel work of the processes that `torchrun` starts; a single process does all of it.
+"""Data-parallel computation in the processes that `torchrun` starts.
 
-Every process holds all samples, computes its share of them and gets the results of all: what is
-made of those, such as weights, is the same everywhere. Without `torchrun` there is one process, the
-functions return what they are given, and nothing is communicated.
+Each process holds all samples, computes its shard and receives the results of all processes, so
+everything derived from the results, such as weights, is the same in each. Without `torchrun` there
+is one process: the functions return their arguments and communicate nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,33 +14,46 @@ import os
 import socket
 from typing import Any, TypeVar
 
+from flow_anomaly_ros.errors import error_first_line
 import torch
 from torch import distributed, nn, Tensor
 
-# Set by torchrun.
-VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-# A process that has inspected its share of an archive waits this long for slower ones. (One that
-# dies is noticed by torchrun.)
+# Environment variables that torchrun sets.
+TORCHRUN_VARIABLES = (
+    'RANK',
+    'WORLD_SIZE',
+    'LOCAL_RANK',
+    'LOCAL_WORLD_SIZE',
+    'MASTER_ADDR',
+    'MASTER_PORT',
+)
+# How long a process waits for slower ones, for example when it has inspected its shard of an
+# archive. A process that dies is detected by torchrun, not by this timeout.
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
 LOOPBACK = 'lo'
-# Exit status of a process that leaves because another one has failed.
+# Exit status of a process that ends because another one has failed.
 EXIT_PEER_FAILED = 2
 
 T = TypeVar('T')
 
 
 def is_launched() -> bool:
-    """Whether torchrun has started this process and others beside it."""
-    return all(name in os.environ for name in VARIABLES) and int(os.environ['WORLD_SIZE']) > 1
+    """Whether torchrun has started this process together with others."""
+    return (
+        all(name in os.environ for name in TORCHRUN_VARIABLES) and int(os.environ['WORLD_SIZE']) > 1
+    )
 
 
 @contextmanager
 def process_group() -> Iterator[bool]:
-    """Belong to the group of processes that torchrun has started; gives whether there is one.
+    """Join the group of processes that torchrun has started, if any.
 
-    Within itself it does nothing more. CPUs communicate by gloo and GPUs by NCCL. Where an
-    exception leaves this, the first process that fails lets it pass, to tell what is wrong, and the
-    others end silently: most of them only fail because that one is gone.
+    CPU tensors use gloo, GPU tensors NCCL. A nested call does nothing. If the body raises, only
+    the first process to fail lets the exception pass; the others exit silently with
+    `EXIT_PEER_FAILED`, since most of them fail only because the first one is gone.
+
+    Yields:
+        Whether there is a group.
 
     Raises:
         ValueError: The other processes cannot be reached.
@@ -59,9 +72,9 @@ def process_group() -> Iterator[bool]:
 
 
 def _join() -> 'distributed.Store':
-    is_one_machine = os.environ['LOCAL_WORLD_SIZE'] == os.environ['WORLD_SIZE']
-    if is_one_machine and LOOPBACK in dict(socket.if_nameindex()).values():
-        # It needs neither a network nor a name that can be resolved.
+    is_single_host = os.environ['LOCAL_WORLD_SIZE'] == os.environ['WORLD_SIZE']
+    if is_single_host and LOOPBACK in dict(socket.if_nameindex()).values():
+        # The loopback device needs neither a network nor a resolvable host name.
         os.environ.setdefault('GLOO_SOCKET_IFNAME', LOOPBACK)
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
     try:
@@ -74,8 +87,8 @@ def _join() -> 'distributed.Store':
             timeout=COLLECTIVE_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
-        where = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
-        msg = f'cannot join the other processes at {where}: {str(error).splitlines()[0]}'
+        address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+        msg = f'cannot join the other processes at {address}: {error_first_line(error)}'
         raise ValueError(msg) from error
     return store
 
@@ -84,39 +97,49 @@ def _is_first_failure(store: 'distributed.Store') -> bool:
     try:
         return store.add('flow_anomaly_ros/failures', 1) == 1
     except RuntimeError:
-        # Torchrun is gone: better told twice than not at all.
+        # torchrun is gone: reporting the error twice is better than not at all.
         return True
 
 
 def world_size() -> int:
-    """Count the processes."""
+    """Return the number of processes."""
     is_joined = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if is_joined else 1
 
 
 def rank() -> int:
-    """Return which process this is, 0 <= rank < world size; 0 is the one that tells and writes."""
+    """Return the rank of this process, 0 <= rank < world size; rank 0 prints and writes files."""
     return distributed.get_rank() if world_size() > 1 else 0
 
 
 def shard(count: int) -> slice:
-    """Return which of so many samples are this process's: none if there are more processes."""
+    """Return the samples of this process.
+
+    Args:
+        count: Number of all samples.
+
+    Returns:
+        A slice of their indices; it may be empty if there are fewer samples than processes.
+    """
     size = world_size()
     return slice(count * rank() // size, count * (rank() + 1) // size)
 
 
 def own_shard(rows: Tensor) -> Tensor:
-    """Return this process's share of rows, of which there is one at least.
+    """Return the rows of this process.
 
-    A process that has none gets the first one: what it makes of that has no weight in
-    `all_reduce_mean`, and not every operation can do with nothing.
+    A process without rows gets the first row, since many operations fail on empty tensors;
+    `all_reduce_mean` gives its result no weight.
+
+    Args:
+        rows: Rows of all samples, at least one.
     """
     mine = shard(len(rows))
     return rows[mine] if mine.stop > mine.start else rows[:1]
 
 
 def shard_weight(count: int) -> float:
-    """Return what share of so many samples is this process's, 0 to 1."""
+    """Return the fraction of `count` samples that this process has, 0 to 1."""
     mine = shard(count)
     return (mine.stop - mine.start) / count
 
@@ -130,32 +153,42 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, gradient: Tensor) -> Tensor:
-        # Each of the processes goes on with the sum.
+        # Each process continues with the sum, so its gradient is the sum of all gradients.
         return _AllReduce.forward(None, gradient)
 
 
 def all_reduce(values: Tensor) -> Tensor:
-    """Sum values of one shape over the processes.
+    """Sum tensors of the same shape over all processes.
 
-    Gradients flow back into all processes: what is minimised is the sum of their losses.
+    Differentiable: gradients flow back to all processes, as of the sum of their losses.
     """
     return values if world_size() == 1 else _AllReduce.apply(values)
 
 
 def all_reduce_mean(values: Tensor, count: int) -> Tensor:
-    """Mean over so many samples, from each process's mean over its share of them."""
-    share_of_all = shard_weight(count)
-    # The mean over no samples is not a number.
-    return all_reduce(values * share_of_all if share_of_all else torch.zeros_like(values))
+    """Return the mean over all samples.
+
+    Args:
+        values: Mean over the samples of this process.
+        count: Number of all samples.
+    """
+    weight = shard_weight(count)
+    # The mean over an empty shard is NaN.
+    return all_reduce(values * weight if weight else torch.zeros_like(values))
 
 
 def all_gather(rows: Tensor, count: int) -> Tensor:
-    """Rows of all of so many samples, from each process's share; differentiable as `all_reduce`."""
+    """Concatenate the rows of all processes; differentiable as `all_reduce` is.
+
+    Args:
+        rows: Rows of the samples of this process.
+        count: Number of all samples.
+    """
     if world_size() == 1:
         return rows
     mine = shard(count)
-    before, behind = (rows.new_zeros(n, *rows.shape[1:]) for n in (mine.start, count - mine.stop))
-    return all_reduce(torch.cat([before, rows, behind]))
+    before, after = (rows.new_zeros(n, *rows.shape[1:]) for n in (mine.start, count - mine.stop))
+    return all_reduce(torch.cat([before, rows, after]))
 
 
 def map_sharded(
@@ -164,41 +197,42 @@ def map_sharded(
     batch: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[Tensor]:
-    """Apply a function to samples, a batch at a time, each process to its share.
+    """Apply a function to all samples, in batches; each process computes its shard.
 
     Args:
-        function: Called with which samples; returns tensors with a row for each of them.
-        count: How many samples there are, 1 or more.
-        batch: Samples in a call, at most.
-        on_step: Called after every call with how many there were and will have been.
+        function: Called with a slice of sample indices; returns tensors with one row per sample.
+        count: Number of samples, 1 or more.
+        batch: Maximum number of samples per call.
+        on_step: Called after each call with the number of calls so far and the number of all calls
+            of this process.
 
     Returns:
-        The tensors with the rows of all samples.
+        The tensors that `function` returns, with the rows of all samples.
     """
     mine = shard(count)
-    # A process without a share computes a row all the same: it has to know the shape.
+    # A process with an empty shard computes one row as well, to learn the shape of the rows.
     stop = max(mine.stop, mine.start + 1)
     starts = range(mine.start, stop, batch)
-    parts = []
+    batches = []
     for step, start in enumerate(starts, start=1):
-        parts.append(function(slice(start, min(start + batch, stop))))
+        batches.append(function(slice(start, min(start + batch, stop))))
         on_step(step, len(starts))
-    columns = [list(column) for column in zip(*parts, strict=True)]
-    parts.clear()
-    joined_columns = []
+    columns = [list(column) for column in zip(*batches, strict=True)]
+    batches.clear()
+    gathered = []
     for column in columns:
-        joined_columns.append(all_gather(torch.cat(column)[: mine.stop - mine.start], count))
-        # Features of many images fill the memory.
+        gathered.append(all_gather(torch.cat(column)[: mine.stop - mine.start], count))
+        # Frees the memory: features of many images fill it.
         column.clear()
-    return joined_columns
+    return gathered
 
 
 @torch.no_grad()
 def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Give every parameter the sum of its gradients in all processes."""
+    """Replace the gradient of each parameter by the sum of its gradients over all processes."""
     if world_size() == 1:
         return
-    # All in one message. Parameters that no process has a gradient of stay without.
+    # One message for all parameters. A parameter without gradient in any process keeps None.
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     present = torch.tensor([p.grad is not None for p in parameters]).to(gradients[0])
     *sums, present = all_reduce(torch.cat([*(x.flatten() for x in gradients), present])).split(
@@ -210,56 +244,64 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def broadcast(*modules: nn.Module) -> float:
-    """Give modules the parameters and buffers of the first process.
+    """Copy parameters and buffers of the modules in rank 0 to all other processes.
 
     Returns:
-        How far those of other processes were from them, relative to the largest value of a tensor.
+        The largest difference from rank 0 before the copy, relative to the largest value of its
+        tensor, summed over the processes.
     """
     if world_size() == 1:
         return 0.0
-    tensors = [x for one in modules for x in (*one.parameters(), *one.buffers())]
+    tensors = [x for module in modules for x in (*module.parameters(), *module.buffers())]
     difference = torch.zeros(())
     for values in tensors:
         first = values.clone(memory_format=torch.contiguous_format)
         distributed.broadcast(first, 0)
         if first.numel():
             error = values.double() - first.double()
-            largest, most = (x.double().abs().max().cpu() for x in (error, first))
-            difference = torch.maximum(difference, largest / most.clamp(min=1e-12))
+            max_error, max_value = (x.double().abs().max().cpu() for x in (error, first))
+            difference = torch.maximum(difference, max_error / max_value.clamp(min=1e-12))
         values.copy_(first)
     return float(all_reduce(difference))
 
 
 def require_same(value: str, what: str) -> None:
-    """Check that all processes were given the same.
+    """Check that a value is the same in all processes.
 
     Args:
-        value: What this process was given.
-        what: How to call it.
+        value: The value in this process.
+        what: Its name in the error message, a plural noun.
 
     Raises:
-        ValueError: Some process was given something else.
+        ValueError: Another process has another value.
     """
     if len(set(all_gather_object(value))) > 1:
-        msg = f'the processes do not have the same {what}: start them all alike'
+        msg = f'the processes have different {what}: start all of them with the same arguments'
         raise ValueError(msg)
 
 
-def all_gather_object(one: T) -> list[T]:
-    """Return an object of each process, in the order of their ranks."""
+def all_gather_object(value: T) -> list[T]:
+    """Return the objects of all processes, in the order of their ranks."""
     if world_size() == 1:
-        return [one]
-    everyone = [one] * world_size()
-    distributed.all_gather_object(everyone, one)
-    return everyone
+        return [value]
+    values = [value] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def all_gather_indexed(results: Mapping[int, T]) -> list[T]:
-    """Join results of all processes in the order of their indices."""
-    everyone = {index: x for one in all_gather_object(results) for index, x in one.items()}
-    return [everyone[index] for index in sorted(everyone)]
+    """Return the results of all processes, sorted by their indices.
+
+    Args:
+        results: Results of this process by the index of their sample.
+    """
+    merged = {index: x for part in all_gather_object(results) for index, x in part.items()}
+    return [merged[index] for index in sorted(merged)]
 
 
 def barrier() -> None:
-    """Return when all processes have come here: torchrun ends all when one leaves with an error."""
+    """Wait until all processes have reached this call.
+
+    A process that fails before it never arrives; torchrun then ends the others.
+    """
     all_gather_object(None)

@@ -1,13 +1,28 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an exception of somebody else's says, in one line."""
+"""Messages of exceptions from other libraries, shortened to fit on one line."""
 
 
-def error_summary(error: Exception, most: int | None = None) -> str:
-    """The message of an exception, or its class where it says nothing.
+def error_summary(error: BaseException, max_chars: int | None = None) -> str:
+    """Put the whole message of an exception on one line.
 
     Args:
         error: The exception.
-        most: Characters of the message that are kept; None: all.
+        max_chars: Maximum length of the result; None: unlimited.
+
+    Returns:
+        The message with each run of white space replaced by one space, or the name of the
+        exception's class if the message is empty.
     """
-    return ' '.join(str(error).split())[:most] or type(error).__name__
+    return ' '.join(str(error).split())[:max_chars] or type(error).__name__
+
+
+def error_first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message.
+
+    PyTorch names the problem in the first line; advice and C++ stack traces follow it.
+
+    Returns:
+        The first line, or the name of the exception's class if the message is empty.
+    """
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -124,8 +124,10 @@ def train_stage(
     losses = context.report.losses[stage] = []
     processes = data_parallel.world_size()
     if processes > batch:
+        idle = processes - batch
         note = (
-            f'batch {batch} is smaller than world size {processes}: {processes - batch} ranks idle'
+            f'batch {batch} is smaller than world size {processes}: {idle} '
+            f'rank{"s" * (idle > 1)} idle'
         )
         context.report.notes.extend({note}.difference(context.report.notes))
     learning: dict[str, Any] = {

@@ -1,3 +1,3 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Layers which several detection methods share."""
+"""Layers that at least two detection methods share."""

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Coupling flow over feature maps, of one scale or of several at once."""
+"""Coupling flow over the feature maps of one or several scales."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -9,31 +9,31 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-# Scales of a coupling stay within exp(-CLAMP) .. exp(CLAMP): the inverse stays well conditioned.
+# Scales of a coupling stay within exp(-CLAMP) .. exp(CLAMP), so the inverse is well conditioned.
 CLAMP = 1.5
 
-# Makes a module that maps a list of Bx(inputs)xHxW tensors to one of Bx(outputs)xHxW tensors,
-# called with (inputs, outputs).
+# Called with (inputs, outputs); returns a module that maps a list of Bx(inputs)xHxW tensors, one
+# per scale, to a list of Bx(outputs)xHxW tensors.
 NetworksFactory = Callable[[int, int], nn.Module]
 
 
 class Coupling(nn.Module):
-    """One coupling block: US 2025/0265693 A1, figure 10 and paragraphs 99-103; Real NVP.
+    """Affine coupling block: US 2025/0265693 A1, figure 10 and paragraphs 99-103; Real NVP.
 
-    The channels of every map are permuted (fixed, random), split into two halves A and B, and
+    The channels of each map are permuted (at random, fixed), split into two halves A and B, and
 
         B' = B * s1(A) + t1(A)
         A' = A * s2(B') + t2(B')
 
-    with positive s. The coupling networks that give s and t may look at all scales at once, and yet
-    the block is inverted exactly, as the halves that they look at are known at the time.
+    with positive s. The coupling networks that compute s and t may mix all scales. The block stays
+    exactly invertible, because the inverse knows the same halves at the same time.
 
     Args:
-        channels: Channels of every map; even.
-        networks: Makes the coupling networks.
+        channels: Channels of each map; even.
+        networks: Builds the coupling networks.
 
     Raises:
-        ValueError: If the number of channels is odd.
+        ValueError: The number of channels is odd.
     """
 
     permutation: Tensor
@@ -58,19 +58,19 @@ class Coupling(nn.Module):
             maps: One BxCxHxW tensor per scale.
 
         Returns:
-            The transformed maps, and per scale the log-determinant at each position (BxHxW):
-            their sum over positions and scales is that of the block's joint Jacobian.
+            The transformed maps, and one BxHxW log-determinant per scale. Their sum over positions
+            and scales is the log-determinant of the joint Jacobian.
         """
         maps, log_scales = self.transform(maps)
         return maps, [first.sum(1) + second.sum(1) for first, second in log_scales]
 
     def transform(self, maps: list[Tensor]) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Transform maps as `forward` does.
+        """Transform maps as `forward` does, without summing the log-scales.
 
         Returns:
-            The transformed maps, and per scale the logarithms of s1 and s2, BxC/2xHxW.
+            The transformed maps, and per scale the logarithms of s1 and s2, BxC/2xHxW each.
         """
-        halves = [_ordered(x, self.permutation).chunk(2, dim=1) for x in maps]
+        halves = [_permute_channels(x, self.permutation).chunk(2, dim=1) for x in maps]
         a = [pair[0] for pair in halves]
         b = [pair[1] for pair in halves]
         first = [_scale_and_shift(x) for x in self.first(a)]
@@ -82,11 +82,14 @@ class Coupling(nn.Module):
             torch.addcmul(shift, x, scale.exp())
             for x, (scale, shift) in zip(a, second, strict=True)
         ]
-        log_scales = [(one[0], two[0]) for one, two in zip(first, second, strict=True)]
+        log_scales = [
+            (first_scale, second_scale)
+            for (first_scale, _), (second_scale, _) in zip(first, second, strict=True)
+        ]
         return [torch.cat(pair, 1) for pair in zip(a, b, strict=True)], log_scales
 
     def inverse(self, maps: list[Tensor]) -> list[Tensor]:
-        """Undo `forward`: the reverse flow model of paragraph 69."""
+        """Invert `forward`: the reverse flow model of paragraph 69."""
         halves = [x.chunk(2, dim=1) for x in maps]
         a = [pair[0] for pair in halves]
         b = [pair[1] for pair in halves]
@@ -95,50 +98,50 @@ class Coupling(nn.Module):
         first = [_scale_and_shift(x, inverse=True) for x in self.first(a)]
         b = [(x - shift) * scale.exp() for x, (scale, shift) in zip(b, first, strict=True)]
         return [
-            _ordered(torch.cat(pair, 1), self.inverse_permutation)
+            _permute_channels(torch.cat(pair, 1), self.inverse_permutation)
             for pair in zip(a, b, strict=True)
         ]
 
 
-def _ordered(maps: Tensor, order: Tensor) -> Tensor:
-    """Put the channels of BxCxHxW maps in order, and lay them out last."""
+def _permute_channels(maps: Tensor, order: Tensor) -> Tensor:
+    """Permute the channels of BxCxHxW maps; the result is channels_last."""
     if torch.onnx.is_in_onnx_export():
-        # Runtimes keep their own layout through a convolution, but not through a choice of
-        # channels, which OpenVINO does not even get right in all graphs.
+        # As a convolution: runtimes keep their own memory format through it, but not through a
+        # gather of channels, which OpenVINO computes wrongly in some graphs.
         return functional.conv2d(maps, torch.eye(len(order))[order.cpu(), :, None, None].to(maps))
-    # As a matrix, which is several times faster than as maps.
+    # Selecting the columns of a matrix is several times faster than selecting channels of maps.
     positions = maps.permute(0, 2, 3, 1)
-    ordered = positions.flatten(0, 2).index_select(1, order)
-    return ordered.view(positions.shape).permute(0, 3, 1, 2)
+    permuted = positions.flatten(0, 2).index_select(1, order)
+    return permuted.view(positions.shape).permute(0, 3, 1, 2)
 
 
 def _scale_and_shift(output: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
-    """Logarithm of s, or of 1/s for the inverse, and t of what a coupling network gives."""
+    """Split the output of a coupling network into log s (log 1/s for the inverse) and t."""
     raw, shift = output.chunk(2, dim=1)
-    # CLAMP * tanh(raw / CLAMP), in a fifth of its time.
+    # Equals CLAMP * tanh(raw / CLAMP), in a fifth of its time.
     sign = 1 if inverse else -1
     return torch.rsub(torch.sigmoid(raw * (sign * 2 / CLAMP)), CLAMP, alpha=2 * CLAMP), shift
 
 
 class CouplingFlow(nn.Module):
-    """A chain of `Coupling` blocks.
+    """A sequence of `Coupling` blocks.
 
     Args:
-        channels: Channels of every map; even.
+        channels: Channels of each map; even.
         blocks: Number of coupling blocks.
-        networks: Makes the coupling networks.
+        networks: Builds the coupling networks.
     """
 
     def __init__(self, channels: int, blocks: int, networks: NetworksFactory) -> None:
         super().__init__()
-        # A ModuleList does not tell type checkers what it holds.
+        # nn.ModuleList is not generic: the cast tells type checkers what it holds.
         self.blocks = cast(
             Sequence[Coupling],
             nn.ModuleList(Coupling(channels, networks) for _ in range(blocks)),
         )
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features to latents; see `Coupling.forward`."""
+        """Map features to latents and log-determinants; see `Coupling.forward`."""
         totals = [x.new_zeros(x.shape[0], *x.shape[2:]) for x in maps]
         for block in self.blocks:
             maps, log_determinants = block(maps)
@@ -146,19 +149,19 @@ class CouplingFlow(nn.Module):
         return maps, totals
 
     def latents(self, maps: list[Tensor]) -> list[Tensor]:
-        """Features to latents alone."""
+        """Map features to latents, without log-determinants."""
         for block in self.blocks:
             maps, _ = block.transform(maps)
         return maps
 
     def inverse(self, maps: list[Tensor]) -> list[Tensor]:
-        """Latents to features."""
+        """Map latents to features."""
         for block in reversed(self.blocks):
             maps = block.inverse(maps)
         return maps
 
     def take_permutations(self, other: 'CouplingFlow') -> None:
-        """Order channels as another flow does, so that each can learn to undo the other."""
+        """Copy the permutations of another flow, so that one flow can learn to invert the other."""
         for own, block in zip(self.blocks, other.blocks, strict=True):
             own.permutation.copy_(block.permutation)
             own.inverse_permutation.copy_(block.inverse_permutation)

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Fusion of scales: each map with the resized maps of others, US 2025/0265693 A1, 88-91."""
+"""Cross-scale fusion: each map plus resized maps of other scales, US 2025/0265693 A1, 88-91."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from torch import nn, Tensor
 
 @dataclass(frozen=True)
 class Fusion:
-    """Which scales are fused, and how maps of one size become maps of another (91).
+    """Which scales are fused, and how their maps are resized (paragraph 91).
 
     Attributes:
-        sources: For each scale the indices of the scales that are added to it.
-        upsampling: How smaller maps grow, one of `resample.UPSAMPLINGS`.
-        downsampling: How larger maps shrink, one of `resample.DOWNSAMPLINGS`.
+        sources: For each scale, the indices of the scales that are added to it.
+        upsampling: Method for maps of smaller scales, one of `resample.UPSAMPLINGS`.
+        downsampling: Method for maps of larger scales, one of `resample.DOWNSAMPLINGS`.
     """
 
     sources: tuple[tuple[int, ...], ...]
@@ -24,7 +24,7 @@ class Fusion:
     downsampling: str = 'average'
 
     def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Sum each BxCxHixWi map and its sources, sizes kept."""
+        """Add to each BxCxHixWi map its sources, resized to HixWi."""
         return [
             sum(
                 (
@@ -38,29 +38,29 @@ class Fusion:
 
 
 def adjacent_sources(scales: int) -> tuple[tuple[int, ...], ...]:
-    """Sources that are the next larger and the next smaller scale (89)."""
+    """For each scale, the next larger and the next smaller one (paragraph 89)."""
     return tuple(
         tuple(other for other in (index - 1, index + 1) if 0 <= other < scales)
         for index in range(scales)
     )
 
 
-def fixed_sources(scales: int, others: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Sources that are the same chosen scales for all."""
-    return tuple(tuple(o for o in others if o != index) for index in range(scales))
+def fixed_sources(scales: int, fixed: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """For each scale, the scales in `fixed` except itself."""
+    return tuple(tuple(other for other in fixed if other != index) for index in range(scales))
 
 
 class FusionNetworks(nn.Module):
-    """Coupling networks, one per scale, each fed the sum of its own and other scales' maps.
+    """Coupling networks, one per scale; each takes the fused maps of its scale.
 
     This is the "fusion layer and convolutional layer" of US 2025/0265693 A1, paragraph 103.
 
     Args:
         scales: Number of scales, sorted from the largest map to the smallest.
-        inputs: Channels of every map.
+        inputs: Channels of each input map.
         hidden: Channels between the two convolutions.
-        outputs: Channels of every output.
-        fusion: Which scales are fused; None: adjacent_sources.
+        outputs: Channels of each output map.
+        fusion: Which scales are fused; None: `adjacent_sources`.
     """
 
     def __init__(
@@ -77,22 +77,22 @@ class FusionNetworks(nn.Module):
             for _ in range(scales)
         )
         for network in self.networks:
-            # The flow starts as the identity, whatever the seed.
+            # Zero-init of the last layer: the flow starts as the identity, whatever the seed.
             *_, weight, bias = network.parameters()
             nn.init.zeros_(weight)
             nn.init.zeros_(bias)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Map a list of BxCxHxW tensors to one of Bx(outputs)xHxW tensors, sizes kept."""
+        """Map one BxCxHxW tensor per scale to one Bx(outputs)xHxW tensor per scale."""
         fused = self.fusion(maps)
         return [network(x) for network, x in zip(self.networks, fused, strict=True)]
 
     def take(self, other: 'FusionNetworks', scales: Sequence[int]) -> None:
-        """Take over what networks of fewer scales have learned.
+        """Copy the weights of networks for fewer scales.
 
         Args:
-            other: Networks with as many channels.
-            scales: Index here of each of its scales.
+            other: Networks with the same channels.
+            scales: Index in `self` of each scale of `other`.
         """
         for index, network in zip(scales, other.networks, strict=True):
             self.networks[index].load_state_dict(network.state_dict())

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is done once to a trained detector, and then makes every image faster."""
+"""Optimisations of a trained detector for inference: fusing, channels_last, prepacked weights."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from torch import nn, Tensor
 from torch.fx import GraphModule
 from torch.nn import functional
 
-# A layout is for images of one size and number. More than these are forgotten, the oldest first.
-MAX_LAYOUTS = 8
-# How oneDNN names activations, and what it wants to know of them.
+# Prepacked weights are made for one input shape. The oldest are dropped if there are more.
+MAX_PACKED_SHAPES = 8
+# An activation as oneDNN takes it: name and scalar arguments.
 Activation = tuple[str, list[float]]
 ACTIVATIONS: dict[type[nn.Module], Callable[..., Activation]] = {
     nn.ReLU: lambda _: ('relu', []),
@@ -27,16 +27,16 @@ NO_ACTIVATION: Activation = ('none', [])
 
 @runtime_checkable
 class Fusable(Protocol):
-    """A module that can compute once what does not depend on the images."""
+    """A module that can precompute whatever does not depend on its input."""
 
     def fuse_for_inference(self) -> None:
-        """Compute it; outputs stay the same but for rounding."""
+        """Precompute it; outputs change by rounding only."""
 
 
 def fuse_for_inference(module: nn.Module) -> None:
-    """Fold all there is to fold within a module, for inference alone.
+    """Fuse all `Fusable` parts of a module, for inference only.
 
-    Weights can neither be loaded nor saved afterwards.
+    The module can neither load nor save weights afterwards.
     """
     for child in [*module.modules()]:
         if isinstance(child, Fusable):
@@ -44,10 +44,10 @@ def fuse_for_inference(module: nn.Module) -> None:
 
 
 def channels_last(maps: Tensor) -> Tensor:
-    """Let the channels of each position of BxCxHxW maps lie side by side.
+    """Convert BxCxHxW maps to channels_last memory format.
 
-    Convolutions, resizing and pooling are then several times faster. Exported graphs know no
-    layouts, and are left alone.
+    Convolution, resizing and pooling are several times faster in this format. ONNX graphs have no
+    memory formats: during export the maps stay as they are.
     """
     if torch.onnx.is_in_onnx_export():
         return maps
@@ -55,21 +55,21 @@ def channels_last(maps: Tensor) -> Tensor:
 
 
 def is_channels_last(maps: Tensor) -> bool:
-    """Whether the channels of each position lie side by side, where there are several."""
+    """Whether BxCxHxW maps are channels_last and not contiguous as well, as with one channel."""
     return not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def convert_to_channels_last(module: nn.Module) -> None:
-    """Let the weights of all convolutions within a module lie as `channels_last` maps do."""
+    """Convert the weights of all convolutions within a module to channels_last."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             child.to(memory_format=torch.channels_last)
 
 
 def can_prepack() -> bool:
-    """Whether this PyTorch has oneDNN's convolutions with an activation.
+    """Whether this PyTorch has oneDNN's convolution operators with fused activation.
 
-    They are those that `torch.compile` writes into its programs; that they stay is not promised.
+    `torch.compile` emits them on CPUs; they are not a public interface and may disappear.
     """
     return torch.backends.mkldnn.is_available() and all(
         hasattr(torch.ops.mkldnn, name)
@@ -78,13 +78,13 @@ def can_prepack() -> bool:
 
 
 class PrepackedConv2d(nn.Module):
-    """A convolution and the activation behind it, as one operation on float32 of a CPU.
+    """A float32 CPU convolution with prepacked weights and a fused activation.
 
-    `nn.Conv2d` lays out its weights at every call and leaves the activation to another pass, which
-    for small maps take as long as the arithmetic.
+    `nn.Conv2d` reorders its weights at every call and leaves the activation to another pass over
+    the output. For small maps both take as long as the arithmetic.
 
     Args:
-        convolution: What to do, with its padding given in numbers.
+        convolution: The convolution to replace; its padding must be numeric.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -99,15 +99,15 @@ class PrepackedConv2d(nn.Module):
             self._pad = functools.partial(functional.pad, pad=sides, mode=mode)
             vertical = horizontal = 0
         padding = vertical, horizontal
-        # Plain attributes: those of modules take as long to find as small maps to compute.
+        # Plain attributes: looking up parameters of a module takes as long as small convolutions.
         self._weight = convolution.weight.detach()
         self._bias = None if convolution.bias is None else convolution.bias.detach()
         self._geometry = padding, convolution.stride, convolution.dilation, convolution.groups
-        self._layouts: dict[torch.Size, Tensor] = {}
+        self._packed_weights: dict[torch.Size, Tensor] = {}
 
     @staticmethod
-    def takes(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-        """Whether a module is a convolution that can be packed."""
+    def supports(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+        """Whether a module is a convolution that can be prepacked."""
         return (
             type(module) is nn.Conv2d
             and not isinstance(module.padding, str)
@@ -116,30 +116,30 @@ class PrepackedConv2d(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to what the convolution and its activation make of it, channels last."""
+        """Apply convolution and activation to BxCxHxW maps; the output is channels_last."""
         if self._pad is not None:
             maps = self._pad(maps)
-        weight = self._layouts.get(maps.shape)
+        weight = self._packed_weights.get(maps.shape)
         if weight is None:
-            weight = self._laid_out(maps.shape)
+            weight = self._pack_weight(maps.shape)
         return torch.ops.mkldnn._convolution_pointwise(
             maps, weight, self._bias, *self._geometry, *self.activation, ''
         )
 
-    def _laid_out(self, shape: torch.Size) -> Tensor:
-        if len(self._layouts) >= MAX_LAYOUTS:
-            del self._layouts[next(iter(self._layouts))]
-        self._layouts[shape] = torch.ops.mkldnn._reorder_convolution_weight(
+    def _pack_weight(self, shape: torch.Size) -> Tensor:
+        if len(self._packed_weights) >= MAX_PACKED_SHAPES:
+            del self._packed_weights[next(iter(self._packed_weights))]
+        self._packed_weights[shape] = torch.ops.mkldnn._reorder_convolution_weight(
             self._weight, *self._geometry, shape
         )
-        return self._layouts[shape]
+        return self._packed_weights[shape]
 
 
 def prepack(module: nn.Module) -> None:
-    """Replace the convolutions within a module, and the activations behind them.
+    """Replace the convolutions within a module, and the activations after them, by prepacked ones.
 
-    Outputs stay the same but for rounding; the module can then be used for inference on the CPU
-    alone. Without what `can_prepack` asks for it stays as it is.
+    Outputs change by rounding only. The module can be used for inference on the CPU only
+    afterwards. Without the operators of `can_prepack` it stays as it is.
     """
     if not can_prepack():
         return
@@ -151,37 +151,37 @@ def prepack(module: nn.Module) -> None:
     for parent in [*module.modules()]:
         if not isinstance(parent, PrepackedConv2d):
             for name, child in parent.named_children():
-                if PrepackedConv2d.takes(child):
+                if PrepackedConv2d.supports(child):
                     setattr(parent, name, PrepackedConv2d(child))
 
 
 def _prepack_sequence(sequence: nn.Sequential) -> None:
-    """Pack convolutions with the activation that comes next in the sequence."""
-    for index, (one, following) in enumerate(zip(sequence, [*sequence][1:], strict=False)):
-        if PrepackedConv2d.takes(one) and type(following) in ACTIVATIONS:
-            sequence[index] = _with_activation(one, following)
+    """Fuse each convolution with the activation that follows it in the sequence."""
+    for index, (module, following) in enumerate(zip(sequence, [*sequence][1:], strict=False)):
+        if PrepackedConv2d.supports(module) and type(following) in ACTIVATIONS:
+            sequence[index] = _with_activation(module, following)
             sequence[index + 1] = nn.Identity()
 
 
 def _prepack_graph(graph_module: GraphModule) -> None:
-    """Pack convolutions that run once with the activation that alone reads them."""
+    """Fuse each convolution that is called once with an activation that is its only user."""
     modules = dict(graph_module.named_modules())
     calls = [node for node in graph_module.graph.nodes if node.op == 'call_module']
-    runs = Counter(node.target for node in calls)
+    call_counts = Counter(node.target for node in calls)
     for node in calls:
         convolution = modules[node.target]
-        if not PrepackedConv2d.takes(convolution) or len(node.users) != 1:
+        if not PrepackedConv2d.supports(convolution) or len(node.users) != 1:
             continue
-        (reader,) = node.users
+        (user,) = node.users
         if (
-            runs[node.target] == 1
-            and reader.op == 'call_module'
-            and type(modules[reader.target]) in ACTIVATIONS
+            call_counts[node.target] == 1
+            and user.op == 'call_module'
+            and type(modules[user.target]) in ACTIVATIONS
         ):
-            packed = _with_activation(convolution, modules[reader.target])
+            packed = _with_activation(convolution, modules[user.target])
             graph_module.set_submodule(node.target, packed)
-            reader.replace_all_uses_with(node)
-            graph_module.graph.erase_node(reader)
+            user.replace_all_uses_with(node)
+            graph_module.graph.erase_node(user)
     graph_module.recompile()
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How unlikely a flow finds the features of a position."""
+"""Likelihood of features under a flow, as a score per position."""
 
 import math
 
@@ -8,31 +8,33 @@ from flow_anomaly_ros.layers.precision import autocast_disabled
 import torch
 from torch import nn, Tensor
 
-# Scores begin where this share of the positions of good parts is more likely.
+# The score floor is this quantile of the scores of good parts.
 FLOOR_QUANTILE = 0.01
-# torch.quantile takes no more values.
+# Maximum number of values that torch.quantile accepts.
 MAX_QUANTILE_VALUES = 10_000_000
 
 
 @autocast_disabled
 def flow_nll(latents: Tensor, log_determinants: Tensor) -> Tensor:
-    """Negative log-density per channel and position, up to a constant; any real number.
+    """Negative log-likelihood per position, divided by the number of channels.
+
+    The constant of the normal distribution is left out.
 
     Args:
-        latents: BxCxHxW, towards N(0, I).
-        log_determinants: BxHxW.
+        latents: BxCxHxW latents of a flow that is trained towards N(0, I).
+        log_determinants: BxHxW log-determinants of the flow at each position.
 
     Returns:
-        Bx1xHxW.
+        Bx1xHxW, any real numbers; larger = less likely.
     """
     half_squares = 0.5 * latents.square().sum(1, keepdim=True)
     return (half_squares - log_determinants[:, None]) / latents.shape[1]
 
 
 class ScoreFloor(nn.Module):
-    """Scores above what the least abnormal positions of good parts have: 0 or more.
+    """Subtract a low quantile of good parts' scores and clamp at 0.
 
-    Until `fit` the floor is 0.
+    The floor is 0 until `fit`.
     """
 
     floor: Tensor
@@ -43,10 +45,10 @@ class ScoreFloor(nn.Module):
 
     @torch.no_grad()
     def fit(self, scores: Tensor) -> None:
-        """Learn from scores of positions of good parts, of any shape."""
-        kept = scores.flatten()[:: math.ceil(scores.numel() / MAX_QUANTILE_VALUES)]
-        self.floor.copy_(kept.quantile(FLOOR_QUANTILE))
+        """Set the floor to the `FLOOR_QUANTILE` of scores of good parts, of any shape."""
+        sample = scores.flatten()[:: math.ceil(scores.numel() / MAX_QUANTILE_VALUES)]
+        self.floor.copy_(sample.quantile(FLOOR_QUANTILE))
 
     def forward(self, scores: Tensor) -> Tensor:
-        """Scores of any shape to the same shape."""
+        """Map scores of any shape to scores >= 0 of the same shape."""
         return (scores - self.floor).clamp(min=0)

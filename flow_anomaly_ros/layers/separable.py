@@ -1,9 +1,9 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Averaging, resizing and smoothing of maps in one go, as a matrix for either direction.
+"""Averaging, resizing and Gaussian smoothing of maps, combined into one matrix per axis.
 
-All three are linear and treat rows and columns alike. Two products with small matrices take a
-fraction of the time of the operations themselves, and every runtime has them.
+All three are linear and treat rows and columns separately. Two products with small matrices take a
+fraction of the time of the operations themselves, and every runtime of exported models has them.
 """
 
 from dataclasses import dataclass
@@ -18,81 +18,90 @@ from torchvision.transforms.functional import gaussian_blur
 
 @dataclass(frozen=True)
 class AxisResampling:
-    """What happens to the rows, or to the columns, of a map.
+    """Resampling along one axis of a map: average over a window, resize, smooth.
 
     Attributes:
-        length: Positions before.
-        target: Positions after resizing.
-        window: First, each position becomes the average of this many around it, odd; at the border
-            they are fewer.
-        method: How they are resized: `blocks` (averages, `target` divides `length`), `bilinear`,
-            `bicubic` or `nearest`.
-        antialias: Whether every position counts where `bilinear` shrinks.
-        deviation: Standard deviation in positions of the Gaussian that smooths last; 0: none.
-        reach: Where it is cut off.
+        input_size: Positions before.
+        output_size: Positions after.
+        window: Side of the averaging window in positions before, odd; positions beyond the border
+            do not count. 1: no averaging.
+        method: Resizing method: `blocks` (block averages, `output_size` divides `input_size`),
+            `bilinear`, `bicubic` or `nearest`.
+        antialias: Whether `bilinear` averages over all source positions when it shrinks.
+        sigma: Standard deviation of the Gaussian in positions after; 0: no smoothing.
+        radius: Positions after at which the Gaussian is truncated.
     """
 
-    length: int
-    target: int
+    input_size: int
+    output_size: int
     window: int = 1
     method: str = 'bilinear'
     antialias: bool = False
-    deviation: float = 0.0
-    reach: int = 0
+    sigma: float = 0.0
+    radius: int = 0
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing happens at all."""
-        return self.length == self.target and self.window == 1 and self.deviation == 0
+        """Whether the axis stays as it is."""
+        return self.input_size == self.output_size and self.window == 1 and self.sigma == 0
 
 
-# There are as many as there are sizes of maps in the models of a process.
+# Bounded by the number of map sizes of the models in this process.
 _MATRICES: dict[tuple[AxisResampling, torch.device, torch.dtype], Tensor] = {}
 
 
 @autocast_disabled
 def resample(maps: Tensor, rows: AxisResampling, columns: AxisResampling) -> Tensor:
-    """Apply an operation to the rows and one to the columns of BxCxHxW maps."""
+    """Resample BxCxHxW maps along their rows and columns.
+
+    Args:
+        maps: BxCxHxW float tensor.
+        rows: Resampling of the H rows.
+        columns: Resampling of the W columns.
+
+    Returns:
+        BxCx(rows.output_size)x(columns.output_size), in the memory format of `maps`.
+    """
     if rows.is_identity and columns.is_identity:
         return maps
     if not is_channels_last(maps):
         return _matrix(rows, maps) @ (maps.contiguous() @ _matrix(columns, maps).mT)
     positions = maps.permute(0, 2, 3, 1)
-    of_rows = _matrix(rows, maps) @ positions.flatten(2)
-    of_both = _matrix(columns, maps) @ of_rows.unflatten(2, positions.shape[2:])
-    return of_both.permute(0, 3, 1, 2)
+    resampled_rows = _matrix(rows, maps) @ positions.flatten(2)
+    resampled = _matrix(columns, maps) @ resampled_rows.unflatten(2, positions.shape[2:])
+    return resampled.permute(0, 3, 1, 2)
 
 
 def _matrix(axis: AxisResampling, like: Tensor) -> Tensor:
     key = axis, like.device, like.dtype
     if key not in _MATRICES:
-        # Training may follow, which cannot use tensors of inference mode.
+        # Cached for training as well, which cannot use tensors made in inference mode.
         with torch.inference_mode(mode=False), torch.no_grad():
-            _MATRICES[key] = _build(axis).to(like)
+            _MATRICES[key] = _build_matrix(axis).to(like)
     return _MATRICES[key]
 
 
-def _build(axis: AxisResampling) -> Tensor:
-    """The matrix, (target)x(length): what the operation makes of every unit vector."""
-    # An image whose columns are the unit vectors; nothing below mixes columns.
-    units = torch.eye(axis.length, dtype=torch.float64)[None, None]
+def _build_matrix(axis: AxisResampling) -> Tensor:
+    """Matrix of a resampling, (output_size)x(input_size): its response to each unit vector."""
+    # The columns of this image are the unit vectors. Nothing below mixes columns.
+    units = torch.eye(axis.input_size, dtype=torch.float64)[None, None]
     if axis.window > 1:
-        # Zeros around the image would make everything at its border look alike.
+        # Counting zero padding would darken the border of every map.
         units = functional.avg_pool2d(
             units, (axis.window, 1), 1, (axis.window // 2, 0), count_include_pad=False
         )
-    if axis.target != axis.length:
-        units = _resize(units, axis)
-    if axis.deviation > 0:
-        # torchvision gives the kernel's width first.
-        units = gaussian_blur(units, [1, 2 * axis.reach + 1], [axis.deviation] * 2)
+    if axis.output_size != axis.input_size:
+        units = _resize_rows(units, axis)
+    if axis.sigma > 0:
+        # torchvision expects the kernel's width first.
+        units = gaussian_blur(units, [1, 2 * axis.radius + 1], [axis.sigma] * 2)
     return units[0, 0]
 
 
-def _resize(units: Tensor, axis: AxisResampling) -> Tensor:
-    size = axis.target, axis.length
+def _resize_rows(units: Tensor, axis: AxisResampling) -> Tensor:
+    size = axis.output_size, axis.input_size
     if axis.method == 'blocks':
-        return functional.avg_pool2d(units, (axis.length // axis.target, 1))
+        return functional.avg_pool2d(units, (axis.input_size // axis.output_size, 1))
     if axis.method == 'nearest':
         return functional.interpolate(units, size=size, mode='nearest-exact')
     return functional.interpolate(

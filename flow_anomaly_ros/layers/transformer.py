@@ -8,39 +8,39 @@ from typing import Any
 from flow_anomaly_ros.layers.resample import resize
 from torch import nn, Tensor
 
-PREFIX = 'blocks.'
-# Share of the blocks that comes before the level that is used when none is named.
+BLOCK_PREFIX = 'blocks.'
+# Depth of the default level, as a share of the number of blocks.
 DEFAULT_DEPTH = 2 / 3
 
 
 def is_transformer(network: nn.Module) -> bool:
-    """Whether a network is one of patches with positions, which takes one size of image."""
-    about = getattr(network, 'pretrained_cfg', {})
-    return bool(about.get('fixed_input_size')) and hasattr(network, 'pos_embed')
+    """Whether a network is a timm transformer with position embeddings for one image size."""
+    pretrained_cfg = getattr(network, 'pretrained_cfg', {})
+    return bool(pretrained_cfg.get('fixed_input_size')) and hasattr(network, 'pos_embed')
 
 
 def default_level(network: Any) -> str:
-    """Return the block that is used when none is named."""
-    return f'{PREFIX}{round(DEFAULT_DEPTH * len(network.blocks)) - 1}'
+    """Return the name of the block at `DEFAULT_DEPTH`."""
+    return f'{BLOCK_PREFIX}{round(DEFAULT_DEPTH * len(network.blocks)) - 1}'
 
 
 class TokenMaps(nn.Module):
-    """The patches behind some blocks, each as a feature map.
+    """Patch tokens behind selected transformer blocks, rearranged to feature maps.
 
     Args:
         network: A transformer of timm.
         levels: Names of blocks, for example `blocks.7`.
 
     Raises:
-        ValueError: Unknown level.
+        ValueError: A block does not exist.
     """
 
-    # A timm network, of which only its own attributes are known.
+    # Any: timm's attributes are unknown to type checkers.
     network: Any
 
     def __init__(self, network: Any, levels: Sequence[str]) -> None:
         super().__init__()
-        names = [f'{PREFIX}{index}' for index in range(len(network.blocks))]
+        names = [f'{BLOCK_PREFIX}{index}' for index in range(len(network.blocks))]
         unknown = [level for level in levels if level not in names]
         if unknown:
             msg = f'it has {names[0]} to {names[-1]}'
@@ -48,12 +48,19 @@ class TokenMaps(nn.Module):
         self.levels = tuple(levels)
         self.indices = [names.index(level) for level in levels]
         self.size: tuple[int, int] = network.pretrained_cfg['input_size'][1:]
-        # What comes behind the deepest block would only make the model file larger.
+        # Blocks behind the deepest level would only enlarge the model file.
         network.prune_intermediate_layers(self.indices)
         self.network = network
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images of any size to BxCxhxw maps by level; h and w never change."""
+        """Extract feature maps.
+
+        Args:
+            images: Normalised Bx3xHxW images of any size; they are resized to the network's own.
+
+        Returns:
+            One BxCxhxw map per level, by its name; h and w are those of the network's patches.
+        """
         maps = self.network.forward_intermediates(
             resize(images, self.size), indices=self.indices, intermediates_only=True
         )

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images to what detectors take: one resize, one conversion of colours."""
 
-from flow_anomaly_ros.layers.resample import resize, resize_image, resize_levels
+from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.runtime.image_resize import resize_image, resize_levels
 import numpy as np
 import torch
 from torch import Tensor

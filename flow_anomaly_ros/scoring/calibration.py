@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Thresholds from the scores of good parts that the detector has not been trained on."""
+"""Thresholds from the scores of held-out good parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,19 @@ from flow_anomaly_ros.scoring.thresholds import Thresholds
 import numpy as np
 from scipy.special import stdtrit
 
-# The low threshold of the mask: what this share of the pixels of good parts exceeds, and no less
-# than this share of a region's smallest peak. Only pixels connected to a peak end up in the mask.
+# The low threshold of the hysteresis is the score that this share of good parts' pixels exceeds,
 PIXEL_RATE = 0.005
-PIXEL_SHARE = 0.5
-# The uncertain band begins at the score that this many times the requested share exceeds.
+# but at least this share of the high threshold.
+MIN_PIXEL_SHARE = 0.5
+# The uncertain band starts at the limit for this many times the requested false-positive rate.
 UNCERTAIN_FACTOR = 2.0
-# Repeated images of one part count as spread by this share, on the scale of cube roots.
+# Lower bound of the standard deviation of cube roots, relative to their mean: repeated images of
+# one part underestimate the spread.
 MIN_SPREAD = 0.003
-# One part says nothing about spread, and is scored by a detector that has seen it.
-LONE_FACTOR = 2.0
-# `outliers` names a part in this share of sets of good ones. Tails heavier than that of a normal
-# distribution make it more: 1 to 4 % of sets of ten.
+# With one part there is no spread to estimate, and the detector was trained on that part.
+SINGLE_PART_FACTOR = 2.0
+# Share of sets of good parts in which `outliers` reports one, if their scores' cube roots are
+# normally distributed. Heavier tails raise it to 1 to 4 % of sets of ten.
 OUTLIER_RATE = 0.003
 
 
@@ -31,8 +32,8 @@ class CalibrationScores:
 
     Attributes:
         image_scores: N image scores.
-        peaks: N largest values of the score maps.
-        pixel_quantile: The 1 - PIXEL_RATE quantile of all their pixels.
+        peaks: N maxima of the score maps.
+        pixel_quantile: The 1 - PIXEL_RATE quantile of all pixels of the score maps.
     """
 
     image_scores: np.ndarray
@@ -41,15 +42,15 @@ class CalibrationScores:
 
 
 def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Thresholds:
-    """Choose thresholds for a requested share of good parts rejected.
+    """Choose thresholds for a requested false-positive rate.
 
     Args:
-        scores: Scores of good parts; more parts give a better estimate, 1 is the least.
-        false_positive_rate: Share of good parts that may be called defect, in (0, 0.5). The
-            uncertain band below starts at the score that twice this share exceeds.
+        scores: Scores of at least one good part; more parts give a better estimate.
+        false_positive_rate: Share of good parts that may be classified as defect, in (0, 0.5). The
+            uncertain band starts at the score that twice this share exceeds.
 
     Raises:
-        ValueError: Rate out of range, no scores, or scores that are not finite.
+        ValueError: The rate is out of range, there are no scores, or a score is not finite.
     """
     require_rate(false_positive_rate)
     if len(scores.image_scores) == 0 or not np.isfinite(scores.image_scores).all():
@@ -62,23 +63,24 @@ def calibrate(scores: CalibrationScores, false_positive_rate: float) -> Threshol
         defect=defect,
         uncertain=min(uncertain, defect),
         region=region,
-        pixel=min(max(scores.pixel_quantile, PIXEL_SHARE * region), region),
+        pixel=min(max(scores.pixel_quantile, MIN_PIXEL_SHARE * region), region),
     )
 
 
 def outliers(scores: np.ndarray, known: int = 0) -> list[int]:
-    """Find parts that are called good and differ from the others as a defective one does.
+    """Find parts among supposedly good ones whose scores look like those of defective parts.
 
-    From the median upwards, a score that a further part like all those below it would hardly reach
-    is one, and so is whatever lies above it: two defects do not hide each other.
+    Scores are tested from the median upwards. A score is an outlier if it exceeds the upper limit
+    of all lower scores; then all higher scores are outliers too, so two defects cannot mask each
+    other.
 
     Args:
-        scores: N scores, not negative.
-        known: How many of them, the first ones, are known to be of good parts: they are not asked
-            about, and the others are compared with them rather than with the lower half.
+        scores: N scores >= 0.
+        known: The first `known` scores are of parts known to be good. They are never reported, and
+            the others are compared with them instead of with the lower half.
 
     Returns:
-        Their indices, the worst first; none of fewer than four parts.
+        Indices of the outliers, the highest score first; empty with fewer than four parts.
     """
     count = len(scores)
     order = np.concatenate([np.arange(known), known + np.argsort(scores[known:], kind='stable')])
@@ -90,7 +92,7 @@ def outliers(scores: np.ndarray, known: int = 0) -> list[int]:
 
 
 def merge(parts: Sequence[CalibrationScores]) -> CalibrationScores:
-    """Put scores together; quantiles count by the number of their images."""
+    """Concatenate calibration scores; pixel quantiles are averaged, weighted by image counts."""
     counts = [len(part.image_scores) for part in parts]
     return CalibrationScores(
         image_scores=np.concatenate([part.image_scores for part in parts]),
@@ -100,36 +102,37 @@ def merge(parts: Sequence[CalibrationScores]) -> CalibrationScores:
 
 
 def require_rate(false_positive_rate: float) -> None:
-    """Check a requested share of good parts rejected, before a training is spent on it.
+    """Check a requested false-positive rate; called before training, to fail early.
 
     Raises:
-        ValueError: The rate does not lie in (0, 0.5).
+        ValueError: The rate is not in (0, 0.5).
     """
     if not 0 < false_positive_rate < 0.5:
-        msg = f'false_positive_rate is {false_positive_rate}: it must lie between 0 and 0.5'
+        msg = f'false_positive_rate is {false_positive_rate}: it must be between 0 and 0.5'
         raise ValueError(msg)
 
 
 def upper_limit(scores: np.ndarray, rate: float) -> float:
-    """Score that a further good part exceeds with probability `rate`.
+    """Estimate the score that the next good part exceeds with probability `rate`.
 
-    The larger of two estimates. The prediction limit of a normal distribution with unknown mean
-    and variance (Hahn & Meeker, Statistical Intervals, 1991, section 4.8) is honest about how
-    little ten parts say: it widens as N falls. It is taken of the cube roots of the scores, which
-    make sums of squares nearly normal (Wilson & Hilferty, PNAS 17, 1931). The empirical quantile
-    takes over where there are parts enough to see a heavier tail.
+    The larger of two estimates:
+
+    - The upper prediction limit of a normal distribution with unknown mean and variance (Hahn and
+      Meeker, Statistical Intervals, 1991, section 4.8), which widens as N falls. It is computed on
+      cube roots, which make sums of squares nearly normal (Wilson and Hilferty, PNAS 17, 1931).
+    - The empirical quantile, which is larger if there are enough parts to show a heavier tail.
 
     Args:
-        scores: N scores, not negative.
+        scores: N >= 1 scores >= 0.
         rate: Probability in (0, 1).
     """
     scores = np.maximum(scores, np.finfo(np.float32).tiny)
     count = len(scores)
     if count == 1:
-        return float(LONE_FACTOR * scores[0])
+        return float(SINGLE_PART_FACTOR * scores[0])
     roots = np.cbrt(scores)
     spread = max(roots.std(ddof=1), MIN_SPREAD * roots.mean())
-    # The quantile of Student's t; scipy.stats has it too, but takes a second to import.
+    # Quantile of Student's t distribution; importing scipy.stats for it would take a second.
     factor = stdtrit(count - 1, 1 - rate)
     predicted = (roots.mean() + factor * spread * math.sqrt(1 + 1 / count)) ** 3
     return float(max(predicted, np.quantile(scores, 1 - rate)))

@@ -1,35 +1,36 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the parts that pass still look like those that the thresholds were calibrated with."""
+"""Drift of image scores of good parts since calibration."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Fewer parts say nothing about a drift.
+# With fewer parts the estimate is unreliable.
 MIN_PARTS = 20
 MIN_CALIBRATION_PARTS = 5
-# From here on most parts that pass are closer to the threshold than to the calibration.
+# Drift, in standard deviations, from which a warning is due: most parts that pass are then closer
+# to the threshold than to the calibration scores.
 STRIKING_DRIFT = 2.0
 
 
 def drift(scores: Sequence[float], calibration: Sequence[float]) -> float | None:
-    """How far the scores of good parts have moved since calibration.
+    """Measure how far the scores of good parts have drifted since calibration.
 
-    Scores go up when a light ages, a lens gets dirty or the parts change, and down when the camera
-    sees less; both want a look before parts are judged wrongly.
+    Scores rise when a lamp ages, a lens gets dirty or the parts change; they fall when the image
+    loses contrast or focus. Either should be checked before verdicts become wrong.
 
     Args:
-        scores: Image scores of the latest parts called ok.
-        calibration: Image scores of the good parts that calibrated the thresholds.
+        scores: Image scores of the latest parts with verdict ok.
+        calibration: Image scores of the good parts that the thresholds were calibrated on.
 
     Returns:
-        The difference of their medians in standard deviations of `calibration`; None where there
-        are too few of either, or calibration parts that do not differ.
+        Difference of the medians in standard deviations of `calibration`. None if there are too few
+        scores of either kind, or if all calibration scores are equal.
     """
     if len(scores) < MIN_PARTS or len(calibration) < MIN_CALIBRATION_PARTS:
         return None
-    # The deviation of equal numbers is not always 0.
+    # Rounding can make the standard deviation of equal numbers nonzero.
     if np.ptp(calibration) == 0:
         return None
     spread = float(np.std(calibration, ddof=1))

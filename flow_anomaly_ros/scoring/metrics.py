@@ -1,10 +1,9 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of merit of a detector, exact over all thresholds: AUROC, AUPRO and the best F1.
+"""Metrics of a detector, exact over all thresholds: AUROC, AUPRO and the best F1.
 
-All of them count a score as anomalous when it is >= the threshold. Only the scores of the good
-samples are ranked against those of the anomalous ones, so that millions of pixels need one plain
-sort and no array of indices.
+A score >= the threshold counts as anomalous. The scores of each class are sorted separately and
+ranked by binary search, so that millions of pixels need no index array.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that an anomalous sample outscores a good one.
+    """Area under the ROC curve: the probability that an anomalous sample outscores a good one.
 
     Equals the normalised Mann-Whitney U statistic, a tie counting one half (Hanley and McNeil,
     "The meaning and use of the area under a ROC curve", Radiology 143, 1982).
@@ -24,7 +23,7 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
         labels: Same shape; 0 or False = good, anything else = anomalous.
 
     Returns:
-        Area in [0, 1]; 0.5 for scores that say nothing.
+        Area in [0, 1]; 0.5 for uninformative scores.
 
     Raises:
         ValueError: Shapes differ, a score is not finite, or a class is missing.
@@ -43,8 +42,8 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         labels: Same shape; 0 or False = good, anything else = anomalous.
 
     Returns:
-        F1 in (0, 1] and the threshold that gives it: scores >= threshold are anomalous. Of several
-        equally good thresholds the lowest, which misses the fewest anomalies.
+        F1 in (0, 1] and its threshold: scores >= threshold are anomalous. Of several thresholds
+        with the same F1 the lowest, which misses the fewest anomalies.
 
     Raises:
         ValueError: Shapes differ, a score is not finite, or a class is missing.
@@ -65,11 +64,12 @@ def aupro(
 ) -> float:
     """Area under the per-region overlap curve, up to a false-positive rate.
 
-    The overlap of a ground-truth region (8-connected) is the share of its pixels found. Its mean
-    over all regions of all images is integrated over the false-positive rate of all good pixels
-    from 0 to `fpr_limit`, linearly between neighbouring thresholds and up to the limit itself, and
-    divided by the limit (Bergmann et al., "Uninformed Students", CVPR 2020, and "The MVTec Anomaly
-    Detection Dataset", IJCV 129, 2021). A small defect counts as much as a large one.
+    The overlap of a ground-truth region (8-connected) is the share of its pixels above the
+    threshold. The mean overlap over all regions of all images is integrated over the false-positive
+    rate of all good pixels, from 0 to `fpr_limit`, linearly between adjacent thresholds and up to
+    the limit itself, and divided by the limit (Bergmann et al., "Uninformed Students", CVPR 2020,
+    and "The MVTec Anomaly Detection Dataset", IJCV 129, 2021). Small and large defects have equal
+    weight.
 
     Args:
         score_maps: B finite score maps HxW, larger = more anomalous; sizes may differ.
@@ -81,7 +81,7 @@ def aupro(
 
     Raises:
         ValueError: Counts or shapes differ, a score is not finite, `fpr_limit` is out of range, or
-            there is no good pixel or no region.
+            there are no good pixels or no regions.
     """
     if not 0 < fpr_limit <= 1:
         msg = f'fpr_limit is {fpr_limit}; give a false-positive rate above 0 and up to 1'
@@ -90,30 +90,30 @@ def aupro(
         msg = f'{len(score_maps)} score maps but {len(masks)} masks; give one mask per score map'
         raise ValueError(msg)
 
-    good_parts, found_parts, weight_parts = [], [], []
+    good_maps, region_maps, weight_maps = [], [], []
     region_count = 0
     for index, (score_map, mask) in enumerate(zip(score_maps, masks, strict=True)):
         good_scores, region_scores, weights, regions = _split_by_region(score_map, mask, index)
-        good_parts.append(good_scores)
-        found_parts.append(region_scores)
-        weight_parts.append(weights)
+        good_maps.append(good_scores)
+        region_maps.append(region_scores)
+        weight_maps.append(weights)
         region_count += regions
-    good_count = sum(part.size for part in good_parts)
+    good_count = sum(scores.size for scores in good_maps)
     if region_count == 0 or good_count == 0:
         kind = 'anomalous' if region_count == 0 else 'good'
         msg = f'masks hold no {kind} pixel; AUPRO needs good and anomalous pixels'
         raise ValueError(msg)
 
-    good = np.concatenate(good_parts)
-    del good_parts
+    good = np.concatenate(good_maps)
+    del good_maps
     good.sort()
-    region_scores, weights = np.concatenate(found_parts), np.concatenate(weight_parts)
-    # Neighbouring queries then read neighbouring memory, which makes the searches much faster.
+    region_scores, weights = np.concatenate(region_maps), np.concatenate(weight_maps)
+    # Sorted queries access memory in order, which makes the searches much faster.
     order = region_scores.argsort()
     region_scores, weights = region_scores[order], weights[order]
 
-    # A region pixel is found from the false-positive rate `start` on: along the curve its share
-    # rises from 0 there to 1 at `end` (the same rate unless good pixels tie with it) and stays 1.
+    # The contribution of a region pixel to the overlap rises from 0 at the false-positive rate
+    # `start` to 1 at `end`. Both are equal unless good pixels have the same score.
     start = 1 - good.searchsorted(region_scores, side='right') / good.size
     end = 1 - good.searchsorted(region_scores, side='left') / good.size
     start_in, end_in = np.minimum(start, fpr_limit), np.minimum(end, fpr_limit)
@@ -123,7 +123,7 @@ def aupro(
 
 
 def _sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the good and of the anomalous samples, each 1-D and ascending."""
+    """Scores of the good and of the anomalous samples, 1-D, ascending."""
     scores, anomalous = np.asarray(scores), np.asarray(labels) != 0
     if scores.shape != anomalous.shape:
         msg = f'scores {scores.shape} and labels {anomalous.shape} differ; give one label per score'
@@ -142,7 +142,7 @@ def _sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
 def _split_by_region(
     score_map: np.ndarray, mask: np.ndarray, index: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Good scores, region scores, a weight per region score (1 / region's area), region count."""
+    """Good scores, region scores, their weights (1 / area of the region), number of regions."""
     score_map, anomalous = np.asarray(score_map), np.asarray(mask) != 0
     if score_map.ndim != 2 or score_map.shape != anomalous.shape:
         msg = (

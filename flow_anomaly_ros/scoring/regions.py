@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Connected regions of a score map: thresholding with hysteresis, boxes, outlines, scores."""
+"""Connected regions of a score map: hysteresis thresholding, boxes, contours, scores."""
 
 from dataclasses import dataclass
 import math
@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 
-# Compared by identity: an array has no single truth value for a generated __eq__.
+# Compared by identity: a generated __eq__ would compare arrays, which have no truth value.
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One 8-connected region of a mask, in pixels: x right, y down, (0, 0) a pixel's centre.
+    """An 8-connected region of a mask; x right, y down in px, (0, 0) is a pixel's centre.
 
     Attributes:
         x: Left column of the upright box.
@@ -20,12 +20,12 @@ class Region:
         width: Columns of the upright box, >= 1.
         height: Rows of the upright box, >= 1.
         rotated_box: Centre x, centre y, width, height, angle. The smallest rotated box around the
-            pixels' centres, one pixel added to both sides so that a single pixel is 1 x 1 and an
-            upright rectangle gets its upright box. The width is the longer side; the angle in
-            radians turns the x axis onto it, clockwise as seen in the image, in (-pi/2, pi/2];
-            boxes with equal sides take theirs from (-pi/4, pi/4].
-        contour: Kx2 int32, corners (x, y) of the outer outline; holes are not outlined.
-        area: Number of pixels, holes left out.
+            pixels' centres, enlarged by one pixel in both directions: a single pixel is 1 x 1, and
+            an upright rectangle has its upright box. The width is the longer side. The angle, in
+            radians, turns the x axis onto it, clockwise as seen in the image, in (-pi/2, pi/2]; for
+            equal sides in (-pi/4, pi/4].
+        contour: Kx2 int32, vertices (x, y) of the outer contour; holes have none.
+        area: Number of pixels, without holes.
         max_score: Largest score in the region.
         mean_score: Mean score of the region.
     """
@@ -52,14 +52,14 @@ def find_regions(
     Args:
         score_map: HxW floats, larger = more anomalous.
         mask: HxW uint8, 0 = good, 255 (or anything else) = anomalous.
-        min_area: Smaller regions, in pixels, are left out.
-        offset: (x, y) of the arrays' corner in the image they were cut from.
+        min_area: Regions with fewer pixels are dropped.
+        offset: (x, y) of the arrays' top left corner in the image they were cropped from.
 
     Returns:
-        Regions by descending max_score; equal ones from top to bottom, then left to right.
+        Regions by descending max_score; at equal scores from top to bottom, then left to right.
 
     Raises:
-        ValueError: Shapes differ or are not HxW, or the score map is NaN somewhere under the mask.
+        ValueError: Shapes differ or are not HxW, or a score under the mask is NaN.
     """
     if score_map.ndim != 2 or score_map.shape != mask.shape:
         msg = f'score map {score_map.shape} and mask {mask.shape}; give both as HxW of one size'
@@ -111,13 +111,13 @@ def hysteresis_mask(
         score_map: HxW floats, larger = more anomalous.
         low: A region's pixels have scores > low.
         high: A region's largest score is >= high; high >= low.
-        min_area: Smaller regions, in pixels, are dropped.
+        min_area: Regions with fewer pixels are dropped.
 
     Returns:
         HxW uint8 mask, 0 or 255.
 
     Raises:
-        ValueError: The score map is not HxW, or `low` exceeds `high` or one of them is NaN.
+        ValueError: The score map is not HxW, `low` exceeds `high`, or one of them is NaN.
     """
     if score_map.ndim != 2:
         msg = f'score map is {score_map.shape}; give it as HxW'
@@ -130,14 +130,14 @@ def hysteresis_mask(
     kept = np.zeros(count, dtype=bool)
     kept[labels[score_map >= high]] = True
     kept &= stats[:, cv2.CC_STAT_AREA] >= min_area
-    # A pixel that equals both thresholds is background, label 0, yet marks its label as strong.
+    # A pixel equal to both thresholds is background (label 0) but marks that label as strong.
     kept[0] = False
     return np.where(kept, np.uint8(255), np.uint8(0)).take(np.asarray(labels, dtype=np.int32))
 
 
 def _outer_contours(binary: np.ndarray) -> list[np.ndarray]:
-    """Outer outline of each 8-connected region, Kx2 int32, in one pass over the image."""
-    # RETR_EXTERNAL would miss a region that lies in the hole of another one.
+    """Outer contour of each 8-connected region, Kx2 int32, in one pass over the image."""
+    # RETR_EXTERNAL would miss a region inside the hole of another one.
     contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return []
@@ -147,8 +147,8 @@ def _outer_contours(binary: np.ndarray) -> list[np.ndarray]:
 
 def _rotated_box(contour: np.ndarray) -> tuple[float, float, float, float, float]:
     (x, y), (width, height), degrees = cv2.minAreaRect(contour)
-    # The angle lies in (0, 90] in OpenCV 4 and in [-90, 0) in OpenCV 5, with the sides to match:
-    # quarter turns bring both to one form.
+    # OpenCV 4 gives angles in (0, 90], OpenCV 5 in [-90, 0), with the sides swapped to match.
+    # Quarter turns bring both to one form.
     turns = math.ceil((degrees - 45) / 90)
     degrees -= 90 * turns
     if turns % 2:

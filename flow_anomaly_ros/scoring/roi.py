@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Region of interest: where in a camera's view defects count."""
+"""Region of interest: the part of a camera image in which defects count."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 def read_roi(path: Path) -> np.ndarray:
-    """Read a region of interest from an image, as a rule a PNG: black is ignored.
+    """Read a region of interest from an image file, usually a PNG.
 
     Returns:
-        HxW bool, True where defects count.
+        HxW bool: False where the image is black, True elsewhere.
 
     Raises:
-        ValueError: No readable image, or one that is black everywhere; one line.
+        ValueError: The image cannot be read or is black everywhere; the message is one line.
     """
     try:
         image = read_image(path)
@@ -31,10 +31,18 @@ def read_roi(path: Path) -> np.ndarray:
 
 
 def resize_roi(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bring a region of interest to a (height, width) in px: hxw bool."""
+    """Resize a region of interest.
+
+    Args:
+        roi: HxW bool.
+        size: Target (height, width) in px.
+
+    Returns:
+        heightxwidth bool, True where the region covers part of a pixel.
+    """
     if roi.shape == size:
         return roi
-    # Whatever is in part inside counts: a thin region must not fall between the pixels.
+    # Area averages, so that a thin region cannot fall between the pixels of a smaller map.
     shrinks = size[0] < roi.shape[0] or size[1] < roi.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     return cv2.resize(255 * roi.view(np.uint8), size[::-1], interpolation=interpolation) > 0
@@ -43,16 +51,16 @@ def resize_roi(roi: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def apply_roi(
     score_map: np.ndarray, image_score: float, roi: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Leave out what lies outside a region of interest.
+    """Ignore scores outside a region of interest.
 
     Args:
-        score_map: HxW float32, not negative.
+        score_map: HxW float32, >= 0.
         image_score: Score of the whole image.
         roi: hxw bool of the same aspect ratio.
 
     Returns:
-        The score map with zeros outside, and the image score, no larger than the largest score
-        inside. Scores that are not finite stay so.
+        The score map with zeros outside the region, and the image score, limited to the largest
+        score inside. NaN is propagated.
     """
     inside = np.where(resize_roi(roi, score_map.shape), score_map, np.float32(0))
     return inside, float(np.minimum(image_score, inside.max()))

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Thresholds, and how they turn scores into a mask, regions and a verdict."""
+"""Thresholds, and the classification of a score map into mask, regions and verdict."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ RULES = ('calibrated', 'mean', 'half')
 
 
 class Verdict(enum.StrEnum):
-    """What is said of a part."""
+    """Result of the inspection of a part."""
 
     OK = 'ok'
     UNCERTAIN = 'uncertain'
@@ -25,21 +25,22 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits on scores, in the units of the detector's score map.
+    """Thresholds on scores, in the units of the detector's score map.
 
     Attributes:
-        defect: Image score from which a part is defective.
-        uncertain: Image score from which a part is not ok any more; <= defect.
-        region: Peak that a region of the mask has to reach.
-        pixel: Score above which a pixel belongs to a region; <= region.
-        rule: How the mask is made: `calibrated` uses `pixel` and `region`; `mean` takes
+        defect: A part with an image score >= this is a defect.
+        uncertain: A part with an image score >= this is uncertain; <= defect.
+        region: The high threshold of the hysteresis: the maximum score of a region is >= this.
+        pixel: The low threshold of the hysteresis: pixels of a region have scores > this;
+            <= region.
+        rule: Mask rule. `calibrated` applies hysteresis with `pixel` and `region`. `mean` marks
             pixels above the mean of the score map, `half` pixels above 0.5 after min-max
-            normalisation (US 2025/0265693 A1, paragraphs 77 and 80). Those two mark
-            something on every image, good ones too: they show where an image is most unusual.
-        min_area: Regions smaller than this many px of the camera image are left out.
+            normalisation (US 2025/0265693 A1, paragraphs 77 and 80). The latter two mark the most
+            anomalous pixels of every image, good parts included.
+        min_area: Regions smaller than this many px of the camera image are dropped.
 
     Raises:
-        ValueError: Limits out of order, not finite, or an unknown rule.
+        ValueError: The thresholds are not in order or not finite, or the rule is unknown.
     """
 
     defect: float
@@ -68,10 +69,13 @@ class Thresholds:
             raise ValueError(msg)
 
     def override(self, **changes: Any) -> 'Thresholds':
-        """Replace some limits; the others follow where the order requires it.
+        """Replace thresholds and move the others where the order requires it.
 
-        A changed `defect` takes `region` along in proportion: both say from where on something is
-        a defect, one of the image and one of a place in it.
+        A new `defect` scales `region` in proportion, unless that is replaced too: both decide what
+        a defect is, one for the image and one for a region of it.
+
+        Args:
+            changes: New values of attributes by name.
 
         Raises:
             ValueError: The changes contradict each other.
@@ -93,34 +97,36 @@ def classify(
     thresholds: Thresholds,
     size: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, tuple[Region, ...], Verdict]:
-    """Turn scores into a mask, regions and a verdict.
+    """Classify a part by its scores.
 
-    A part is a defect when its image score says so and a region large enough shows where; a high
-    score without such a region is uncertain, never ok.
+    A part is a defect if its image score reaches `thresholds.defect` and the mask has a region. A
+    high score without a region is uncertain, never ok.
 
     Args:
-        score_map: HxW float32 as the detector made it: interpolation lowers peaks, and the
-            thresholds are for those.
+        score_map: HxW float32 at the detector's resolution. Do not enlarge it: interpolation lowers
+            peaks, and the thresholds were calibrated on the original ones.
         image_score: The detector's score of the whole image.
-        thresholds: The limits.
-        size: (height, width) of the camera image; None for that of the score map.
+        thresholds: The thresholds.
+        size: (height, width) of the camera image in px; None: that of the score map.
 
     Returns:
-        Mask (uint8, 0 or 255) of the camera image, its regions by falling peak, verdict.
+        The mask (uint8, 0 or 255) at the size of the camera image, its regions by descending
+        maximum score, and the verdict.
     """
     height, width = size or score_map.shape
-    score_map = _maxima(score_map, (height, width))
-    share = score_map.size / (height * width)
-    mask = _mask(score_map, thresholds, math.ceil(share * thresholds.min_area))
+    score_map = _shrink_keeping_maxima(score_map, (height, width))
+    area_ratio = score_map.size / (height * width)
+    mask = _make_mask(score_map, thresholds, math.ceil(area_ratio * thresholds.min_area))
     if mask.shape != (height, width):
-        # Linear, so that outlines are smooth; less than twofold that would lose single pixels.
+        # Linear interpolation gives smooth outlines, but below a factor of two it loses single
+        # pixels.
         enlargement = min(height / score_map.shape[0], width / score_map.shape[1])
         interpolation = cv2.INTER_LINEAR if enlargement >= 2 else cv2.INTER_NEAREST
         mask = cv2.resize(mask, (width, height), interpolation=interpolation)
         _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
     regions = _find_regions(score_map, mask)
     if not math.isfinite(image_score):
-        # A broken network or image must never pass a part.
+        # A part must never pass because a network or an image is broken.
         return mask, regions, Verdict.UNCERTAIN
     if image_score >= thresholds.defect and regions:
         return mask, regions, Verdict.DEFECT
@@ -129,41 +135,41 @@ def classify(
     return mask, regions, Verdict.OK
 
 
-def _maxima(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Shrink a score map to no more than a (height, width), keeping all of its peaks."""
-    for axis, (length, most) in enumerate(zip(score_map.shape, size, strict=True)):
-        if length > most:
-            starts = np.arange(most) * length // most
+def _shrink_keeping_maxima(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Shrink a score map to at most (height, width), each pixel the maximum of its block."""
+    for axis, (length, limit) in enumerate(zip(score_map.shape, size, strict=True)):
+        if length > limit:
+            starts = np.arange(limit) * length // limit
             score_map = np.maximum.reduceat(score_map, starts, axis=axis)
     return score_map
 
 
 def _find_regions(score_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]:
-    """Describe the regions of a mask, looking only at the part of it that has any.
+    """Describe the regions of a mask, within its bounding box only, to save time.
 
-    What an enlarged mask has of pixels without a score is taken away.
+    Pixels of the mask whose score is NaN are removed from it, as enlarging may have added them.
     """
     x, y, width, height = cv2.boundingRect(mask)
-    # The nearest score, so that peaks are kept.
+    # The nearest score of each pixel, which keeps the maxima.
     rows, columns = (
-        np.arange(first, first + count) * small // large
-        for first, count, small, large in zip(
+        np.arange(first, first + count) * map_length // mask_length
+        for first, count, map_length, mask_length in zip(
             (y, x), (height, width), score_map.shape, mask.shape, strict=True
         )
     )
     scores = score_map[np.ix_(rows, columns)]
-    part = mask[y : y + height, x : x + width]
-    part[np.isnan(scores)] = 0
-    return find_regions(scores, part, offset=(x, y))
+    cropped = mask[y : y + height, x : x + width]
+    cropped[np.isnan(scores)] = 0
+    return find_regions(scores, cropped, offset=(x, y))
 
 
-def _mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:
+def _make_mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:
     if thresholds.rule == 'calibrated':
         low, high = thresholds.pixel, thresholds.region
     else:
         scores = score_map[np.isfinite(score_map)]
         if not scores.size or scores.min() == scores.max():
-            # Nothing stands out, whatever rounding makes of the mean.
+            # No pixel stands out; rounding of the mean could mark all of them.
             return np.zeros(score_map.shape, np.uint8)
         if thresholds.rule == 'mean':
             low = high = float(scores.mean())

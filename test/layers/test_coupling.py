@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The flow is inverted exactly, knows its volume change, and fuses neighbouring scales."""
+"""The flow is exactly invertible, its log-determinants are exact, and scales are fused."""
 
 from flow_anomaly_ros.layers.coupling import CLAMP, Coupling, CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
@@ -12,7 +12,7 @@ CHANNELS = 6
 
 
 def randomise(module):
-    """Leave the start, where the last convolutions are zero and nothing is transformed."""
+    """Undo the zero-init, with which a flow only permutes channels."""
     for part in module.modules():
         if isinstance(part, FusionNetworks):
             for network in part.networks:
@@ -22,7 +22,7 @@ def randomise(module):
 
 
 def fused(scales):
-    """Make coupling networks that fuse neighbouring scales."""
+    """Return a factory of coupling networks that fuse adjacent scales."""
     return lambda inputs, outputs: FusionNetworks(scales, inputs, 8, outputs)
 
 
@@ -32,7 +32,7 @@ def random_maps(sizes, batch=2, channels=CHANNELS):
 
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('scales', range(1, 5))
-def test_inverse_is_exact_both_ways(scales, seed):
+def test_inverse_is_exact_in_both_directions(scales, seed):
     torch.manual_seed(seed)
     flow = randomise(CouplingFlow(CHANNELS, 4, fused(scales)))
     maps = random_maps(SIZES[:scales])
@@ -40,11 +40,11 @@ def test_inverse_is_exact_both_ways(scales, seed):
         latents, _ = flow(maps)
         restored = flow.inverse(latents)
         again, _ = flow(flow.inverse(maps))
-    for before, latent, after, other in zip(maps, latents, restored, again, strict=True):
+    for before, latent, after, forwarded in zip(maps, latents, restored, again, strict=True):
         assert latent.shape == before.shape
         assert (latent - before).abs().mean() > 0.1
         torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
-        torch.testing.assert_close(other, before, atol=1e-4, rtol=0)
+        torch.testing.assert_close(forwarded, before, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('sizes', [((2, 3),), ((3, 2), (1, 2)), ((2, 2), (1, 2), (1, 1))])
@@ -74,18 +74,18 @@ def test_log_determinants_have_one_value_per_position():
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_flow_starts_as_a_reordering_of_channels(seed):
+def test_a_new_flow_only_permutes_channels(seed):
     torch.manual_seed(seed)
     flow = CouplingFlow(CHANNELS, 3, fused(2))
     maps = random_maps(SIZES[:2])
     latents, log_determinants = flow(maps)
-    for before, after, change in zip(maps, latents, log_determinants, strict=True):
+    for before, after, log_determinant in zip(maps, latents, log_determinants, strict=True):
         torch.testing.assert_close(after.sort(dim=1).values, before.sort(dim=1).values)
-        assert not change.any()
+        assert not log_determinant.any()
 
 
 @pytest.mark.parametrize('changed', range(4))
-def test_fusion_reaches_the_neighbouring_scales_and_no_other(changed):
+def test_a_change_of_one_scale_reaches_only_the_adjacent_scales(changed):
     torch.manual_seed(0)
     networks = randomise(FusionNetworks(4, CHANNELS, 8, CHANNELS))
     maps = random_maps(SIZES)
@@ -96,25 +96,25 @@ def test_fusion_reaches_the_neighbouring_scales_and_no_other(changed):
     assert differs == [abs(index - changed) <= 1 for index in range(4)]
 
 
-@pytest.mark.parametrize(('changed', 'watched'), [(0, 1), (1, 0)])
-def test_a_coupling_passes_information_to_larger_and_smaller_scales(changed, watched):
+@pytest.mark.parametrize(('changed', 'other'), [(0, 1), (1, 0)])
+def test_a_coupling_passes_information_to_larger_and_smaller_scales(changed, other):
     torch.manual_seed(0)
     coupling = randomise(Coupling(CHANNELS, fused(2)))
     maps = random_maps(SIZES[:2])
     before, _ = coupling(maps)
     maps[changed] = maps[changed] + 1
     after, _ = coupling(maps)
-    assert (before[watched] - after[watched]).abs().mean() > 0.01
+    assert (before[other] - after[other]).abs().mean() > 0.01
 
 
-def test_volume_change_of_a_coupling_is_bounded_for_any_input():
+def test_log_determinants_of_a_coupling_are_bounded_for_any_input():
     torch.manual_seed(0)
     coupling = randomise(Coupling(CHANNELS, fused(2)))
     _, log_determinants = coupling([1e6 * x for x in random_maps(SIZES[:2])])
-    for change in log_determinants:
-        assert change.abs().max() <= CLAMP * CHANNELS * (1 + 1e-5)
+    for log_determinant in log_determinants:
+        assert log_determinant.abs().max() <= CLAMP * CHANNELS * (1 + 1e-5)
 
 
-def test_odd_channels_are_refused():
+def test_an_odd_number_of_channels_is_refused():
     with pytest.raises(ValueError, match='5 is odd'):
         CouplingFlow(5, 1, fused(2))

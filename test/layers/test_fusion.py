@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Every scale takes part of the scales it is fused with, brought to its size as asked."""
+"""Each scale is added its source scales, resized by the selected method."""
 
 from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion
 from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
@@ -11,7 +11,7 @@ SIZES = [(8, 6), (4, 3), (2, 2)]
 
 
 def constant_maps():
-    """Give each scale a value of its own, so that a sum shows what was fused."""
+    """Fill each scale with its own power of ten, so that a sum shows which scales it contains."""
     return [torch.full((1, 2, *size), 10.0**index) for index, size in enumerate(SIZES)]
 
 
@@ -24,14 +24,14 @@ def constant_maps():
         (fixed_sources(3, ()), [1, 10, 100]),
     ],
 )
-def test_each_scale_is_fused_with_its_sources(sources, sums):
+def test_each_scale_is_summed_with_its_sources(sources, sums):
     fused = Fusion(sources)(constant_maps())
     assert [tuple(x.shape[2:]) for x in fused] == SIZES
-    for one, expected in zip(fused, sums, strict=True):
-        torch.testing.assert_close(one, torch.full_like(one, expected))
+    for maps, expected in zip(fused, sums, strict=True):
+        torch.testing.assert_close(maps, torch.full_like(maps, expected))
 
 
-def test_maps_shrink_as_asked():
+def test_larger_scales_shrink_by_the_selected_method():
     fine = torch.arange(16.0).view(1, 1, 4, 4)
     coarse = torch.zeros(1, 1, 2, 2)
     corner = {
@@ -45,7 +45,7 @@ def test_maps_shrink_as_asked():
     assert corner['nearest'] in (0, 1, 4, 5)
 
 
-def test_maps_grow_as_asked():
+def test_smaller_scales_grow_by_the_selected_method():
     fine, coarse = torch.zeros(1, 1, 8, 8), torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
     grown = {
         name: Fusion(fixed_sources(2, (1,)), upsampling=name)([fine, coarse])[0]

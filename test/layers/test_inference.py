@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a detector faster leaves what it says as it is."""
+"""Prepacking and channels_last change outputs by rounding only."""
 
 from flow_anomaly_ros.layers import inference
 from flow_anomaly_ros.layers.inference import (
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(
 
 
 def assert_packs(module, *sizes):
-    """Packing changes no output by more than rounding, whatever size comes first."""
+    """Check that prepacking changes outputs by rounding only, for inputs of several sizes."""
     batches = [torch.randn(size) for size in sizes]
     with torch.inference_mode():
         expected = [module(x) for x in batches]
         prepack(module)
         for _ in range(2):
-            for x, wanted in zip(batches, expected, strict=True):
-                torch.testing.assert_close(module(x), wanted, atol=1e-5, rtol=1e-5)
+            for x, expected_output in zip(batches, expected, strict=True):
+                torch.testing.assert_close(module(x), expected_output, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def assert_packs(module, *sizes):
     ],
     ids=str,
 )
-def test_packed_convolutions_do_what_the_plain_ones_did(convolution):
+def test_a_prepacked_convolution_gives_the_same_output(convolution):
     module = nn.Sequential(convolution)
     assert_packs(module, (1, 4, 9, 8), (3, 4, 9, 8), (1, 4, 5, 12))
     assert isinstance(module[0], PrepackedConv2d)
@@ -51,15 +51,15 @@ def test_packed_convolutions_do_what_the_plain_ones_did(convolution):
 @pytest.mark.parametrize(
     'activation', [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.2), nn.Sigmoid(), nn.GELU()], ids=str
 )
-def test_activations_that_come_next_are_part_of_it(activation):
+def test_the_activation_after_a_convolution_is_fused_if_supported(activation):
     module = nn.Sequential(nn.Conv2d(4, 6, 3), activation, nn.Conv2d(6, 4, 1))
     assert_packs(module, (2, 4, 9, 8))
-    is_part = type(activation) in inference.ACTIVATIONS
-    assert isinstance(module[1], nn.Identity if is_part else type(activation))
+    is_fused = type(activation) in inference.ACTIVATIONS
+    assert isinstance(module[1], nn.Identity if is_fused else type(activation))
 
 
 class Branches(nn.Module):
-    """A convolution that is read before its activation as well."""
+    """The output of the first convolution has two users, that of the second has one."""
 
     def __init__(self):
         super().__init__()
@@ -68,11 +68,11 @@ class Branches(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, maps):
-        one = self.first(maps)
-        return one + self.activation(one) + self.activation(self.second(maps))
+        first = self.first(maps)
+        return first + self.activation(first) + self.activation(self.second(maps))
 
 
-def test_in_a_graph_an_activation_is_part_of_what_it_alone_reads():
+def test_in_a_graph_an_activation_is_fused_if_it_is_the_only_user():
     traced = torch.fx.symbolic_trace(Branches())
     assert_packs(nn.Sequential(traced), (2, 4, 9, 8))
     assert traced.first.activation == inference.NO_ACTIVATION
@@ -80,7 +80,7 @@ def test_in_a_graph_an_activation_is_part_of_what_it_alone_reads():
 
 
 class Repeats(nn.Module):
-    """A convolution that runs twice, once with an activation."""
+    """A convolution that is called twice, once with an activation after it."""
 
     def __init__(self):
         super().__init__()
@@ -91,36 +91,36 @@ class Repeats(nn.Module):
         return self.convolution(self.activation(self.convolution(maps)))
 
 
-def test_in_a_graph_a_convolution_that_runs_twice_keeps_its_activation_apart():
+def test_in_a_graph_no_activation_is_fused_with_a_convolution_called_twice():
     assert_packs(nn.Sequential(torch.fx.symbolic_trace(Repeats())), (2, 4, 9, 8))
 
 
-def test_what_cannot_be_packed_stays():
+def test_unsupported_modules_are_not_replaced():
     module = nn.Sequential(
         nn.Conv2d(4, 4, 3, padding='same'), nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 4, 1).double()
     )
-    kinds = [type(one) for one in module]
+    types = [type(child) for child in module]
     prepack(module)
-    assert [type(one) for one in module] == kinds
+    assert [type(child) for child in module] == types
 
 
-def test_layouts_of_many_sizes_do_not_pile_up():
+def test_prepacked_weights_are_kept_for_a_limited_number_of_shapes():
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
     prepack(module)
     with torch.inference_mode():
-        for side in range(4, 4 + 3 * inference.MAX_LAYOUTS):
+        for side in range(4, 4 + 3 * inference.MAX_PACKED_SHAPES):
             module(torch.zeros(1, 4, side, side))
-    assert len(module[0]._layouts) == inference.MAX_LAYOUTS
+    assert len(module[0]._packed_weights) == inference.MAX_PACKED_SHAPES
 
 
-def test_without_the_operators_nothing_is_packed(monkeypatch):
+def test_nothing_is_prepacked_without_the_operators(monkeypatch):
     monkeypatch.setattr(inference, 'can_prepack', lambda: False)
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
     prepack(module)
     assert type(module[0]) is nn.Conv2d
 
 
-def test_maps_of_one_channel_have_one_layout():
+def test_maps_of_one_channel_do_not_count_as_channels_last():
     assert is_channels_last(channels_last(torch.zeros(2, 3, 4, 4)))
     assert not is_channels_last(torch.zeros(2, 3, 4, 4))
     assert not is_channels_last(channels_last(torch.zeros(2, 1, 4, 4)))

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions on whole numbers stay close to what they replace, here and in other runtimes."""
+"""Quantised convolutions stay close to those they replace, in PyTorch and other runtimes."""
 
 import copy
 
@@ -36,32 +36,32 @@ def quantised(convolution, maps):
 
 
 @torch.no_grad()
-def relative_error(found, wanted):
-    return float((found - wanted).square().mean().sqrt() / wanted.std())
+def relative_error(output, expected):
+    return float((output - expected).square().mean().sqrt() / expected.std())
 
 
-def test_outputs_are_those_of_the_convolution_but_for_rounding(convolution, quantised, maps):
+def test_outputs_differ_from_the_convolutions_by_rounding_only(convolution, quantised, maps):
     error = relative_error(quantised(maps), convolution(maps))
-    # Of 7 and 8 bits, with weights and inputs that reach three times their deviation.
+    # Rounding to 7 and 8 bits of weights and inputs that reach three standard deviations.
     assert 1e-3 < error < 0.02
     assert quantised.weight.dtype == torch.int8
     assert quantised.weight.abs().amax((1, 2, 3)).tolist() == [63] * 16
 
 
-def test_inputs_are_one_of_256_numbers_and_zero_is_one_of_them(quantised, maps):
+def test_inputs_are_rounded_to_256_levels_that_include_zero(quantised, maps):
     step = quantised.scale
-    whole = (torch.randint(0, 256, maps.shape) - quantised.zero.float()) * step
-    torch.testing.assert_close(quantised(whole), quantised(whole + 0.4 * step))
-    nothing = quantised(torch.zeros_like(maps))
-    torch.testing.assert_close(nothing, quantised.bias[:, None, None].expand_as(nothing))
+    levels = (torch.randint(0, 256, maps.shape) - quantised.zero.float()) * step
+    torch.testing.assert_close(quantised(levels), quantised(levels + 0.4 * step))
+    output = quantised(torch.zeros_like(maps))
+    torch.testing.assert_close(output, quantised.bias[:, None, None].expand_as(output))
 
 
-def test_inputs_beyond_what_was_watched_are_the_nearest_of_it(quantised, maps):
-    most = torch.full_like(maps, float(maps.max()))
-    torch.testing.assert_close(quantised(10 * most), quantised(most), rtol=1e-3, atol=1e-3)
+def test_inputs_beyond_the_observed_range_are_clamped(quantised, maps):
+    largest = torch.full_like(maps, float(maps.max()))
+    torch.testing.assert_close(quantised(10 * largest), quantised(largest), rtol=1e-3, atol=1e-3)
 
 
-def test_the_range_is_that_of_all_that_was_watched(convolution, maps):
+def test_the_range_covers_all_observed_inputs(convolution, maps):
     module = QuantisedConv2d(convolution)
     with observing(module):
         module(maps)
@@ -73,23 +73,23 @@ def test_the_range_is_that_of_all_that_was_watched(convolution, maps):
     assert float(module.scale) == pytest.approx(3 * narrow, rel=1e-5)
 
 
-def test_gradients_are_those_without_rounding_and_none_beyond_what_was_watched(quantised, maps):
+def test_rounding_passes_gradients_through_and_clamping_stops_them(quantised, maps):
     convolution = nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=2)
     with torch.no_grad():
         convolution.weight.copy_(quantised.weight * quantised.weight_scale[:, None, None, None])
-    wanted, found = (maps.clone().requires_grad_() for _ in range(2))
-    convolution(wanted).sum().backward()
-    quantised(found).sum().backward()
-    # What rounds to the outermost whole number may lie beyond it.
+    plain, rounded = (maps.clone().requires_grad_() for _ in range(2))
+    convolution(plain).sum().backward()
+    quantised(rounded).sum().backward()
+    # Values that round to the first or the last level may lie beyond it and be clamped.
     inside = (maps > maps.min()) & (maps < maps.max())
-    torch.testing.assert_close(found.grad[inside], wanted.grad[inside])
-    torch.testing.assert_close(quantised(found), quantised(maps))
+    torch.testing.assert_close(rounded.grad[inside], plain.grad[inside])
+    torch.testing.assert_close(quantised(rounded), quantised(maps))
     beyond = (maps.max() + 1 + maps.abs()).requires_grad_()
     quantised(beyond).sum().backward()
     assert not beyond.grad.any()
 
 
-def test_folding_changes_nothing(quantised, maps):
+def test_fusing_a_quantised_convolution_changes_nothing(quantised, maps):
     before = quantised(maps)
     fuse_for_inference(quantised)
     torch.testing.assert_close(quantised(maps), before)
@@ -97,7 +97,7 @@ def test_folding_changes_nothing(quantised, maps):
 
 @pytest.fixture
 def small_network(maps):
-    """Two convolutions: runtimes pass whole numbers from one to the other."""
+    """Build two convolutions, between which runtimes may pass integers."""
     torch.manual_seed(2)
     network = nn.Sequential(
         QuantisedConv2d(nn.Conv2d(8, 32, 3, padding=1)),
@@ -110,7 +110,7 @@ def small_network(maps):
 
 
 @pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
-def test_exported_they_find_the_same(small_network, maps, runtime, tmp_path):
+def test_an_exported_network_gives_the_same_output(small_network, maps, runtime, tmp_path):
     library = pytest.importorskip(runtime)
     for name in ('onnx', 'onnxscript'):
         pytest.importorskip(name)
@@ -118,15 +118,15 @@ def test_exported_they_find_the_same(small_network, maps, runtime, tmp_path):
     torch.onnx.export(small_network, (maps,), path, dynamo=True, verbose=False, opset_version=18)
     if runtime == 'onnxruntime':
         session = library.InferenceSession(path)
-        (found,) = session.run(None, {session.get_inputs()[0].name: maps.numpy()})
+        (output,) = session.run(None, {session.get_inputs()[0].name: maps.numpy()})
     else:
         options = {'INFERENCE_PRECISION_HINT': 'f32'}
-        found = library.Core().compile_model(path, 'CPU', options)(maps.numpy())[0]
-    wanted = small_network(maps).numpy()
-    # Sums that lie between two whole numbers may be rounded to the other one.
+        output = library.Core().compile_model(path, 'CPU', options)(maps.numpy())[0]
+    expected = small_network(maps).numpy()
+    # Sums half way between two integers may be rounded to either.
     step = float(small_network[2].scale) * float(small_network[2].weight_scale.max()) * 63
-    assert np.abs(found - wanted).max() <= 2 * step
-    assert np.abs(found - wanted).mean() <= 0.05 * step
+    assert np.abs(output - expected).max() <= 2 * step
+    assert np.abs(output - expected).mean() <= 0.05 * step
 
 
 @pytest.fixture
@@ -143,36 +143,38 @@ def images():
     return torch.rand(2, 3, 48, 40)
 
 
-def test_a_backbone_takes_the_same_weights_and_finds_nearly_the_same(weights, images):
-    backbone, whole = Backbone('squeezenet1_1'), Backbone('squeezenet1_1', int8=True)
-    for one in (backbone, whole):
-        one.load_pretrained(weights)
-    with observing(whole):
-        whole(images)
-    assert relative_error(whole(images), backbone(images)) < 0.1
-    assert not any(parameter.requires_grad for parameter in whole.parameters())
-    assert torch.equal(copy.deepcopy(whole)(images), whole(images))
+def test_an_int8_backbone_gives_nearly_the_same_features(weights, images):
+    backbone, quantised = Backbone('squeezenet1_1'), Backbone('squeezenet1_1', int8=True)
+    for network in (backbone, quantised):
+        network.load_pretrained(weights)
+    with observing(quantised):
+        quantised(images)
+    assert relative_error(quantised(images), backbone(images)) < 0.1
+    assert not any(parameter.requires_grad for parameter in quantised.parameters())
+    assert torch.equal(copy.deepcopy(quantised)(images), quantised(images))
 
 
-def test_a_backbone_is_saved_with_what_it_has_watched(weights, images):
-    whole, other = (Backbone('squeezenet1_1', int8=True) for _ in range(2))
-    whole.load_pretrained(weights)
-    with observing(whole):
-        whole(images)
-    other.load_state_dict(whole.state_dict())
-    assert torch.equal(other(images), whole(images))
+def test_the_observed_range_is_part_of_the_state_dict(weights, images):
+    quantised, other = (Backbone('squeezenet1_1', int8=True) for _ in range(2))
+    quantised.load_pretrained(weights)
+    with observing(quantised):
+        quantised(images)
+    other.load_state_dict(quantised.state_dict())
+    assert torch.equal(other(images), quantised(images))
 
 
-def test_batch_normalisations_are_folded_before(images):
+def test_batch_normalisations_are_fused_before_quantisation(images):
     torch.manual_seed(0)
-    whole = Backbone('resnet18', levels=('layer1',), int8=True)
-    assert not any(isinstance(one, nn.BatchNorm2d) for one in whole.modules())
-    whole(images)
+    quantised = Backbone('resnet18', levels=('layer1',), int8=True)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in quantised.modules())
+    quantised(images)
 
 
-# A transformer, and a network of convolutions of timm's own.
+# A transformer, and a network whose convolutions are a class of timm.
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'resnetv2_50x1_bit'])
-def test_there_is_no_int8_without_convolutions_that_can_be_replaced(name):
+def test_int8_is_refused_without_plain_convolutions(name):
     pytest.importorskip('timm')
-    with pytest.raises(BackboneError, match='no int8: choose a convolutional network'):
+    with pytest.raises(
+        BackboneError, match='cannot be quantised to int8: choose a convolutional network'
+    ):
         Backbone(f'timm/{name}', int8=True)

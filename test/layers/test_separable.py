@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Averaging, resizing and smoothing by two matrices is the same as one after the other."""
+"""One matrix per axis gives the result of averaging, resizing and smoothing in turn."""
 
 import itertools
 import math
@@ -24,35 +24,35 @@ BEFORE = [(24, 36), (45, 35), (5, 7), (32, 32)]
 AFTER = [(24, 36), (12, 18), (8, 9), (9, 13), (50, 20), (64, 64), (7, 7)]
 
 
-def blurred(maps, deviation):
-    reach = min(math.ceil(3 * deviation), min(size_of(maps)) - 1)
-    return gaussian_blur(maps, [2 * reach + 1] * 2, [deviation] * 2) if deviation else maps
+def blurred(maps, sigma):
+    radius = min(math.ceil(3 * sigma), min(size_of(maps)) - 1)
+    return gaussian_blur(maps, [2 * radius + 1] * 2, [sigma] * 2) if sigma else maps
 
 
 @pytest.mark.parametrize(('before', 'after'), itertools.product(BEFORE, AFTER), ids=str)
-def test_smoothing_at_another_size_is_resampling_and_then_smoothing(before, after):
+def test_smooth_at_equals_resampling_followed_by_smoothing(before, after):
     maps = torch.rand(2, 3, *before)
-    for up, down, deviation in itertools.product(UPSAMPLINGS, DOWNSAMPLINGS, (0, 1.5, 4.0)):
-        expected = blurred(resample(maps, after, up, down), deviation)
-        found = smooth_at(maps, after, deviation, up, down)
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0, msg=f'{up} {down}')
+    for up, down, sigma in itertools.product(UPSAMPLINGS, DOWNSAMPLINGS, (0, 1.5, 4.0)):
+        expected = blurred(resample(maps, after, up, down), sigma)
+        smoothed = smooth_at(maps, after, sigma, up, down)
+        torch.testing.assert_close(smoothed, expected, atol=1e-5, rtol=0, msg=f'{up} {down}')
 
 
 @pytest.mark.parametrize(('before', 'after'), itertools.product(BEFORE, AFTER), ids=str)
-def test_averaging_at_another_size_is_averaging_and_then_resizing(before, after):
+def test_average_at_equals_averaging_followed_by_resizing(before, after):
     maps = torch.rand(2, 3, *before)
     for window in (1, 3, 5):
         averaged = functional.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
         torch.testing.assert_close(average_at(maps, after, window), resize(averaged, after))
 
 
-def test_channels_that_lie_side_by_side_change_nothing():
+def test_channels_last_maps_give_the_same_result():
     maps = torch.rand(2, 3, 9, 11)
-    beside = maps.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(smooth_at(beside, (20, 30), 2.0), smooth_at(maps, (20, 30), 2.0))
+    permuted = maps.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(smooth_at(permuted, (20, 30), 2.0), smooth_at(maps, (20, 30), 2.0))
 
 
-def test_training_may_follow_inference():
+def test_matrices_made_in_inference_mode_serve_training():
     with torch.inference_mode():
         smooth(torch.rand(1, 1, 17, 19), 1.25)
     maps = torch.rand(1, 1, 17, 19, requires_grad=True)

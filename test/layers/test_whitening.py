@@ -1,8 +1,8 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whitened features have unit variance, can be turned back, and never become infinite."""
+"""Whitened features have unit variance, can be inverted and are always finite."""
 
-from flow_anomaly_ros.layers.whitening import FLOOR, Whitening
+from flow_anomaly_ros.layers.whitening import MIN_RELATIVE_DEVIATION, Whitening
 import pytest
 import torch
 
@@ -28,7 +28,7 @@ def samples_of(maps):
 
 
 @pytest.mark.parametrize('components', [CHANNELS, 4, 1])
-def test_components_have_zero_mean_and_unit_variance_and_no_correlation(features, components):
+def test_components_have_zero_mean_unit_variance_and_no_correlation(features, components):
     whitened = samples_of(fitted(features, components)(features))
     assert len(whitened) == components
     torch.testing.assert_close(whitened.mean(1), torch.zeros(components), atol=1e-4, rtol=0)
@@ -52,8 +52,8 @@ def test_inverse_with_fewer_components_is_the_least_squares_one(features, compon
     torch.testing.assert_close(restored, best, atol=1e-4, rtol=1e-4)
 
 
-def test_noise_far_below_the_signal_is_not_raised_to_its_level(features):
-    noise = FLOOR / 100 * features.std()
+def test_noise_far_below_the_signal_is_not_whitened_to_unit_variance(features):
+    noise = MIN_RELATIVE_DEVIATION / 100 * features.std()
     features[:, 0] = 1 + noise * torch.randn_like(features[:, 0])
     whitened = samples_of(fitted(features, CHANNELS)(features))
     assert whitened.std(1)[-1] < 0.1
@@ -62,7 +62,7 @@ def test_noise_far_below_the_signal_is_not_raised_to_its_level(features):
 
 @pytest.mark.parametrize('shape', [(2, CHANNELS, 5, 4), (1, CHANNELS, 1, 1)])
 @pytest.mark.parametrize('value', [0.0, 0.3, 1.0])
-def test_constant_features_stay_finite_and_can_be_turned_back(shape, value):
+def test_constant_features_stay_finite_and_can_be_inverted(shape, value):
     features = torch.full(shape, value)
     whitening = fitted(features, CHANNELS)
     for unseen in (features, features + torch.rand(shape)):
@@ -71,11 +71,11 @@ def test_constant_features_stay_finite_and_can_be_turned_back(shape, value):
         torch.testing.assert_close(whitening.inverse(whitened), unseen, atol=1e-4, rtol=0)
 
 
-def test_autocast_does_not_round_what_is_left_of_features_that_hardly_differ(features):
+def test_whitening_is_not_affected_by_autocast(features):
     features = 100 + features
     whitening = fitted(features, CHANNELS)
     expected = whitening(features)
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(whitening(features), expected)
-        back = whitening.inverse(expected)
-    assert torch.equal(back, whitening.inverse(expected))
+        restored = whitening.inverse(expected)
+    assert torch.equal(restored, whitening.inverse(expected))

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrated thresholds reject the share of good parts that was asked for."""
+"""Calibrated thresholds reject the requested share of good parts."""
 
 from flow_anomaly_ros.scoring.calibration import (
     calibrate,
@@ -16,7 +16,7 @@ SHAPE = 6.0
 
 
 def good_scores(rng, count):
-    """Sums of squares, as distances are."""
+    """Draw scores that are distributed like sums of squares, as distances are."""
     return rng.gamma(SHAPE, 1 / SHAPE, count)
 
 
@@ -28,7 +28,7 @@ def scores_of(image_scores, peaks=None, pixel_quantile=0.1):
 
 @pytest.mark.parametrize('count', [5, 10, 40, 300])
 @pytest.mark.parametrize('rate', [0.01, 0.05])
-def test_realised_rate_is_the_requested_one(count, rate):
+def test_the_false_positive_rate_is_the_requested_one(count, rate):
     rng = np.random.default_rng(count)
     fresh = np.sort(good_scores(rng, 200_000))
     realised = [
@@ -38,20 +38,20 @@ def test_realised_rate_is_the_requested_one(count, rate):
     assert 0.8 * rate < np.mean(realised) < 1.2 * rate
 
 
-def test_heavy_tail_is_respected_where_there_are_parts_enough():
+def test_a_heavy_tail_is_respected_if_there_are_enough_parts():
     rng = np.random.default_rng(0)
     scores = 1 + rng.pareto(1.5, 5000)
     assert np.mean(scores > upper_limit(scores, 0.05)) <= 0.05
 
 
-def test_stricter_rate_gives_a_higher_limit():
+def test_a_lower_rate_gives_a_higher_limit():
     scores = good_scores(np.random.default_rng(1), 10)
     limits = [upper_limit(scores, rate) for rate in (0.001, 0.01, 0.05, 0.2, 0.4)]
     assert limits == sorted(limits, reverse=True)
     assert len(set(limits)) == len(limits)
 
 
-def test_limit_scales_with_the_scores():
+def test_the_limit_scales_with_the_scores():
     scores = good_scores(np.random.default_rng(2), 10)
     assert upper_limit(1000 * scores, 0.01) == pytest.approx(1000 * upper_limit(scores, 0.01))
 
@@ -69,7 +69,7 @@ def test_outliers_are_rare_among_good_parts(count):
 
 
 @pytest.mark.parametrize('far', [[9.0], [9.0, 9.1], [9.0, 30.0, 8.0]])
-def test_outliers_do_not_hide_each_other(far):
+def test_outliers_do_not_mask_each_other(far):
     scores = np.array([1.0, 1.2, *far, 0.9, 1.1, 1.3, 1.25])
     worst_first = sorted(range(2, 2 + len(far)), key=lambda index: -scores[index])
     assert outliers(scores) == worst_first
@@ -77,12 +77,12 @@ def test_outliers_do_not_hide_each_other(far):
 
 
 @pytest.mark.parametrize('count', [2, 8, 30])
-def test_outliers_among_many_are_found_beside_parts_that_are_known(count):
+def test_a_majority_of_outliers_is_found_by_comparison_with_known_good_parts(count):
     known = good_scores(np.random.default_rng(0), 10)
     far = np.linspace(12, 12.1, count) * known.max()
     scores = np.concatenate([known, far])
     assert outliers(scores, 10) == [*range(10, 10 + count)][::-1]
-    # Good ones that scatter a little more are none.
+    # Good parts with a slightly larger spread are not outliers.
     assert outliers(np.concatenate([known, np.linspace(0.9, 1.15, count) * known.max()]), 10) == []
 
 
@@ -92,14 +92,14 @@ def test_too_few_parts_have_no_outliers(scores):
 
 
 @pytest.mark.parametrize('scores', [[1.3], [1.3] * 10])
-def test_good_part_is_ok_by_its_own_calibration(scores):
+def test_a_good_part_is_ok_under_thresholds_calibrated_on_it(scores):
     thresholds = calibrate(scores_of(scores), 0.01)
     assert 1.3 < thresholds.uncertain <= thresholds.defect < 3
     assert thresholds.region > 1.3
 
 
 @pytest.mark.parametrize('scores', [[0.0, 1.0], [0.0], [0.0, 0.0, 0.0], [0.0, 1e30]])
-def test_scores_of_zero_do_not_break_it(scores):
+def test_calibration_accepts_scores_of_zero(scores):
     thresholds = calibrate(scores_of(scores), 0.01)
     assert thresholds.defect > max(scores)
 
@@ -114,33 +114,33 @@ def test_thresholds_are_in_order(rate, quantile):
     assert thresholds.pixel <= thresholds.region
 
 
-def test_the_uncertain_band_begins_where_twice_as_many_good_parts_are():
+def test_the_uncertain_band_starts_at_the_limit_for_twice_the_rate():
     scores = [1.0, 1.1, 1.2]
     thresholds = calibrate(scores_of(scores), 0.01)
     assert thresholds.defect == upper_limit(np.array(scores), 0.01)
     assert thresholds.uncertain == upper_limit(np.array(scores), 0.02) < thresholds.defect
 
 
-def test_regions_are_limited_by_the_peaks_of_good_parts():
+def test_the_region_threshold_is_the_limit_of_good_parts_peaks():
     peaks = [10.0, 12.0, 14.0]
     thresholds = calibrate(scores_of([1.0, 1.1, 1.2], peaks), 0.01)
     assert thresholds.region == upper_limit(np.array(peaks), 0.01)
 
 
 @pytest.mark.parametrize(('share', 'expected'), [(0.1, 0.5), (0.7, 0.7), (2.0, 1.0)])
-def test_regions_grow_down_to_what_few_pixels_of_good_parts_exceed(share, expected):
-    """`share` is that of the smallest peak of a region: no less than half of it, and no more."""
+def test_the_pixel_threshold_is_the_pixel_quantile_of_good_parts_within_bounds(share, expected):
+    """`share` is relative to the region threshold; the bounds are half of it and all of it."""
     peaks = [10.0, 12.0, 14.0]
     region = upper_limit(np.array(peaks), 0.01)
     thresholds = calibrate(scores_of([1.0, 1.1, 1.2], peaks, share * region), 0.01)
     assert thresholds.pixel == pytest.approx(expected * region)
 
 
-def test_one_part_gives_a_wide_margin():
+def test_a_single_part_gives_a_wide_margin():
     assert calibrate(scores_of([1.0]), 0.01).defect >= 1.5
 
 
-def test_merged_quantiles_count_by_their_images():
+def test_merged_pixel_quantiles_are_weighted_by_image_counts():
     merged = merge([scores_of([1.0], [5.0], 4.0), scores_of([2.0] * 3, [6.0] * 3, 0.0)])
     assert merged.pixel_quantile == 1.0
     assert merged.image_scores.tolist() == [1.0, 2.0, 2.0, 2.0]
@@ -148,12 +148,12 @@ def test_merged_quantiles_count_by_their_images():
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, 1.0, -0.1, float('nan')])
-def test_impossible_rate(rate):
+def test_a_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match='false_positive_rate'):
         calibrate(scores_of([1.0, 1.1]), rate)
 
 
 @pytest.mark.parametrize('scores', [[], [1.0, float('nan')], [float('inf')]])
-def test_impossible_scores(scores):
+def test_missing_or_infinite_scores_are_refused(scores):
     with pytest.raises(ValueError, match='finite scores'):
         calibrate(scores_of(scores), 0.01)

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics against scikit-learn, a slow AUPRO written from its definition, and known values."""
+"""Metrics equal those of scikit-learn, a slow AUPRO by definition, and known values."""
 
 from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 
 def random_samples(seed, levels):
-    """Scores on a few integer levels (many ties) or, with levels=None, continuous ones."""
+    """Draw scores on a few integer levels (many ties) or, with levels=None, continuous ones."""
     rng = np.random.default_rng(seed)
     labels = rng.random(300) < 0.3
     scores = rng.normal(size=300) + labels
@@ -26,26 +26,26 @@ def random_maps(seed, count=4, size=12, levels=6):
 
 
 def flood_fill_regions(mask):
-    """8-connected regions of a mask as lists of (row, column)."""
-    todo = set(zip(*np.nonzero(mask), strict=True))
+    """Return the 8-connected regions of a mask as lists of (row, column)."""
+    remaining = set(zip(*np.nonzero(mask), strict=True))
     regions = []
-    while todo:
-        stack, region = [todo.pop()], []
+    while remaining:
+        stack, region = [remaining.pop()], []
         while stack:
             row, column = stack.pop()
             region.append((row, column))
             for d_row in (-1, 0, 1):
                 for d_column in (-1, 0, 1):
                     neighbour = (row + d_row, column + d_column)
-                    if neighbour in todo:
-                        todo.remove(neighbour)
+                    if neighbour in remaining:
+                        remaining.remove(neighbour)
                         stack.append(neighbour)
         regions.append(region)
     return regions
 
 
 def slow_aupro(score_maps, masks, fpr_limit):
-    """The definition, one threshold after the other."""
+    """Compute AUPRO by its definition, one threshold after the other."""
     image_regions = [flood_fill_regions(mask) for mask in masks]
     good_count = sum(int((mask == 0).sum()) for mask in masks)
     thresholds = sorted(

@@ -11,7 +11,7 @@ import pytest
 
 
 def filled(shape, *boxes):
-    """Mask with boxes (x, y, width, height) set to 255."""
+    """Draw a mask with boxes (x, y, width, height) set to 255."""
     mask = np.zeros(shape, np.uint8)
     for x, y, width, height in boxes:
         mask[y : y + height, x : x + width] = 255
@@ -19,7 +19,7 @@ def filled(shape, *boxes):
 
 
 def rotated_rectangle(degrees, centre=(100, 90), width=80, height=20):
-    """Mask 200x200 of a rectangle whose width side is turned clockwise (y points down)."""
+    """Draw a 200x200 mask of a rectangle turned clockwise (y points down)."""
     rows, columns = np.mgrid[:200, :200]
     dx, dy = columns - centre[0], rows - centre[1]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -28,7 +28,7 @@ def rotated_rectangle(degrees, centre=(100, 90), width=80, height=20):
     return np.where(inside, 255, 0).astype(np.uint8)
 
 
-def test_region_carries_geometry_and_scores():
+def test_a_region_has_geometry_and_scores():
     mask = filled((40, 60), (10, 5, 20, 8))
     score_map = np.full(mask.shape, 9, np.float32)
     score_map[mask > 0] = 1
@@ -52,14 +52,14 @@ def test_region_carries_geometry_and_scores():
         ((10, 5, 1, 1), (10, 5, 1, 1, 0)),
     ],
 )
-def test_rotated_box_of_an_upright_region_is_its_upright_box(box, expected):
+def test_the_rotated_box_of_an_upright_region_is_its_upright_box(box, expected):
     mask = filled((40, 60), box)
     (region,) = find_regions(mask.astype(np.float32), mask)
     assert region.rotated_box == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize('degrees', [-80, -60, -45, -30, -10, 10, 30, 45, 60, 80])
-def test_rotated_box_angle_is_clockwise_from_x_to_the_longer_side(degrees):
+def test_the_angle_of_a_rotated_box_is_clockwise_from_x_to_the_longer_side(degrees):
     mask = rotated_rectangle(degrees)
     (region,) = find_regions(mask.astype(np.float32), mask)
     x, y, width, height, angle = region.rotated_box
@@ -68,7 +68,7 @@ def test_rotated_box_angle_is_clockwise_from_x_to_the_longer_side(degrees):
     assert math.degrees(angle) == pytest.approx(degrees, abs=0.5)
 
 
-def test_rotated_box_of_a_turned_square_has_one_angle():
+def test_the_rotated_box_of_a_turned_square_has_a_unique_angle():
     mask = np.zeros((40, 40), np.uint8)
     cv2.fillPoly(mask, [np.array([(20, 10), (30, 20), (20, 30), (10, 20)])], 255)
     (region,) = find_regions(mask.astype(np.float32), mask)
@@ -76,7 +76,7 @@ def test_rotated_box_of_a_turned_square_has_one_angle():
     assert region.rotated_box[4] == pytest.approx(math.pi / 4)
 
 
-def test_regions_are_sorted_by_max_score_and_small_ones_left_out():
+def test_regions_are_sorted_by_max_score_and_small_ones_dropped():
     mask = filled((50, 50), (1, 1, 3, 3), (10, 1, 4, 4), (20, 1, 2, 2), (30, 30, 5, 5))
     score_map = np.zeros(mask.shape, np.float32)
     score_map[2, 2], score_map[2, 11], score_map[1, 20], score_map[32, 32] = 2, 3, 4, 2
@@ -90,7 +90,7 @@ def test_diagonal_pixels_are_one_region():
     assert region.area == 2
 
 
-def test_region_inside_the_hole_of_another_is_found():
+def test_a_region_inside_the_hole_of_another_is_found():
     mask = filled((30, 30), (2, 2, 20, 20))
     mask[4:20, 4:20] = 0
     mask[10:13, 10:13] = 255
@@ -101,14 +101,14 @@ def test_region_inside_the_hole_of_another_is_found():
     assert (ring.area, ring.max_score, ring.mean_score) == (20 * 20 - 16 * 16, 1, 1)
 
 
-def test_regions_at_the_border_keep_their_pixels():
+def test_regions_at_the_border_have_all_their_pixels():
     mask = filled((20, 30), (0, 0, 3, 2), (28, 17, 2, 3))
     regions = find_regions(mask.astype(np.float32), mask)
     boxes = [(r.x, r.y, r.width, r.height, r.area) for r in regions]
     assert boxes == [(0, 0, 3, 2, 6), (28, 17, 2, 3, 6)]
 
 
-def test_each_of_many_regions_gets_its_own_pixels():
+def test_each_of_many_regions_has_its_own_pixels():
     rng = np.random.default_rng(0)
     score_map = rng.random((120, 150), dtype=np.float32)
     mask = np.where(score_map > 0.8, 255, 0).astype(np.uint8)
@@ -123,7 +123,7 @@ def test_each_of_many_regions_gets_its_own_pixels():
         assert cv2.boundingRect(own) == (region.x, region.y, region.width, region.height)
 
 
-def test_no_regions_in_an_empty_mask():
+def test_an_empty_mask_has_no_regions():
     mask = np.zeros((5, 5), np.uint8)
     assert find_regions(np.ones((5, 5), np.float32), mask) == ()
 
@@ -153,14 +153,14 @@ def test_hysteresis_drops_small_regions():
     np.testing.assert_array_equal(mask, filled((20, 20), (10, 10, 4, 4)))
 
 
-def test_hysteresis_bounds_are_above_low_and_from_high_on():
+def test_hysteresis_excludes_scores_equal_to_low_and_includes_those_equal_to_high():
     score_map = np.array([[0, 1, 0, 2, 0, 2]], np.float32)
     assert hysteresis_mask(score_map, low=1, high=2).tolist() == [[0, 0, 0, 255, 0, 255]]
     assert hysteresis_mask(score_map, low=2, high=2).tolist() == [[0] * 6]
     assert hysteresis_mask(score_map, low=0, high=2).tolist() == [[0, 0, 0, 255, 0, 255]]
 
 
-def test_hysteresis_leaves_nan_out_and_finds_infinite_scores():
+def test_hysteresis_drops_nan_and_keeps_infinite_scores():
     score_map = np.full((5, 9), np.nan, np.float32)
     assert not hysteresis_mask(score_map, 0, 1).any()
     score_map[:, 6:] = 0.5

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Thresholds turn scores into masks and verdicts, and refuse to be set wrongly."""
+"""Thresholds classify scores into masks and verdicts; contradictory ones are refused."""
 
 from flow_anomaly_ros.scoring.thresholds import classify, RULES, Thresholds, Verdict
 import numpy as np
@@ -22,51 +22,51 @@ def score_map(peak=None):
     ('score', 'verdict'),
     [(0.5, 'ok'), (1.49, 'ok'), (1.5, 'uncertain'), (1.99, 'uncertain'), (2.0, 'defect')],
 )
-def test_verdict_by_image_score(score, verdict):
+def test_the_verdict_depends_on_the_image_score(score, verdict):
     assert classify(score_map(peak=2.5), score, LIMITS)[2] == verdict
 
 
-def test_high_score_without_a_region_is_uncertain():
+def test_a_high_score_without_a_region_is_uncertain():
     mask, regions, verdict = classify(score_map(), 9.0, LIMITS)
     assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
 
 
 @pytest.mark.parametrize('score', [float('nan'), float('inf'), float('-inf')])
-def test_score_that_is_no_number_is_uncertain(score):
+def test_a_score_that_is_not_finite_is_uncertain(score):
     assert classify(score_map(), score, LIMITS)[2] == Verdict.UNCERTAIN
 
 
-def test_mask_reaches_from_the_peak_to_the_pixel_threshold():
+def test_the_mask_extends_from_the_peak_to_the_pixel_threshold():
     mask, (region,), _ = classify(score_map(peak=2.5), 2.5, LIMITS)
     assert np.count_nonzero(mask) == 9
     assert (region.x, region.y, region.width, region.height) == (5, 4, 3, 3)
     assert region.max_score == 2.5
 
 
-def test_small_regions_are_ignored():
+def test_regions_below_the_minimum_area_are_dropped():
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=10)
     mask, regions, verdict = classify(score_map(peak=2.5), 2.5, limits)
     assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
 
 
 @pytest.mark.parametrize(('rule', 'expected'), [('mean', 9), ('half', 1)])
-def test_rules_of_the_patent(rule, expected):
+def test_the_mask_rules_of_the_patent(rule, expected):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
     mask, _, verdict = classify(score_map(peak=1.95), 0.5, limits)
     assert np.count_nonzero(mask) == expected
-    # They colour every image; the verdict still rests on the calibrated score.
+    # They mark pixels on every image; the verdict still depends on the calibrated threshold.
     assert verdict == Verdict.OK
 
 
 @pytest.mark.parametrize('value', [0.1, 0.7, 1e-3])
 @pytest.mark.parametrize('rule', ['mean', 'half'])
-def test_nothing_stands_out_of_a_map_that_is_the_same_everywhere(rule, value):
+def test_a_constant_score_map_has_an_empty_mask(rule, value):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
     assert not classify(np.full((97, 89), value, np.float32), value, limits)[0].any()
 
 
 @pytest.mark.parametrize('rule', RULES)
-def test_map_without_a_number_has_no_mask(rule):
+def test_a_score_map_of_nan_has_an_empty_mask(rule):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
     mask, regions, verdict = classify(np.full((4, 5), np.nan, np.float32), float('nan'), limits)
     assert mask.shape == (4, 5)
@@ -86,7 +86,7 @@ def test_map_without_a_number_has_no_mask(rule):
         ({'min_area': 0}, 'min_area is 0'),
     ],
 )
-def test_impossible_thresholds(changes, reason):
+def test_invalid_thresholds_are_refused(changes, reason):
     values = {'defect': 2.0, 'uncertain': 1.5, 'region': 2.0, 'pixel': 1.0} | changes
     with pytest.raises(ValueError, match=reason) as caught:
         Thresholds(**values)
@@ -110,17 +110,17 @@ CALIBRATED = Thresholds(defect=10.0, uncertain=8.0, region=10.0, pixel=5.0)
         ({'min_area': 4}, Thresholds(10.0, 8.0, 10.0, 5.0, min_area=4)),
     ],
 )
-def test_limits_follow_one_that_is_changed(changes, expected):
+def test_other_thresholds_follow_a_changed_one(changes, expected):
     assert CALIBRATED.override(**changes) == expected
 
 
-def test_contradicting_changes_are_refused():
+def test_contradictory_changes_are_refused():
     with pytest.raises(ValueError, match='uncertain'):
         CALIBRATED.override(defect=3.0, uncertain=4.0)
 
 
 @pytest.mark.parametrize('factor', [1.1, 1.5, 1.9, 2, 2.1, 3, 4])
-def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
+def test_a_single_pixel_is_a_defect_on_a_larger_camera_image(factor):
     score_map = np.zeros((20, 30), np.float32)
     score_map[5, 7] = 12.0
     size = (round(20 * factor), round(30 * factor))
@@ -133,7 +133,7 @@ def test_a_single_pixel_stays_a_defect_on_a_larger_camera_image(factor):
 
 
 @pytest.mark.parametrize('size', [(19, 30), (15, 20), (7, 11), (1, 1), (40, 10), (10, 90)])
-def test_a_single_pixel_stays_a_defect_on_a_smaller_camera_image(size):
+def test_a_single_pixel_is_a_defect_on_a_smaller_camera_image(size):
     for row in range(20):
         for column in (0, 7, 22, 29):
             score_map = np.zeros((20, 30), np.float32)
@@ -149,7 +149,7 @@ def test_a_single_pixel_stays_a_defect_on_a_smaller_camera_image(size):
 
 
 @pytest.mark.parametrize('factor', [0.5, 1, 1.5, 2, 3, 4, 8])
-def test_scores_that_are_no_numbers_are_of_no_region(factor):
+def test_nan_scores_belong_to_no_region(factor):
     score_map = np.zeros((20, 30), np.float32)
     score_map[5:15, 7:17] = 12.0
     score_map[10, 12] = np.nan
@@ -157,12 +157,12 @@ def test_scores_that_are_no_numbers_are_of_no_region(factor):
     mask, regions, verdict = classify(score_map, float('nan'), CALIBRATED, size)
     assert verdict == 'uncertain'
     assert len(regions) == 1
-    row, column = (int((one + 0.5) * factor) for one in (10, 12))
+    row, column = (int((position + 0.5) * factor) for position in (10, 12))
     assert mask.any()
     assert not mask[row, column]
 
 
-def test_the_smallest_area_is_in_pixels_of_the_camera_image():
+def test_the_minimum_area_is_in_pixels_of_the_camera_image():
     score_map = np.zeros((20, 30), np.float32)
     score_map[5:7, 7:9] = 12.0
     limits = CALIBRATED.override(min_area=40)

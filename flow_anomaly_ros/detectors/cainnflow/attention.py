@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutional block attention: where and what to look at in a feature map.
+"""Convolutional block attention module (CBAM): channel and spatial attention.
 
 Source: CBAM (Woo et al., ECCV 2018), as used in CAINNFlow, section 3.2, equations 6 to 8.
 """
@@ -12,11 +12,11 @@ SPATIAL_KERNEL = 7
 
 
 class ChannelAttention(nn.Module):
-    """Weigh channels by their means and maxima over the map: equation 7.
+    """Channel weights from means and maxima over the map: equation 7.
 
     Args:
         channels: Channels of the map.
-        reduction: Factor r that the shared network's hidden layer is narrower by.
+        reduction: Reduction ratio r of the hidden layer of the shared network.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -29,26 +29,26 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to weights of BxCx1x1 in (0, 1)."""
-        mean, most = maps.mean((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-        return torch.sigmoid(self.network(mean) + self.network(most))
+        """BxCxHxW maps to BxCx1x1 weights in (0, 1)."""
+        mean, maximum = maps.mean((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        return torch.sigmoid(self.network(mean) + self.network(maximum))
 
 
 class SpatialAttention(nn.Module):
-    """Weigh positions by their means and maxima over the channels: equation 8."""
+    """Spatial weights from means and maxima over the channels: equation 8."""
 
     def __init__(self) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to weights of Bx1xHxW in (0, 1)."""
+        """BxCxHxW maps to Bx1xHxW weights in (0, 1)."""
         pooled = torch.cat([maps.mean(1, keepdim=True), maps.amax(1, keepdim=True)], 1)
         return torch.sigmoid(self.convolution(pooled))
 
 
 class BlockAttention(nn.Module):
-    """Channel attention, then spatial attention: equation 6; shapes are kept.
+    """Channel attention followed by spatial attention: equation 6.
 
     Args:
         channels: Channels of the map.
@@ -61,6 +61,6 @@ class BlockAttention(nn.Module):
         self.spatial = SpatialAttention()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to the same shape."""
+        """BxCxHxW maps to maps of the same shape."""
         maps = self.channel(maps) * maps
         return self.spatial(maps) * maps

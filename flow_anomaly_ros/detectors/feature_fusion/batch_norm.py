@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Batch normalisation of a batch that several processes share."""
+"""Batch normalisation over a batch that is distributed over processes."""
 
 from flow_anomaly_ros import data_parallel
 import torch
@@ -8,9 +8,9 @@ from torch import nn, Tensor
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` by the statistics of the whole batch, on CPUs too.
+    """Synchronised `nn.BatchNorm2d` that works on CPUs.
 
-    torch's SyncBatchNorm works on GPUs only. A process may have no image of the batch.
+    PyTorch's SyncBatchNorm supports GPUs only. A process may have no image of the batch.
     """
 
     running_mean: Tensor
@@ -18,7 +18,7 @@ class BatchNorm(nn.BatchNorm2d):
     num_batches_tracked: Tensor
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to the same shape."""
+        """BxCxHxW maps to maps of the same shape."""
         if not self.training or data_parallel.world_size() == 1:
             return super().forward(maps)
         assert self.momentum is not None
@@ -29,7 +29,7 @@ class BatchNorm(nn.BatchNorm2d):
         centred = maps - mean[:, None, None]
         variance = data_parallel.all_reduce(centred.square().sum(dimensions)) / count
         with torch.no_grad():
-            # As torch's own: the running variance is the unbiased one.
+            # As in PyTorch, the running variance is the unbiased one.
             unbiased = variance * count / (count - 1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)

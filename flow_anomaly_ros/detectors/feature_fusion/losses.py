@@ -1,18 +1,18 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The three losses of section 2: features, scores, and that both agree."""
+"""The three losses of section 2: feature loss, score loss and consistency loss."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Added to the distances of abnormal positions: at 0 the logarithm would not be finite, and clamped
-# they would not be pushed away any more.
+# Added to the distances of abnormal positions, since the logarithm is infinite at 0. Clamping would
+# remove the gradient that pushes them away.
 MIN_DISTANCE = 1e-4
 
 
 def hypersphere_distance(features: Tensor) -> Tensor:
-    """Distance of BxCxHxW features from the centre of the hypersphere, BxHxW, 0 or more.
+    """Distance of BxCxHxW features from the centre of the hypersphere, BxHxW, >= 0.
 
     A(x) = sqrt(||x||^2 + 1) - 1, of equation 3; the centre is the origin.
     """
@@ -20,32 +20,33 @@ def hypersphere_distance(features: Tensor) -> Tensor:
 
 
 def feature_loss(distances: Tensor, mask: Tensor) -> Tensor:
-    """Pull good positions to the centre, push abnormal ones away: equation 4.
+    """Pull good positions to the centre and push abnormal ones away: equation 4.
+
+    Normal and abnormal positions are averaged separately; either may be missing.
 
     Args:
         distances: BxHxW distances from the centre.
-        mask: BxHxW bool, true where abnormal. Each of the two kinds counts as its mean; one
-            that is missing does not count.
+        mask: BxHxW bool, True where abnormal.
     """
     good, bad = distances[~mask], distances[mask] + MIN_DISTANCE
     return _mean(good) - _mean(torch.log(-torch.expm1(-bad)))
 
 
 def score_loss(scores: Tensor, mask: Tensor, margin: float, gap: float) -> Tensor:
-    """Keep scores of good positions low and those of abnormal ones above them: equation 5.
+    """Keep good scores low and abnormal scores above them: equation 5.
 
     Args:
         scores: BxHxW.
-        mask: BxHxW bool, true where abnormal.
-        margin: Good scores are to lie below it, gamma.
-        gap: Every abnormal score is to lie so far above every good one, lambda.
+        mask: BxHxW bool, True where abnormal.
+        margin: Good scores above this are penalised; gamma.
+        gap: Minimum difference between each abnormal and each good score; lambda.
     """
     good, bad = scores[~mask], scores[mask]
     loss = _mean((good - margin).clamp(min=0))
     if not (len(good) and len(bad)):
         return loss
-    # The mean over all pairs of max(0, gap + good - bad), without making the pairs: of the sorted
-    # abnormal scores those below good + gap count.
+    # Mean over all pairs of max(0, gap + good - bad), without forming the pairs: only the sorted
+    # abnormal scores below good + gap contribute.
     bad = bad.sort().values
     limits = good + gap
     below = torch.searchsorted(bad.detach(), limits.detach())
@@ -54,28 +55,30 @@ def score_loss(scores: Tensor, mask: Tensor, margin: float, gap: float) -> Tenso
 
 
 def consistency_loss(features: Tensor, scores: Tensor, mask: Tensor, patches: int) -> Tensor:
-    """Hold the likeness of features and that of scores against each other: equations 6 and 7.
+    """Make distances between scores consistent with those between features: equations 6 and 7.
 
-    Positions are averaged over patches; only patches without abnormal positions are compared.
+    Positions are averaged over patches. Patches with abnormal positions are left out.
 
     Args:
         features: BxCxHxW.
         scores: BxHxW.
-        mask: BxHxW bool, true where abnormal.
-        patches: Patches along each side, at most as many as positions.
+        mask: BxHxW bool, True where abnormal.
+        patches: Number of patches along each side, at most the number of positions.
 
     Returns:
-        The mean over images of KL(softmax(Q_i) || softmax(P_i)) averaged over the patches i, P and
-        Q being the Euclidean distances between features and between scores.
+        KL(softmax(Q_i) || softmax(P_i)), averaged over patches i and images. P and Q are the
+        Euclidean distances between features and between scores.
     """
     grid = min(patches, mask.shape[1]), min(patches, mask.shape[2])
-    packed, packed_scores, abnormal = (
+    patch_features, patch_scores, patch_masks = (
         functional.adaptive_avg_pool2d(x, grid).flatten(2).mT
         for x in (features, scores[:, None], mask[:, None].to(scores))
     )
     losses = []
-    for image_features, image_scores, bad in zip(packed, packed_scores, abnormal, strict=True):
-        kept = bad[:, 0] == 0
+    for image_features, image_scores, image_mask in zip(
+        patch_features, patch_scores, patch_masks, strict=True
+    ):
+        kept = image_mask[:, 0] == 0
         if kept.any():
             p, q = (_distances(x[kept]).log_softmax(1) for x in (image_features, image_scores))
             losses.append(functional.kl_div(p, q, reduction='batchmean', log_target=True))
@@ -83,9 +86,9 @@ def consistency_loss(features: Tensor, scores: Tensor, mask: Tensor, patches: in
 
 
 def _distances(points: Tensor) -> Tensor:
-    """Euclidean distances of KxC points from one another, KxK."""
+    """Pairwise Euclidean distances of KxC points, KxK."""
     squares = (points[:, None] - points[None]).square().sum(2)
-    # The square root has no gradient at 0, which is on the diagonal.
+    # The gradient of the square root is infinite at 0, as on the diagonal.
     zero = squares == 0
     return squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The network that fuses levels of a backbone: figure 1."""
+"""Network that fuses three levels of a backbone: figure 1."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from torch import nn, Tensor
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
-    """Convolution and batch normalisation; BxCxHxW, sizes kept."""
+    """Convolution and batch normalisation; keeps height and width."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
         BatchNorm(outputs),
@@ -25,11 +25,12 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
 
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
+    """1x1 convolution, batch normalisation and ReLU."""
     return nn.Sequential(_convolution(inputs, outputs), nn.ReLU())
 
 
 class TextureNetwork(nn.Module):
-    """Statistical texture of the lower levels: section 1.1, figures 1 to 3.
+    """Statistical texture network for the low levels: section 1.1, figures 1 to 3.
 
     Args:
         channels: Channels of the map.
@@ -45,18 +46,20 @@ class TextureNetwork(nn.Module):
         self.last = _layer((2 + len(SCALES)) * channels, channels)
 
     def forward(self, low: Tensor) -> Tensor:
-        """BxCxHxW fused lower levels to the same shape."""
+        """BxCxHxW fused low levels to texture features of the same shape."""
         first = self.enhancement(low)
         textures = self.pyramid(self.middle(torch.cat([low, first], 1)))
         return self.last(torch.cat([low, first, textures], 1))
 
 
 class SelfCalibration(nn.Module):
-    """Convolution whose gate sees a smaller scale, and so further: section 1.2, figure 1.
+    """Self-calibrated convolution: section 1.2, figure 1.
+
+    The gate is computed at a coarser scale, which enlarges its receptive field.
 
     Args:
         channels: Channels of the map.
-        rate: How much smaller that scale is, r.
+        rate: Downsampling rate r of the coarser scale.
     """
 
     def __init__(self, channels: int, rate: int) -> None:
@@ -65,7 +68,7 @@ class SelfCalibration(nn.Module):
         self.own, self.small, self.last = (_convolution(channels, channels, 3) for _ in range(3))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """BxCxHxW to the same shape."""
+        """BxCxHxW maps to maps of the same shape."""
         size = size_of(maps)
         small = resize(maps, (-(-size[0] // self.rate), -(-size[1] // self.rate)))
         gate = torch.sigmoid(maps + resize(self.small(small), size))
@@ -73,11 +76,11 @@ class SelfCalibration(nn.Module):
 
 
 class FusionNetwork(nn.Module):
-    """Three levels of a backbone to one map of features: section 1, figure 1.
+    """Fuse three levels of a backbone to one feature map: section 1, figure 1.
 
     Args:
-        level_channels: Channels of each level, the finest first.
-        config: The method's options.
+        level_channels: Channels of each level, from fine to coarse.
+        config: Options of the method.
     """
 
     def __init__(self, level_channels: Sequence[int], config: FeatureFusionConfig) -> None:
@@ -99,7 +102,15 @@ class FusionNetwork(nn.Module):
         self.last = nn.Sequential(_layer(2 * hidden, hidden), nn.Conv2d(hidden, config.features, 1))
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """BxCixhixwi levels to fused features, BxCxHxW of the given (height, width)."""
+        """Fuse levels.
+
+        Args:
+            levels: Three BxCixhixwi maps, from fine to coarse.
+            size: (height, width) of the result in positions.
+
+        Returns:
+            BxCxheightxwidth features.
+        """
         first, second, third = levels
         low = self.low(torch.cat([resize(first, size), resize(second, size)], 1))
         high = self.calibration(self.high(third))

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How far good parts are from one another, and distances seen beside that."""
+"""Normalisation of distances by those between good parts."""
 
 from typing import ClassVar
 
@@ -9,29 +9,31 @@ from flow_anomaly_ros.layers.resample import resize, size_of, smooth
 import torch
 from torch import Tensor
 
-# Standard deviation of the blur of what is usual, in positions: a few images say little of one.
-BLUR = 3.0
-# How evenly all positions count: what is usual at one is taken this many times less seriously than
-# the mean of all.
-EXPECTED_WEIGHT = 3.0
-# The share of its positions in which an image is quiet.
-LOW_QUANTILE = 0.25
-# Quiet positions of good parts lie within so many standard deviations of their mean.
-DEVIATIONS = 3.0
+# Standard deviation in positions of the Gaussian that smooths the expected distances: a few images
+# estimate a single position poorly.
+SMOOTHING_SIGMA = 3.0
+# Regularisation: weight of the mean over all positions, relative to the expected distance of one.
+MEAN_WEIGHT = 3.0
+# The offset of an image is this quantile of its distances.
+OFFSET_QUANTILE = 0.25
+# The largest offset is this many standard deviations above the mean offset of good parts.
+MAX_OFFSET_DEVIATIONS = 3.0
 
 
 class DistanceNormalizer(DynamicBufferMixin):
-    """Distances beside those of good parts that were held out.
+    """Normalise distances by the expected distance at each position, then subtract an offset.
 
-    Where good parts differ much, such as at edges that are never cut alike, a distance counts less.
-    And an image that is a little different everywhere, by its light or its grain, is compared with
-    its own quiet positions; but no more than good parts need that: a part that is wrong all over
-    stays wrong.
+    The expected distance is the mean over held-out good parts. Positions where good parts vary,
+    such as edges that are never cut alike, count less.
 
-    Until `fit` distances are left as they are.
+    The offset is a low quantile of the image's own distances. It removes small differences all over
+    the image, such as those of lighting or grain. It is limited to the range of good parts, so a
+    part that is wrong everywhere still scores high.
+
+    Until `fit`, distances stay as they are.
     """
 
-    # The grid of positions.
+    # The grid of positions depends on the training images.
     dynamic_dimensions: ClassVar = {'factor': (2, 3)}
     factor: Tensor
     limit: Tensor
@@ -43,30 +45,30 @@ class DistanceNormalizer(DynamicBufferMixin):
 
     @torch.no_grad()
     def fit(self, distances: Tensor, grid: tuple[int, int]) -> None:
-        """Learn from Nx1xhxw distances of good images, N >= 2, each from the others.
+        """Estimate expected distances and the largest offset.
 
         Args:
-            distances: The distances.
-            grid: (rows, columns) that what is usual is stored at.
+            distances: Nx1xhxw distances of N >= 2 good images, each from the other images.
+            grid: (rows, columns) of the stored expected distances.
         """
-        usual = smooth(resize(distances.mean(0, keepdim=True), grid), BLUR)
-        mean = usual.mean().clamp(min=torch.finfo(usual.dtype).tiny)
-        self.factor = (1 + EXPECTED_WEIGHT) / (usual / mean + EXPECTED_WEIGHT)
-        quiet = _low_quantile(self._scaled(distances))
-        self.limit.copy_(quiet.mean() + DEVIATIONS * quiet.std())
+        expected = smooth(resize(distances.mean(0, keepdim=True), grid), SMOOTHING_SIGMA)
+        mean = expected.mean().clamp(min=torch.finfo(expected.dtype).tiny)
+        self.factor = (1 + MEAN_WEIGHT) / (expected / mean + MEAN_WEIGHT)
+        offsets = _low_quantile(self._scale(distances))
+        self.limit.copy_(offsets.mean() + MAX_OFFSET_DEVIATIONS * offsets.std())
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Bx1xhxw distances beside what is usual; 0 where they are not larger than that."""
-        distances = self._scaled(distances)
+        """Normalise Bx1xhxw distances to values >= 0, 0 where they do not exceed the offset."""
+        distances = self._scale(distances)
         offset = torch.minimum(_low_quantile(distances), self.limit)
         return (distances - offset[:, None, None, None]).clamp(min=0)
 
-    def _scaled(self, distances: Tensor) -> Tensor:
+    def _scale(self, distances: Tensor) -> Tensor:
         return distances * resize(self.factor, size_of(distances))
 
 
 def _low_quantile(distances: Tensor) -> Tensor:
-    """Distance that a quiet share of each image's positions lies below, B."""
+    """The `OFFSET_QUANTILE` of the distances of each image, B."""
     flat = distances.flatten(1)
-    quiet = flat.topk(max(1, round(LOW_QUANTILE * flat.shape[1])), dim=1, largest=False)
-    return quiet.values[:, -1]
+    count = max(1, round(OFFSET_QUANTILE * flat.shape[1]))
+    return flat.topk(count, dim=1, largest=False).values[:, -1]

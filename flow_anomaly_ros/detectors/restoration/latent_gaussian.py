@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The distribution that good parts follow in the latent space."""
+"""Distribution of good parts in the latent space."""
 
 from typing import ClassVar
 
@@ -9,22 +9,23 @@ from flow_anomaly_ros.layers.inference import channels_last
 import torch
 from torch import Tensor
 
-# Few images and their shifted copies agree too well: no position is trusted to vary less than this
-# share of the standard Gaussian that the flow was trained towards.
+# Smallest standard deviation, relative to the standard Gaussian that the flow was trained towards:
+# few images and their shifted copies underestimate the spread.
 MIN_DEVIATION = 0.3
 
 
 class LatentGaussian(DynamicBufferMixin):
-    """A Gaussian per position and channel, the matrix of US 2025/0265693 A1, paragraph 72.
+    """A Gaussian per position and channel: the matrix of US 2025/0265693 A1, paragraph 72.
 
-    Until `fit` it is the standard Gaussian at every position. Fitted, it knows that a hole belongs
-    here and a rim there; where parts lie at random it stays close to the standard Gaussian.
+    Until `fit` it is the standard Gaussian at each position. If parts are always in the same pose,
+    the fitted one describes what belongs where, such as a hole or a rim; if they lie at random, it
+    stays close to the standard Gaussian.
 
     Args:
         channels: Channels of the latents.
     """
 
-    # The grid of positions.
+    # The grid of positions depends on the training images.
     dynamic_dimensions: ClassVar = {'mean': (1, 2), 'deviation': (1, 2)}
 
     def __init__(self, channels: int) -> None:
@@ -39,19 +40,18 @@ class LatentGaussian(DynamicBufferMixin):
         self.deviation = latents.std(0, correction=0).clamp(min=MIN_DEVIATION)
 
     def fuse_for_inference(self) -> None:
-        """Lie as the latents do; see `inference.fuse_for_inference`."""
+        """Convert to the memory format of the latents; see `inference.fuse_for_inference`."""
         self.mean, self.deviation = (channels_last(x[None])[0] for x in (self.mean, self.deviation))
 
     def nearest(self, latents: Tensor, tolerance: float) -> Tensor:
-        """Nearest likely point to each latent.
+        """Clamp latents to the range of good parts.
 
         Args:
             latents: BxKxhxw.
-            tolerance: How many standard deviations from the mean are likely.
+            tolerance: Half the width of that range, in standard deviations.
 
         Returns:
-            BxKxhxw: the latents, with every component that good parts do not show moved to the
-            nearest value that they do.
+            BxKxhxw latents within `tolerance` standard deviations of the mean.
         """
-        reach = tolerance * self.deviation
-        return torch.clamp(latents, self.mean - reach, self.mean + reach)
+        radius = tolerance * self.deviation
+        return torch.clamp(latents, self.mean - radius, self.mean + radius)

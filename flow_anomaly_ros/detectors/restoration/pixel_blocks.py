@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels as features: the feature model that needs no weights and is inverted exactly."""
+"""Blocks of pixels as features: a feature model without weights, with an exact inverse."""
 
 import math
 
@@ -9,10 +9,10 @@ from torch.nn import functional
 
 
 class PixelBlocks(nn.Module):
-    """Image to non-overlapping blocks of pixels, one block a position.
+    """Rearrange an image to non-overlapping blocks of pixels, one per position (pixel unshuffle).
 
     Args:
-        channels: Image channels (1 grey, 3 RGB).
+        channels: Image channels, 1 (grey) or 3 (RGB).
         stride: Side of a block in px.
     """
 
@@ -22,22 +22,22 @@ class PixelBlocks(nn.Module):
         self.channels = channels * stride**2
 
     def forward(self, images: Tensor) -> Tensor:
-        """BxCxHxW images to Bx(C*stride^2)xceil(H/stride)xceil(W/stride).
+        """BxCxHxW images to Bx(C*stride^2)xceil(H/stride)xceil(W/stride) features.
 
-        Sizes that are no multiple of the stride are filled up by repeating the last row and
-        column; `inverse` cuts them off again.
+        Images whose sides are not multiples of the stride are padded by repeating the last row and
+        column; `inverse` crops the padding.
         """
         height, width = images.shape[-2:]
-        fill = (0, -width % self.stride, 0, -height % self.stride)
-        if any(fill):
-            images = functional.pad(images, fill, mode='replicate')
+        padding = (0, -width % self.stride, 0, -height % self.stride)
+        if any(padding):
+            images = functional.pad(images, padding, mode='replicate')
         return functional.pixel_unshuffle(images, self.stride)
 
     def inverse(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Undo `forward` for images of the given (height, width)."""
+        """Invert `forward` for images of the given (height, width) in px."""
         images = functional.pixel_shuffle(features, self.stride)
         return images[..., : size[0], : size[1]]
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(rows, columns) of the features of an image of the given (height, width)."""
+        """(rows, columns) of the features of an image of the given (height, width) in px."""
         return math.ceil(size[0] / self.stride), math.ceil(size[1] / self.stride)

@@ -1,8 +1,8 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The spaces that a generative model works in: an autoencoder's latents, or the pixels themselves.
+"""Spaces that the generative model works in: latents of an autoencoder, or pixels.
 
-Source: encoder and decoder of TimeNet's figure 1.
+Source: TimeNet, encoder and decoder in figure 1.
 """
 
 from flow_anomaly_ros.layers.whitening import Whitening
@@ -11,14 +11,14 @@ from torch.nn import functional
 
 
 class PixelSpace(nn.Module):
-    """The pixels themselves, between -1 and 1; nothing is learned.
+    """Pixels scaled to [-1, 1], as a space without weights.
 
     Args:
         channels: Channels of the images.
 
     Attributes:
         channels: Channels of the latents.
-        stride: Pixels of an image, in both directions, for each position of the latents.
+        stride: Stride of the latents in px, 1.
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,26 +31,26 @@ class PixelSpace(nn.Module):
         return 2 * images - 1
 
     def decode(self, latents: Tensor) -> Tensor:
-        """BxCxHxW latents to images."""
+        """BxCxHxW latents to BxCxHxW images in [0, 1]."""
         return (latents + 1) / 2
 
 
 class Autoencoder(nn.Module):
-    """Principal components of blocks of pixels, each of unit variance.
+    """Linear autoencoder: whitened principal components of blocks of pixels.
 
-    No other linear encoder and decoder make a smaller mean square error (Baldi & Hornik, "Neural
+    No linear encoder and decoder have a smaller mean squared error (Baldi and Hornik, "Neural
     networks and principal component analysis", Neural Networks 2, 1989). They are computed, not
-    trained, and noise takes as much from a weak component, such as fine texture, as from a strong
-    one.
+    trained. Whitening makes noise affect weak components, such as fine texture, as much as strong
+    ones.
 
     Args:
         channels: Channels of the images.
         block: Side of a block in px.
-        latents: Components at most.
+        latents: Maximum number of components.
 
     Attributes:
         channels: Channels of the latents.
-        stride: Pixels of an image, in both directions, for each position of the latents.
+        stride: Stride of the latents in px.
     """
 
     def __init__(self, channels: int, block: int, latents: int) -> None:
@@ -65,9 +65,9 @@ class Autoencoder(nn.Module):
         return self.whitening(functional.pixel_unshuffle(images, self.stride))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents of `encode` to BxCxHxW images."""
+        """Bx(channels)x(H/stride)x(W/stride) latents to BxCxHxW images."""
         return functional.pixel_shuffle(self.whitening.inverse(latents), self.stride)
 
     def fit(self, images: Tensor) -> None:
-        """Find the components of NxCxHxW images in [0, 1]."""
+        """Fit the components to NxCxHxW images in [0, 1]."""
         self.whitening.fit(functional.pixel_unshuffle(images, self.stride))

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The network that perceives the time step, and the one step that it guides.
+"""Time step perception network, and the one-step restoration that it guides.
 
 Source: TimeNet, section 2.2 and figure 1.
 """
@@ -16,11 +16,11 @@ from torch.nn import functional
 
 
 class Perception(NamedTuple):
-    """What the network perceives in noised images.
+    """Output of the time step perception network.
 
     Attributes:
-        times: The perceived time step T of every pixel, Bx1xHxW in (0, 1).
-        features: For each level of the denoiser, the finest first, BxCixHixWi.
+        times: Estimated time step T of each pixel, Bx1xHxW in (0, 1).
+        features: Features for each level of the denoiser, from fine to coarse, BxCixHixWi.
     """
 
     times: Tensor
@@ -28,17 +28,20 @@ class Perception(NamedTuple):
 
 
 class TimestepPerception(nn.Module):
-    """A U-Net that is not told the time: it sees how far each pixel is from a good one.
+    """U-Net that estimates the time step of each pixel: how far it is from a good one.
 
-    Before any training it perceives `time` everywhere and has no features to say, so that the one
-    step is that of the denoiser alone.
+    The network is not conditioned on time. Before training it estimates `time` at each pixel and
+    all its features are 0 (zero-init), so the one-step restoration is that of the denoiser alone.
 
     Args:
         channels: Channels of the images.
-        size: Its size.
-        classes: How many classes of parts there are.
+        size: Size of this network.
+        classes: Number of classes of parts.
         denoiser: Size of the denoiser.
-        time: The time step that images are noised to, in (0, 1).
+        time: Time step that images are noised to, in (0, 1).
+
+    Raises:
+        ValueError: The denoiser has another number of levels.
     """
 
     def __init__(
@@ -47,27 +50,27 @@ class TimestepPerception(nn.Module):
         super().__init__()
         if len(size.channels) != len(denoiser.channels):
             msg = (
-                f'a denoiser of {len(denoiser.channels)} levels cannot take features of '
-                f'{len(size.channels)}'
+                f'a denoiser with {len(denoiser.channels)} levels cannot take features of '
+                f'{len(size.channels)} levels'
             )
             raise ValueError(msg)
         self.network = UNet(channels, 1, size, classes=classes)
         self.adapters = nn.ModuleList(
-            nn.Sequential(group_norm(own), nn.SiLU(), zero_init(nn.Conv2d(own, wanted, 1)))
-            for own, wanted in zip(size.channels, denoiser.channels, strict=True)
+            nn.Sequential(group_norm(own), nn.SiLU(), zero_init(nn.Conv2d(own, target, 1)))
+            for own, target in zip(size.channels, denoiser.channels, strict=True)
         )
         self.bias = math.log(time / (1 - time))
 
     def forward(self, images: Tensor, classes: Tensor) -> Perception:
-        """Perceive.
+        """Estimate the time step of each pixel.
 
         Args:
-            images: Noised, BxCxHxW.
-            classes: B indices.
+            images: Noised images, BxCxHxW.
+            classes: B class indices.
         """
-        seen = self.network(images, classes=classes)
-        features = [adapt(x) for adapt, x in zip(self.adapters, seen.features, strict=True)]
-        return Perception(torch.sigmoid(seen.image + self.bias), features)
+        output = self.network(images, classes=classes)
+        features = [adapt(x) for adapt, x in zip(self.adapters, output.features, strict=True)]
+        return Perception(torch.sigmoid(output.image + self.bias), features)
 
 
 def one_step(
@@ -80,26 +83,28 @@ def one_step(
     """Restore noised images in one step: X_t + (1 - T) v(X_t, t, c).
 
     Args:
-        denoiser: Gives the velocity; its features are changed by those that are perceived.
-        perception: What perceives T; None: T is t, which is equation 3.
-        images: X_t, BxCxHxW.
-        times: t, B in [0, 1].
-        classes: c, B indices.
+        denoiser: Predicts the velocity v; the features of `perception` are added to its own.
+        perception: Estimates T; None: T = t, which is equation 3.
+        images: Noised images X_t, BxCxHxW.
+        times: B times t in [0, 1].
+        classes: B class indices c.
 
     Returns:
-        Restored images, BxCxHxW, and T, Bx1xHxW; Bx1x1x1 where it is t.
+        Restored images, BxCxHxW, and T, Bx1xHxW; Bx1x1x1 if `perception` is None.
     """
     features = None
-    reached = times[:, None, None, None]
+    pixel_times = times[:, None, None, None]
     if perception is not None:
-        reached, seen = perception(images, classes)
+        pixel_times, perceived = perception(images, classes)
+        sizes = _level_sizes(size_of(images), len(perceived))
         features = [
             functional.adaptive_avg_pool2d(x, size)
-            for x, size in zip(seen, _sizes(size_of(images), len(seen)), strict=True)
+            for x, size in zip(perceived, sizes, strict=True)
         ]
-    return images + (1 - reached) * denoiser(images, times, classes, features).image, reached
+    velocity = denoiser(images, times, classes, features).image
+    return images + (1 - pixel_times) * velocity, pixel_times
 
 
-def _sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
-    """Height and width of each level's maps."""
+def _level_sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
+    """(height, width) of the maps of each level."""
     return [(size[0] >> level, size[1] >> level) for level in range(levels)]

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How an image differs from its restored one, in its pixels and in what a network sees.
+"""Distance between images and their reconstructions, in pixels and in features of a network.
 
 Source: TimeNet, section 2.3, equation 5, and section 3.1.3.
 """
@@ -12,21 +12,21 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-# Positions in both directions that a round of pooling averages over.
+# Side in px of the window of average pooling.
 POOLING_WINDOW = 3
 
 
 class ReconstructionDistance(nn.Module):
-    """Score maps from images, restored ones, and what a network sees in both.
+    """Score map from images, restored images, and the features of both.
 
-    Two distances are added as F(d1, d2, w) = w max(d2) / max(d1) d1 + d2. The maxima are those of
-    good parts: with the maxima of each image a good part would score as high as a bad one.
+    Two distances are combined as F(d1, d2, w) = w max(d2) / max(d1) d1 + d2. The maxima are taken
+    over good parts; with the maxima of each image, good and defective parts would score alike.
 
     Args:
-        level_weights: For each level of the network, how much Euclidean distances count beside
+        level_weights: For each level of the network, the weight w of Euclidean distances against
             cosine distances.
-        pixel_weight: How much pixels count beside levels.
-        smoothing: Standard deviation of the Gaussian that smooths last, in px.
+        pixel_weight: Weight w of pixel distances against feature distances.
+        smoothing: Standard deviation in px of the Gaussian that smooths the score map.
     """
 
     level_scales: Tensor
@@ -49,23 +49,23 @@ class ReconstructionDistance(nn.Module):
         levels: Sequence[Tensor],
         restored_levels: Sequence[Tensor],
     ) -> Tensor:
-        """Compare.
+        """Compute score maps.
 
         Args:
             images: BxCxHxW.
             restored: BxCxHxW.
-            levels: What the network sees in the images, BxCixhixwi.
-            restored_levels: What it sees in the restored ones.
+            levels: Features of the images, one BxCixhixwi map per level.
+            restored_levels: Features of the restored images.
 
         Returns:
-            Bx1xHxW.
+            Bx1xHxW, >= 0.
         """
         size = size_of(images)
-        total = self.pixel_weight * self.pixel_scale * _of_pixels(images, restored)
-        for one, other, weight, scale in zip(
+        total = self.pixel_weight * self.pixel_scale * _pixel_distance(images, restored)
+        for level, restored_level, weight, scale in zip(
             levels, restored_levels, self.level_weights, self.level_scales, strict=True
         ):
-            euclidean, cosine = _of_level(one, other)
+            euclidean, cosine = _level_distances(level, restored_level)
             total = total + resize(weight * scale * euclidean + cosine, size)
         return smooth(total, self.smoothing)
 
@@ -76,70 +76,82 @@ class ReconstructionDistance(nn.Module):
         levels: Sequence[Tensor],
         restored_levels: Sequence[Tensor],
     ) -> Tensor:
-        """Maxima of the distances in each image, Bx(2 levels + 1): of levels in pairs, of pixels.
+        """Maxima of the distances over each image.
 
         Args:
-            images: As in `forward`.
-            restored: Likewise.
-            levels: Likewise.
-            restored_levels: Likewise.
+            images: See `forward`.
+            restored: See `forward`.
+            levels: See `forward`.
+            restored_levels: See `forward`.
+
+        Returns:
+            Bx(2 levels + 1): Euclidean and cosine distance of each level, then the pixel distance.
         """
-        of_levels = [
+        level_distances = [
             distance
-            for one, other in zip(levels, restored_levels, strict=True)
-            for distance in _of_level(one, other)
+            for level, restored_level in zip(levels, restored_levels, strict=True)
+            for distance in _level_distances(level, restored_level)
         ]
-        distances = [*of_levels, _of_pixels(images, restored)]
+        distances = [*level_distances, _pixel_distance(images, restored)]
         return torch.stack([x.amax((1, 2, 3)) for x in distances], 1)
 
     @torch.no_grad()
     def fit(self, maxima: Tensor) -> None:
-        """Learn how large distances of good parts are.
+        """Set the scales of the distances by those of good parts.
 
         Args:
-            maxima: Of N images of good parts, Nx(2 levels + 1).
+            maxima: Maxima of N images of good parts, Nx(2 levels + 1).
         """
         largest = maxima.amax(0).clamp(min=torch.finfo(maxima.dtype).eps)
         euclidean, cosine, pixels = largest[:-1:2], largest[1::2], largest[-1]
         self.level_scales.copy_(cosine / euclidean)
-        # The sum over levels reaches what its terms do.
-        reached = [
-            (1 + weight) * most for weight, most in zip(self.level_weights, cosine, strict=True)
+        # The maximum of the sum over levels is approximated by the sum of the maxima.
+        level_maxima = [
+            (1 + weight) * maximum
+            for weight, maximum in zip(self.level_weights, cosine, strict=True)
         ]
-        self.pixel_scale.copy_(sum(reached) / pixels)
+        self.pixel_scale.copy_(sum(level_maxima) / pixels)
 
 
-def _of_pixels(images: Tensor, restored: Tensor) -> Tensor:
+def _pixel_distance(images: Tensor, restored: Tensor) -> Tensor:
     return (images - restored).square().sum(1, keepdim=True)
 
 
-def _of_level(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean and cosine distance, Bx1xhxw, not negative."""
-    euclidean = torch.linalg.vector_norm(one - other, dim=1, keepdim=True)
-    cosine = 1 - functional.cosine_similarity(one, other, dim=1)[:, None]
+def _level_distances(level: Tensor, restored_level: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean and cosine distance, Bx1xhxw each, >= 0."""
+    euclidean = torch.linalg.vector_norm(level - restored_level, dim=1, keepdim=True)
+    cosine = 1 - functional.cosine_similarity(level, restored_level, dim=1)[:, None]
     return euclidean, cosine.clamp(min=0)
 
 
-def perceptual_loss(levels: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """How differently a network sees two images, averaged over positions and levels.
+def perceptual_loss(levels: Sequence[Tensor], target_levels: Sequence[Tensor]) -> Tensor:
+    """Perceptual distance of two images, averaged over positions and levels.
 
     Source: LPIPS (Zhang et al., "The unreasonable effectiveness of deep features as a perceptual
-    metric", CVPR 2018) without weights of channels, which are learned from people's judgement.
+    metric", CVPR 2018), without the channel weights, which are fitted to human judgements.
 
     Args:
-        levels: What it sees in one image, BxCixhixwi.
-        wanted: What it sees in the other.
+        levels: Features of the first image, one BxCixhixwi map per level.
+        target_levels: Features of the second image.
     """
     return torch.stack(
         [
-            (functional.normalize(one) - functional.normalize(other)).square().sum(1).mean()
-            for one, other in zip(levels, wanted, strict=True)
+            (functional.normalize(level) - functional.normalize(target)).square().sum(1).mean()
+            for level, target in zip(levels, target_levels, strict=True)
         ]
     ).mean()
 
 
 def pooled_maximum(score_map: Tensor, rounds: int) -> Tensor:
-    """Image scores of Bx1xHxW score maps: the maximum after some rounds of average pooling, B."""
+    """Image scores: the maximum of each score map after average pooling.
+
+    Args:
+        score_map: Bx1xHxW.
+        rounds: Number of average poolings, with stride 1.
+
+    Returns:
+        B image scores.
+    """
     for _ in range(rounds):
         score_map = functional.avg_pool2d(
             score_map, POOLING_WINDOW, 1, POOLING_WINDOW // 2, count_include_pad=False

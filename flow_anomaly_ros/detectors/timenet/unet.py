@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The U-Net of diffusion models: a denoiser that knows time and class, or a network without both.
+"""U-Net of diffusion models, optionally conditioned on time and class.
 
 Source: Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020, appendix B, which
 TimeNet follows (section 3.1.3).
@@ -15,24 +15,24 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-# Groups of a group normalisation at most, and their channels at least: what all channels of a group
-# have in common is lost.
-GROUPS = 32
-CHANNELS_OF_GROUP = 4
-# Times of 0 to 1 are embedded as diffusion's 1000 steps are.
+# Maximum number of groups of a group normalisation.
+MAX_GROUPS = 32
+# Minimum number of channels per group, since normalisation removes the mean of a group.
+MIN_CHANNELS_PER_GROUP = 4
+# Times in [0, 1] are embedded like the 1000 steps of a diffusion model.
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 
 
 @dataclass(frozen=True)
 class UNetSize:
-    """How large a U-Net is.
+    """Size of a U-Net.
 
     Attributes:
         base: Channels of the first level.
-        multipliers: Channels of each level, in units of `base`; each level halves the map.
-        attention: How many of the coarsest levels have self-attention.
-        blocks: Residual blocks of a level on the way down; there is one more on the way up.
+        multipliers: Channels of each level, in units of `base`; each level halves the resolution.
+        attention: Number of coarsest levels with self-attention.
+        blocks: Residual blocks per level of the encoder; the decoder has one more per level.
     """
 
     base: int
@@ -42,21 +42,21 @@ class UNetSize:
 
     @property
     def divisor(self) -> int:
-        """Height and width must be multiples of it."""
+        """Height and width of images must be multiples of this."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
     def channels(self) -> list[int]:
-        """Channels of each level, the finest first."""
+        """Channels of each level, from fine to coarse."""
         return [self.base * multiplier for multiplier in self.multipliers]
 
 
 class UNetOutput(NamedTuple):
-    """What a U-Net makes of an image.
+    """Output of a U-Net.
 
     Attributes:
         image: Bx(outputs)xHxW.
-        features: Of each level on the way up, the finest first, BxCixHixWi.
+        features: BxCixHixWi maps of each level of the decoder, from fine to coarse.
     """
 
     image: Tensor
@@ -67,11 +67,11 @@ class UNet(nn.Module):
     """A U-Net with residual blocks and self-attention.
 
     Args:
-        inputs: Channels of the image.
-        outputs: Channels of the result, which is 0 before any training.
-        size: Its size.
-        timed: Whether it is told a time.
-        classes: How many classes it is told of; 0: none.
+        inputs: Channels of the input images.
+        outputs: Channels of the output image. It is 0 before training (zero-init).
+        size: Size of the network.
+        timed: Whether the network is conditioned on time.
+        classes: Number of classes that the network is conditioned on; 0: none.
     """
 
     def __init__(
@@ -86,28 +86,29 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         up: list[nn.ModuleList] = []
         channels = size.base
-        skipped = [channels]
+        skip_channels = [channels]
         deepest = len(size.multipliers) - 1
-        for level, wanted in enumerate(size.channels):
+        for level, width in enumerate(size.channels):
             attends = level > deepest - size.attention
             for _ in range(size.blocks):
-                self.down.append(_Stage(channels, wanted, conditions, attends))
-                channels = wanted
-                skipped.append(channels)
+                self.down.append(_ResidualBlock(channels, width, conditions, attends))
+                channels = width
+                skip_channels.append(channels)
             if level < deepest:
-                self.down.append(_Half(channels))
-                skipped.append(channels)
+                self.down.append(_Downsample(channels))
+                skip_channels.append(channels)
         self.middle = nn.ModuleList(
-            _Stage(channels, channels, conditions, attends) for attends in (True, False)
+            _ResidualBlock(channels, channels, conditions, attends) for attends in (True, False)
         )
-        for level, wanted in reversed([*enumerate(size.channels)]):
+        for level, width in reversed([*enumerate(size.channels)]):
             attends = level > deepest - size.attention
-            stages = nn.ModuleList()
+            decoder_blocks = nn.ModuleList()
             for _ in range(size.blocks + 1):
-                stages.append(_Stage(channels + skipped.pop(), wanted, conditions, attends))
-                channels = wanted
-            up.append(stages)
-        # A ModuleList does not tell type checkers what it holds.
+                joined = channels + skip_channels.pop()
+                decoder_blocks.append(_ResidualBlock(joined, width, conditions, attends))
+                channels = width
+            up.append(decoder_blocks)
+        # nn.ModuleList is not generic: the cast tells type checkers what it holds.
         self.up = cast(Sequence[nn.ModuleList], nn.ModuleList(up))
         self.last = nn.Sequential(
             group_norm(channels), nn.SiLU(), zero_init(nn.Conv2d(channels, outputs, 3, padding=1))
@@ -124,23 +125,23 @@ class UNet(nn.Module):
 
         Args:
             images: BxCxHxW; H and W are multiples of `size.divisor`.
-            times: B, in [0, 1], where the network is timed.
-            classes: B indices, where it knows classes.
-            injected: Added to the maps of each level on the way up, the finest first: BxCixHixWi,
-                Ci those of `size.channels`.
+            times: B times in [0, 1]; required if the network is conditioned on time.
+            classes: B class indices; required if the network is conditioned on classes.
+            injected: Features to add to each level of the decoder, from fine to coarse, BxCixHixWi;
+                Ci as in `size.channels`.
         """
         conditions = self._conditions(times, classes)
         maps = self.first(images)
-        skipped = [maps]
+        skips = [maps]
         for layer in self.down:
             maps = layer(maps, conditions)
-            skipped.append(maps)
+            skips.append(maps)
         for layer in self.middle:
             maps = layer(maps, conditions)
         features = []
-        for depth, stages in enumerate(self.up):
-            for stage in stages:
-                maps = stage(torch.cat([maps, skipped.pop()], 1), conditions)
+        for depth, blocks in enumerate(self.up):
+            for block in blocks:
+                maps = block(torch.cat([maps, skips.pop()], 1), conditions)
             if injected is not None:
                 maps = maps + injected[len(self.up) - 1 - depth]
             features.append(maps)
@@ -150,29 +151,30 @@ class UNet(nn.Module):
 
     def _conditions(self, times: Tensor | None, classes: Tensor | None) -> Tensor | None:
         embeddings = (self.time, times), (self.classes, classes)
-        known = [embed(given) for embed, given in embeddings if embed is not None]
-        return sum(known[1:], start=known[0]) if known else None
+        embedded = [embed(value) for embed, value in embeddings if embed is not None]
+        return sum(embedded[1:], start=embedded[0]) if embedded else None
 
 
 class _TimeEmbedding(nn.Module):
-    """Sines and cosines of a time, then two layers."""
+    """Sinusoidal embedding of times and a two-layer perceptron: B to Bx(outputs)."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
-        self.waves = channels // 2
+        self.frequency_count = channels // 2
         self.layers = nn.Sequential(
-            nn.Linear(2 * self.waves, outputs), nn.SiLU(), nn.Linear(outputs, outputs)
+            nn.Linear(2 * self.frequency_count, outputs), nn.SiLU(), nn.Linear(outputs, outputs)
         )
 
     def forward(self, times: Tensor) -> Tensor:
-        exponents = torch.linspace(0, 1, self.waves + 1, device=times.device)[: self.waves]
+        count = self.frequency_count
+        exponents = torch.linspace(0, 1, count + 1, device=times.device)[:count]
         frequencies = torch.exp(-math.log(MAX_PERIOD) * exponents)
         angles = TIME_SCALE * times[:, None] * frequencies
         return self.layers(torch.cat([angles.cos(), angles.sin()], 1))
 
 
-class _Stage(nn.Module):
-    """A residual block, and self-attention if wanted."""
+class _ResidualBlock(nn.Module):
+    """Residual block with conditioning, optionally followed by self-attention."""
 
     def __init__(self, inputs: int, outputs: int, conditions: int, attends: bool) -> None:
         super().__init__()
@@ -187,14 +189,14 @@ class _Stage(nn.Module):
         self.attention = _SelfAttention(outputs) if attends else nn.Identity()
 
     def forward(self, maps: Tensor, conditions: Tensor | None) -> Tensor:
-        changed = self.first(maps)
+        residual = self.first(maps)
         if self.conditions is not None and conditions is not None:
-            changed = changed + self.conditions(functional.silu(conditions))[:, :, None, None]
-        return self.attention(self.shortcut(maps) + self.second(changed))
+            residual = residual + self.conditions(functional.silu(conditions))[:, :, None, None]
+        return self.attention(self.shortcut(maps) + self.second(residual))
 
 
 class _SelfAttention(nn.Module):
-    """Every position looks at all others."""
+    """Single-head self-attention over all positions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -203,14 +205,14 @@ class _SelfAttention(nn.Module):
         self.output = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        # With a dimension of heads, without which it cannot be exported.
+        # ONNX export requires the dimension of heads.
         tokens = self.inputs(self.normalisation(maps)).flatten(2).mT[:, None]
         attended = functional.scaled_dot_product_attention(*tokens.chunk(3, dim=3))
         return maps + self.output(attended[:, 0].mT.unflatten(2, maps.shape[2:]))
 
 
-class _Half(nn.Module):
-    """Half the height and width."""
+class _Downsample(nn.Module):
+    """Halve height and width by a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -221,13 +223,13 @@ class _Half(nn.Module):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """A group normalisation of so many channels."""
-    groups = math.gcd(GROUPS, max(1, channels // CHANNELS_OF_GROUP), channels)
+    """Make a group normalisation for the given number of channels."""
+    groups = math.gcd(MAX_GROUPS, max(1, channels // MIN_CHANNELS_PER_GROUP), channels)
     return nn.GroupNorm(groups, channels)
 
 
 def zero_init(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Let a convolution give zeros until it has learned."""
+    """Set weights and bias of a convolution to zero, in place; returns the convolution."""
     for parameter in convolution.parameters():
         nn.init.zeros_(parameter)
     return convolution

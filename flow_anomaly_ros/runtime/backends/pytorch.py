@@ -5,7 +5,7 @@
 from collections.abc import Callable, Sequence
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
-from flow_anomaly_ros.layers.backbone import TRACING
+from flow_anomaly_ros.layers.feature_extraction import TRACE_LOCK
 from flow_anomaly_ros.layers.inference import convert_to_channels_last, fuse_for_inference, prepack
 from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
 from flow_anomaly_ros.runtime.device import select_device
@@ -87,7 +87,7 @@ class PyTorchBackend(Backend):
     @torch.inference_mode()
     def _detect(self, batch: Tensor, classes: Sequence[int | None]) -> Scores:
         is_reduced = self._dtype != torch.float32
-        with TRACING, torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
+        with TRACE_LOCK, torch.autocast(self.device.type, self._dtype, enabled=is_reduced):
             output = self._forward(batch, self._class_tensor(classes))
         known = np.zeros(len(batch), np.int64) if output.classes is None else output.classes.cpu()
         return Scores(

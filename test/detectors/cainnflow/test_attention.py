@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Attention weighs channels and positions as equations 6 to 8 say."""
+"""Attention weights channels and positions by equations 6 to 8."""
 
 from flow_anomaly_ros.detectors.cainnflow.attention import (
     BlockAttention,
@@ -20,7 +20,7 @@ def maps():
     return torch.randn(2, 8, 5, 6, generator=torch.Generator().manual_seed(0))
 
 
-def test_channel_attention_adds_what_the_shared_network_says_of_means_and_maxima():
+def test_channel_attention_adds_the_networks_outputs_for_means_and_maxima():
     attention = ChannelAttention(channels=2, reduction=2)
     first, _, last = attention.network
     with torch.no_grad():
@@ -33,11 +33,11 @@ def test_channel_attention_adds_what_the_shared_network_says_of_means_and_maxima
     torch.testing.assert_close(weights.flatten(), torch.stack([sigmoid(1), sigmoid(3)]))
 
 
-def test_spatial_attention_looks_at_means_and_maxima_of_the_channels_around():
+def test_spatial_attention_convolves_means_and_maxima_over_channels():
     attention = SpatialAttention()
     with torch.no_grad():
         attention.convolution.weight.zero_()
-        # The mean here, and twice the maximum three columns to the right.
+        # The mean at the position, and twice the maximum three columns to the right.
         attention.convolution.weight[0, 0, 3, 3] = 1
         attention.convolution.weight[0, 1, 3, 6] = 2
     maps = torch.zeros(1, 2, 1, 4)
@@ -48,18 +48,18 @@ def test_spatial_attention_looks_at_means_and_maxima_of_the_channels_around():
     torch.testing.assert_close(weights, torch.stack(expected).view(1, 1, 1, 4))
 
 
-def test_block_attention_weighs_channels_first_and_then_positions(maps):
+def test_block_attention_applies_channel_attention_before_spatial_attention(maps):
     torch.manual_seed(0)
     block = BlockAttention(8, reduction=4)
-    weighed = block.channel(maps) * maps
-    assert torch.equal(block(maps), block.spatial(weighed) * weighed)
+    weighted = block.channel(maps) * maps
+    assert torch.equal(block(maps), block.spatial(weighted) * weighted)
 
 
-def test_few_channels_keep_a_hidden_one():
+def test_few_channels_have_at_least_one_hidden_channel():
     attention = ChannelAttention(channels=4, reduction=16)
     assert tuple(attention(torch.randn(1, 4, 3, 3)).shape) == (1, 4, 1, 1)
 
 
-def test_attention_only_weakens(maps):
+def test_attention_only_attenuates(maps):
     torch.manual_seed(0)
     assert (BlockAttention(8, reduction=2)(maps).abs() < maps.abs()).all()

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The losses of section 2 against values computed by hand or pair by pair."""
+"""The losses of section 2 equal values computed by hand or pair by pair."""
 
 import math
 
@@ -16,20 +16,20 @@ import torch
 MASK = torch.tensor([[[False, False, True, False]]])
 
 
-def test_distance_from_the_centre():
+def test_the_hypersphere_distance_equals_equation_3():
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0]]).T[None, :, None, :]
     torch.testing.assert_close(
         hypersphere_distance(features), torch.tensor([[[0.0, math.sqrt(26) - 1]]])
     )
 
 
-def test_feature_loss_weighs_both_kinds_of_positions_alike():
+def test_feature_loss_gives_good_and_abnormal_positions_equal_weight():
     distances = torch.tensor([[[0.1, 0.2, 0.7, 0.6]]])
     expected = 0.3 - math.log(1 - math.exp(-0.7))
     assert feature_loss(distances, MASK).item() == pytest.approx(expected, abs=1e-3)
 
 
-def test_an_abnormal_position_in_the_centre_is_pushed_away():
+def test_an_abnormal_position_at_the_centre_is_pushed_away():
     features = torch.full((1, 8, 1, 4), 1e-4, requires_grad=True)
     loss = feature_loss(hypersphere_distance(features), MASK)
     (gradient,) = torch.autograd.grad(loss, features)
@@ -37,13 +37,13 @@ def test_an_abnormal_position_in_the_centre_is_pushed_away():
     assert (gradient[..., 0] > 0).all()
 
 
-def test_score_loss_by_hand():
-    # Good: 3 is 0.5 above the margin. The gaps are 4, 3 and 1 where 5 are wanted.
+def test_score_loss_equals_a_value_computed_by_hand():
+    # The good score 3 is 0.5 above the margin. The gaps are 4, 3 and 1; 5 is required.
     scores = torch.tensor([[[0.0, 1.0, 4.0, 3.0]]])
     assert score_loss(scores, MASK, 2.5, 5.0).item() == pytest.approx(0.5 / 3 + (1 + 2 + 4) / 3)
 
 
-def test_score_loss_is_the_mean_over_all_pairs_and_so_is_its_gradient():
+def test_score_loss_and_its_gradient_equal_the_mean_over_all_pairs():
     generator = torch.Generator().manual_seed(0)
     scores = (4 * torch.randn(2, 5, 6, generator=generator)).requires_grad_()
     mask = torch.rand(2, 5, 6, generator=generator) < 0.3
@@ -57,7 +57,7 @@ def test_score_loss_is_the_mean_over_all_pairs_and_so_is_its_gradient():
     )
 
 
-def test_consistency_loss_by_hand():
+def test_consistency_loss_equals_a_value_computed_by_hand():
     # Two patches; distances of features 0 and 3, of scores 0 and 1.
     features = torch.tensor([[[[0.0, 3.0]]]])
     scores = torch.tensor([[[2.0, 1.0]]])
@@ -68,7 +68,7 @@ def test_consistency_loss_by_hand():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_scores_that_lie_as_features_do_are_consistent():
+def test_scores_with_the_distances_of_the_features_are_consistent():
     features = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     same = consistency_loss(features, features[:, 0] + 7, mask, patches=4)
@@ -77,7 +77,7 @@ def test_scores_that_lie_as_features_do_are_consistent():
     assert other > 0.01
 
 
-def test_patches_with_abnormal_positions_are_not_compared():
+def test_patches_with_abnormal_positions_are_left_out():
     features = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     scores = torch.zeros(1, 4, 4, requires_grad=True)
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
@@ -91,7 +91,7 @@ def test_patches_with_abnormal_positions_are_not_compared():
 
 
 @pytest.mark.parametrize('value', [False, True])
-def test_losses_are_finite_where_one_kind_of_positions_is_missing(value):
+def test_losses_are_finite_without_good_or_without_abnormal_positions(value):
     mask = torch.full((2, 4, 4), value)
     features = torch.zeros(2, 3, 4, 4, requires_grad=True)
     distances, scores = hypersphere_distance(features), features.sum(1)

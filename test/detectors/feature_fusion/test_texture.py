@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Quantising and counting: equations 1 and 2, and their two-dimensional form."""
+"""Quantisation and counting of similarities: equations 1 and 2, and their two-dimensional form."""
 
 from flow_anomaly_ros.detectors.feature_fusion.texture import (
     _split,
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 
-def test_positions_are_members_of_the_level_they_are_nearest_to():
+def test_positions_belong_to_the_nearest_level():
     levels, membership = quantise(torch.tensor([[0.0, 0.1, 0.5, 0.9, 1.0]]), 4)
     torch.testing.assert_close(levels, torch.tensor([[0.125, 0.375, 0.625, 0.875]]))
     expected = torch.zeros(1, 5, 4)
@@ -29,20 +29,20 @@ def test_positions_are_members_of_the_level_they_are_nearest_to():
     torch.testing.assert_close(membership, expected)
 
 
-def test_levels_lie_between_the_least_and_the_largest_similarity_of_each_image():
+def test_levels_span_the_range_of_similarities_of_each_image():
     similarities = torch.tensor([[0.2, 0.4], [-1.0, 1.0]])
     levels, membership = quantise(similarities, 2)
     torch.testing.assert_close(levels, torch.tensor([[0.25, 0.35], [-0.5, 0.5]]))
     assert (membership > 0).sum(2).eq(1).all()
 
 
-def test_equal_similarities_are_all_in_one_level():
+def test_equal_similarities_belong_to_one_level():
     levels, membership = quantise(torch.full((1, 6), 0.3), 8)
     assert levels.isfinite().all()
     assert (membership.sum(1) > 0).sum() == 1
 
 
-def test_regions_are_cut_row_by_row():
+def test_maps_are_split_into_regions_row_by_row():
     maps = torch.arange(16.0).reshape(1, 1, 4, 4)
     regions = _split(maps, 2)
     assert regions[:, 0].tolist() == [
@@ -53,13 +53,13 @@ def test_regions_are_cut_row_by_row():
     ]
 
 
-def test_pairs_of_neighbours_are_counted_to_the_right_and_below():
+def test_pairs_are_counted_with_the_right_and_the_lower_neighbour():
     pyramid = PyramidTexture(channels=2, levels=2)
     # Two directions, whose mean is most like the first: similarities are high in the left column
     # and at the top right, low at the bottom right.
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     region = torch.stack([torch.stack([a, a]), torch.stack([a, b])]).permute(2, 0, 1)[None]
-    (entries,) = pyramid._neighbours(region)
+    (entries,) = pyramid._count_pairs(region)
     assert entries.shape == (4, 3)
     low, high = entries[:, 0].unique().tolist()
     assert low < high
@@ -73,18 +73,18 @@ def test_pairs_of_neighbours_are_counted_to_the_right_and_below():
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 5), (16, 24)])
-def test_textures_have_the_size_of_the_map(size):
+def test_texture_features_have_the_size_of_the_map(size):
     torch.manual_seed(0)
     maps = torch.randn(2, 6, *size)
     assert tuple(TextureEnhancement(6, 8)(maps).shape) == (2, 6, *size)
     assert tuple(PyramidTexture(6, 4)(maps).shape) == (2, 24, *size)
 
 
-def test_positions_of_one_level_get_the_same_texture_as_strongly_as_they_belong_to_it():
+def test_positions_of_a_level_have_the_same_texture_scaled_by_their_membership():
     torch.manual_seed(0)
     maps = torch.randn(1, 4, 6, 8)
     network = TextureEnhancement(4, 3)
-    # As if trained, each level looking at itself: at first all get the same mixture of all.
+    # Make each level attend to itself, as after training; initially attention is uniform.
     network.fuse.weight.data *= 10
     for layer in (network.query, network.key):
         nn.init.eye_(layer.weight)
@@ -101,7 +101,7 @@ def test_positions_of_one_level_get_the_same_texture_as_strongly_as_they_belong_
     assert not torch.allclose(unscaled[own == 0][0], unscaled[own == 2][0], rtol=0.01)
 
 
-def test_a_texture_does_not_depend_on_the_other_images_of_a_batch():
+def test_images_of_a_batch_do_not_influence_each_other():
     torch.manual_seed(0)
     maps = torch.randn(3, 6, 16, 16)
     for network in (TextureEnhancement(6, 8), PyramidTexture(6, 4)):

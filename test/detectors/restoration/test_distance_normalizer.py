@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Distances are seen beside those that good parts have from one another."""
+"""Distances are normalised by those between good parts."""
 
 from flow_anomaly_ros.detectors.restoration.distance_normalizer import DistanceNormalizer
 import pytest
@@ -18,51 +18,51 @@ def good_distances(count=6, seed=0):
 
 
 @pytest.fixture
-def usual():
-    usual = DistanceNormalizer()
-    usual.fit(good_distances(), SIZE)
-    return usual
+def normalizer():
+    normalizer = DistanceNormalizer()
+    normalizer.fit(good_distances(), SIZE)
+    return normalizer
 
 
-def test_distances_are_left_alone_before_the_fit():
+def test_before_fit_distances_stay_as_they_are():
     distances = good_distances()
     torch.testing.assert_close(DistanceNormalizer()(distances), distances)
 
 
-def test_places_where_good_parts_differ_count_less(usual):
+def test_positions_where_good_parts_vary_count_less(normalizer):
     distances = torch.full((1, 1, *SIZE), 2.0)
     distances[..., 6, 2] = distances[..., 6, 13] = 9.0
-    seen = usual(distances)[0, 0]
-    assert seen[6, 2] > 1.2 * seen[6, 13] > 0
+    normalized = normalizer(distances)[0, 0]
+    assert normalized[6, 2] > 1.2 * normalized[6, 13] > 0
 
 
-def test_a_little_difference_everywhere_is_taken_off():
-    usual = DistanceNormalizer()
-    usual.fit(good_distances() + 0.1 * torch.arange(6.0)[:, None, None, None], SIZE)
+def test_a_small_difference_everywhere_is_removed():
+    normalizer = DistanceNormalizer()
+    normalizer.fit(good_distances() + 0.1 * torch.arange(6.0)[:, None, None, None], SIZE)
     dark, light = good_distances(1, seed=1), good_distances(1, seed=1) + 0.3
-    assert (usual(light) - usual(dark)).abs().mean() < 0.3 * 0.3
+    assert (normalizer(light) - normalizer(dark)).abs().mean() < 0.3 * 0.3
 
 
-def test_a_large_difference_everywhere_stays(usual):
-    assert usual(good_distances(1) + 5).min() > 3
+def test_a_large_difference_everywhere_remains(normalizer):
+    assert normalizer(good_distances(1) + 5).min() > 3
 
 
-def test_nothing_becomes_negative(usual):
-    assert usual(0.1 * good_distances(2)).min() == 0
+def test_normalised_distances_are_never_negative(normalizer):
+    assert normalizer(0.1 * good_distances(2)).min() == 0
 
 
-def test_what_is_usual_is_seen_at_any_size(usual):
-    assert tuple(usual(torch.rand(2, 1, 48, 64)).shape) == (2, 1, 48, 64)
+def test_distances_of_any_size_are_normalised(normalizer):
+    assert tuple(normalizer(torch.rand(2, 1, 48, 64)).shape) == (2, 1, 48, 64)
 
 
-def test_parts_that_are_all_the_same_leave_finite_distances():
-    usual = DistanceNormalizer()
-    usual.fit(torch.zeros(2, 1, *SIZE), SIZE)
-    assert usual(torch.rand(1, 1, *SIZE)).isfinite().all()
+def test_identical_good_parts_give_finite_distances():
+    normalizer = DistanceNormalizer()
+    normalizer.fit(torch.zeros(2, 1, *SIZE), SIZE)
+    assert normalizer(torch.rand(1, 1, *SIZE)).isfinite().all()
 
 
-def test_what_is_usual_survives_a_state(usual):
-    other = DistanceNormalizer()
-    other.load_state_dict(usual.state_dict())
+def test_a_new_normalizer_loads_the_state_of_a_fitted_one(normalizer):
+    loaded = DistanceNormalizer()
+    loaded.load_state_dict(normalizer.state_dict())
     distances = good_distances(1, seed=2)
-    assert torch.equal(other(distances), usual(distances))
+    assert torch.equal(loaded(distances), normalizer(distances))

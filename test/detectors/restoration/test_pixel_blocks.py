@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of pixels are images in another order: nothing is lost, mixed or invented."""
+"""Pixel blocks are a permutation of the pixels with an exact inverse."""
 
 from flow_anomaly_ros.detectors.restoration.pixel_blocks import PixelBlocks
 import pytest
@@ -18,7 +18,7 @@ def test_inverse_returns_the_same_image(size, stride, channels):
     assert torch.equal(blocks.inverse(features, size), images)
 
 
-def test_a_pixel_belongs_to_one_position():
+def test_each_pixel_belongs_to_one_position():
     blocks = PixelBlocks(3, 4)
     images = torch.zeros(1, 3, 12, 20)
     images[:, :, 6, 17] = 1
@@ -26,7 +26,7 @@ def test_a_pixel_belongs_to_one_position():
     assert (rows.tolist(), columns.tolist()) == ([1], [4])
 
 
-def test_incomplete_blocks_are_filled_with_the_last_row_and_column():
+def test_incomplete_blocks_repeat_the_last_row_and_column():
     row = torch.arange(5.0).expand(1, 1, 3, 5)
-    filled = PixelBlocks(1, 4).inverse(PixelBlocks(1, 4)(row), (4, 8))
-    assert torch.equal(filled, torch.tensor([0.0, 1, 2, 3, 4, 4, 4, 4]).expand(1, 1, 4, 8))
+    padded = PixelBlocks(1, 4).inverse(PixelBlocks(1, 4)(row), (4, 8))
+    assert torch.equal(padded, torch.tensor([0.0, 1, 2, 3, 4, 4, 4, 4]).expand(1, 1, 4, 8))

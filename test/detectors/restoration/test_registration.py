@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Turned and shifted parts are brought to one pose; parts that lie alike are left alone."""
+"""Rotated and shifted parts are registered; parts in the same pose are not changed."""
 
 from flow_anomaly_ros.detectors.restoration.registration import Registration
 import pytest
@@ -10,9 +10,9 @@ SIZES = [(96, 96), (80, 112), (112, 80)]
 
 
 def parts(angles, shifts, size):
-    """Draw wedges with a spot at one end, turned by radians, shifted by halves of the shorter side.
+    """Draw wedges with a spot, rotated by radians and shifted by halves of the shorter side.
 
-    Drawn with soft edges, so that nothing depends on how an image is turned.
+    The edges are soft, so that no result depends on how an image is resampled.
     """
     rows, columns = ((torch.arange(n) * 2 + 1 - n) / min(size) for n in size)
     y, x = torch.meshgrid(rows, columns, indexing='ij')
@@ -27,10 +27,10 @@ def parts(angles, shifts, size):
     return torch.stack(images)[:, None].expand(-1, 3, -1, -1)
 
 
-def random_poses(count, seed, reach=0.2):
+def random_poses(count, seed, max_shift=0.2):
     generator = torch.Generator().manual_seed(seed)
     angles = 2 * torch.pi * torch.rand(count, generator=generator)
-    return angles, reach * (2 * torch.rand(count, 2, generator=generator) - 1)
+    return angles, max_shift * (2 * torch.rand(count, 2, generator=generator) - 1)
 
 
 @pytest.fixture(scope='module', params=SIZES, ids=str)
@@ -40,7 +40,7 @@ def fitted(request):
     return registration, request.param
 
 
-def test_turned_parts_are_registered(fitted):
+def test_rotated_and_shifted_parts_are_registered(fitted):
     registration, size = fitted
     assert registration.is_active
     images = parts(*random_poses(6, 1), size)
@@ -50,16 +50,16 @@ def test_turned_parts_are_registered(fitted):
     assert registered.std(0).mean() < 0.2 * images.std(0).mean()
 
 
-def test_the_difference_of_two_poses_is_found(fitted):
+def test_the_angle_between_two_parts_is_found(fitted):
     registration, size = fitted
     angles, shifts = torch.tensor([0.3, 2.0]), torch.tensor([[0.1, -0.05], [-0.1, 0.1]])
-    poses, match = registration.find(parts(angles, shifts, size))
-    assert match.min() > 0.97
-    turned = (poses[1, 0] - poses[0, 0]) % (2 * torch.pi)
-    assert turned.item() == pytest.approx(1.7, abs=0.02)
+    poses, correlation = registration.find(parts(angles, shifts, size))
+    assert correlation.min() > 0.97
+    rotation = (poses[1, 0] - poses[0, 0]) % (2 * torch.pi)
+    assert rotation.item() == pytest.approx(1.7, abs=0.02)
 
 
-def test_parts_are_registered_to_the_middle(fitted):
+def test_parts_are_registered_to_the_centre_of_the_image(fitted):
     registration, size = fitted
     registered, _ = registration(parts(*random_poses(6, 1), size))
     brightness = (registered.mean((0, 1)) - 0.2).clamp(min=0.1) - 0.1
@@ -69,42 +69,42 @@ def test_parts_are_registered_to_the_middle(fitted):
         assert abs(centre.item() - (length - 1) / 2) < 0.1 * min(size)
 
 
-def test_maps_go_back_to_where_the_camera_saw_them(fitted):
+def test_undo_transforms_maps_back_to_the_camera_image(fitted):
     registration, size = fitted
-    images = parts(*random_poses(6, 1, reach=0.05), size)
+    images = parts(*random_poses(6, 1, max_shift=0.05), size)
     registered, poses = registration(images)
-    back = registration.undo(registered, poses)
-    assert (back - images).abs().mean() < 0.01
+    restored = registration.undo(registered, poses)
+    assert (restored - images).abs().mean() < 0.01
     with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(registration.undo(registered, poses), back)
+        assert torch.equal(registration.undo(registered, poses), restored)
 
 
-def test_what_the_camera_did_not_see_is_known(fitted):
+def test_maps_are_zero_outside_the_camera_image(fitted):
     registration, (height, width) = fitted
     ones = torch.ones(2, 1, height, width)
-    # Half of the shorter side's half to the right, and a quarter turn.
+    # A shift to the right by a quarter of the shorter side, and a quarter turn.
     poses = torch.tensor([[0.0, 0.5, 0.0], [torch.pi / 2, 0.0, 0.0]])
-    moved, turned = registration.in_view(ones, poses)[:, 0]
-    unseen = min(height, width) // 4
-    assert moved[:, : width - unseen].all()
-    assert not moved[:, width - unseen :].any()
+    shifted, rotated = registration.in_view(ones, poses)[:, 0]
+    outside = min(height, width) // 4
+    assert shifted[:, : width - outside].all()
+    assert not shifted[:, width - outside :].any()
     middle = abs(width - height) // 2
-    assert turned.sum() == min(height, width) ** 2
-    assert turned[middle : -middle or None].all() or turned[:, middle:-middle].all()
+    assert rotated.sum() == min(height, width) ** 2
+    assert rotated[middle : -middle or None].all() or rotated[:, middle:-middle].all()
     assert registration.in_view(ones, None) is ones
 
 
-def test_parts_of_a_whole_day_are_looked_at():
-    # Forty that lie alike, then others: files follow each other in the order they were taken.
+def test_fit_uses_images_from_the_whole_set():
+    # Forty parts in one pose, then others: files are in the order in which they were taken.
     angles, shifts = random_poses(40, 0)
-    still = torch.zeros(40), torch.zeros(40, 2)
-    images = torch.cat([parts(*still, (64, 64)), parts(angles, shifts, (64, 64))])
+    aligned = torch.zeros(40), torch.zeros(40, 2)
+    images = torch.cat([parts(*aligned, (64, 64)), parts(angles, shifts, (64, 64))])
     registration = Registration()
     registration.fit(images)
     assert registration.is_active
 
 
-def test_parts_that_lie_alike_are_left_alone():
+def test_parts_in_the_same_pose_are_not_registered():
     angles = 0.5 + 0.02 * torch.randn(8, generator=torch.Generator().manual_seed(0))
     images = parts(angles, torch.zeros(8, 2), (96, 96))
     registration = Registration()
@@ -124,7 +124,7 @@ def test_textures_and_empty_images_have_no_pose():
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.02])
-def test_images_without_a_part_are_left_as_they_lie(fitted, noise):
+def test_images_without_a_part_are_not_moved(fitted, noise):
     registration, size = fitted
     images = 0.5 + noise * torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
     registered, poses = registration(images)
@@ -132,9 +132,9 @@ def test_images_without_a_part_are_left_as_they_lie(fitted, noise):
     torch.testing.assert_close(registered, images, rtol=0, atol=1e-4)
 
 
-def test_a_fresh_one_takes_the_state_of_a_fitted_one(fitted):
+def test_a_new_registration_loads_the_state_of_a_fitted_one(fitted):
     registration, size = fitted
-    fresh = Registration()
-    fresh.load_state_dict(registration.state_dict())
+    loaded = Registration()
+    loaded.load_state_dict(registration.state_dict())
     images = parts(*random_poses(2, 3), size)
-    assert torch.equal(fresh(images)[0], registration(images)[0])
+    assert torch.equal(loaded(images)[0], registration(images)[0])

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Latents stand for images, and are spread alike."""
+"""Latents are decoded to their images and have unit variance."""
 
 from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder, PixelSpace
 import torch
@@ -19,7 +19,7 @@ def fitted(latents, block=4):
     return autoencoder
 
 
-def test_pixels_go_from_minus_one_to_one_and_come_back():
+def test_pixels_are_scaled_to_minus_one_to_one_and_back():
     space = PixelSpace(3)
     latents = space.encode(images())
     assert latents.min() < -0.5 < 0.5 < latents.max()
@@ -27,36 +27,36 @@ def test_pixels_go_from_minus_one_to_one_and_come_back():
     assert (space.channels, space.stride) == (3, 1)
 
 
-def test_latents_have_the_stride_and_the_channels_that_it_says():
+def test_latents_have_the_stated_stride_and_channels():
     autoencoder = fitted(6)
     assert (autoencoder.channels, autoencoder.stride) == (6, 4)
     assert tuple(autoencoder.encode(images(2)).shape) == (2, 6, 8, 12)
 
 
-def test_latents_have_no_mean_and_unit_variance():
+def test_latents_have_zero_mean_and_unit_variance():
     latents = fitted(6).encode(images())
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(6), atol=1e-3, rtol=0)
 
 
-def test_all_components_bring_images_back():
+def test_all_components_reconstruct_images_exactly():
     autoencoder = fitted(1000)
     assert autoencoder.channels == 48
     torch.testing.assert_close(autoencoder.decode(autoencoder.encode(images())), images())
 
 
-def test_the_more_components_the_smaller_the_error():
+def test_more_components_give_a_smaller_error():
     errors = []
     for latents in (1, 4, 16):
         autoencoder = fitted(latents)
         decoded = autoencoder.decode(autoencoder.encode(images()))
         errors.append((decoded - images()).square().mean().item())
     assert errors == sorted(errors, reverse=True)
-    # What is left is the noise.
+    # The remaining error is the noise.
     assert errors[-1] < 2 * 0.02**2
 
 
-def test_images_of_one_colour_give_finite_latents():
+def test_constant_images_give_finite_latents():
     autoencoder = Autoencoder(3, 4, 8)
     autoencoder.fit(torch.full((2, 3, 16, 16), 0.5))
     assert autoencoder.encode(images()).isfinite().all()

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is perceived guides the one step, and alone learns."""
+"""The perception network guides the one-step restoration; only it is trained."""
 
 from flow_anomaly_ros.detectors.timenet.perception import one_step, TimestepPerception
 from flow_anomaly_ros.detectors.timenet.rectified_flow import euler
@@ -29,7 +29,7 @@ def images():
 TIMES, CLASSES = torch.full((2,), TIME), torch.tensor([0, 1])
 
 
-def test_without_perception_it_is_a_step_of_euler(denoiser, images):
+def test_without_perception_one_step_is_a_step_of_euler(denoiser, images):
     expected = euler(lambda x, t: denoiser(x, t, CLASSES).image, images, TIME)
     restored, times = one_step(denoiser, None, images, TIMES, CLASSES)
     torch.testing.assert_close(restored, expected)
@@ -37,7 +37,7 @@ def test_without_perception_it_is_a_step_of_euler(denoiser, images):
 
 
 @torch.no_grad()
-def test_before_it_has_learned_it_perceives_the_time_of_the_noise(denoiser, images):
+def test_before_training_the_perceived_time_is_that_of_the_noise(denoiser, images):
     perception = TimestepPerception(1, SIZE, 2, SIZE, TIME)
     times, features = perception(images, CLASSES)
     torch.testing.assert_close(times, torch.full((2, 1, 8, 8), TIME))
@@ -48,7 +48,7 @@ def test_before_it_has_learned_it_perceives_the_time_of_the_noise(denoiser, imag
     )
 
 
-def test_gradients_reach_the_perceiving_network_alone(denoiser, images):
+def test_gradients_reach_only_the_perception_network(denoiser, images):
     perception = TimestepPerception(1, SIZE, 2, SIZE, TIME)
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}
     optimiser = torch.optim.Adam(perception.parameters(), 1e-2)
@@ -61,13 +61,13 @@ def test_gradients_reach_the_perceiving_network_alone(denoiser, images):
     assert all(torch.equal(value, before[name]) for name, value in denoiser.state_dict().items())
 
 
-def test_it_learns_to_restore_what_the_denoiser_cannot(denoiser, images):
+def test_training_the_perception_network_improves_the_restoration(denoiser, images):
     perception = TimestepPerception(1, SIZE, 2, SIZE, TIME)
-    wanted = torch.zeros_like(images)
+    target = torch.zeros_like(images)
     optimiser = torch.optim.Adam(perception.parameters(), 1e-2)
     losses = []
     for _ in range(60):
-        loss = (one_step(denoiser, perception, images, TIMES, CLASSES)[0] - wanted).square().mean()
+        loss = (one_step(denoiser, perception, images, TIMES, CLASSES)[0] - target).square().mean()
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()
@@ -76,13 +76,13 @@ def test_it_learns_to_restore_what_the_denoiser_cannot(denoiser, images):
 
 
 @torch.no_grad()
-def test_a_smaller_network_serves_a_larger_denoiser(denoiser, images):
+def test_a_small_perception_network_fits_a_larger_denoiser(denoiser, images):
     small = UNetSize(base=4, multipliers=(1, 1), attention=0, blocks=1)
     perception = TimestepPerception(1, small, 2, SIZE, TIME)
     assert one_step(denoiser, perception, images, TIMES, CLASSES)[0].shape == images.shape
 
 
-def test_other_numbers_of_levels_are_refused():
+def test_another_number_of_levels_is_refused():
     deep = UNetSize(base=4, multipliers=(1, 1, 1), attention=0, blocks=1)
-    with pytest.raises(ValueError, match='2 levels cannot take features of 3'):
+    with pytest.raises(ValueError, match='2 levels cannot take features of 3 levels'):
         TimestepPerception(1, deep, 2, SIZE, TIME)

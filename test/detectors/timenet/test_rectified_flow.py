@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Velocities are learned, followed as well as scipy does, and straightened by a reflow."""
+"""Velocities are trained and integrated; a reflow straightens their paths."""
 
 from flow_anomaly_ros.detectors.timenet.rectified_flow import (
     between,
@@ -24,45 +24,45 @@ def exact_velocity(maps, times):
     return MEAN + slope * (maps - t * MEAN)
 
 
-def test_ways_are_straight_lines():
+def test_paths_are_straight_lines():
     noise, images = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
     points = between(noise, images, torch.tensor([0.25, 1.0]))
     assert points.flatten(1).tolist() == [[0.25] * 4, [1.0] * 4]
 
 
-def test_no_velocity_has_a_smaller_loss_than_the_exact_one_of_a_linear_case():
+def test_the_exact_velocity_of_a_linear_case_has_the_smallest_loss():
     torch.manual_seed(0)
     noise = torch.randn(20000, 1, 1, 1)
     images = MEAN + DEVIATION * torch.randn_like(noise)
     times = torch.rand(len(noise))
-    least = velocity_loss(exact_velocity, noise, images, times)
+    minimum = velocity_loss(exact_velocity, noise, images, times)
     for changed in (
         lambda x, t: exact_velocity(x, t) + 0.1,
         lambda x, t: 1.1 * exact_velocity(x, t),
         lambda x, t: exact_velocity(x, (t + 0.1).clamp(max=1)),
     ):
-        assert velocity_loss(changed, noise, images, times) > least
+        assert velocity_loss(changed, noise, images, times) > minimum
 
 
-def test_the_adaptive_solver_ends_where_the_distribution_says():
+def test_the_adaptive_solver_maps_quantiles_to_quantiles():
     start = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    # The flow between two normal distributions moves quantiles to quantiles.
+    # As the exact flow between two normal distributions does.
     torch.testing.assert_close(
         rk45(exact_velocity, start), MEAN + DEVIATION * start, atol=1e-3, rtol=0
     )
 
 
-def test_euler_comes_closer_with_more_steps():
+def test_the_error_of_euler_decreases_with_the_number_of_steps():
     start = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     exact = MEAN + DEVIATION * start
     errors = [(euler(exact_velocity, start, steps=n) - exact).abs().max() for n in (1, 10, 100)]
     assert errors[0] > 5 * errors[1] > 25 * errors[2]
 
 
-def test_one_step_starts_at_the_time_it_is_given():
+def test_one_euler_step_starts_at_the_given_time():
     start, time = torch.full((1, 1, 1, 1), 3.0), 0.75
-    found = euler(lambda x, t: 10 * t[:, None, None, None] + x, start, time)
-    assert found.item() == pytest.approx(3 + 0.25 * (7.5 + 3))
+    result = euler(lambda x, t: 10 * t[:, None, None, None] + x, start, time)
+    assert result.item() == pytest.approx(3 + 0.25 * (7.5 + 3))
 
 
 def test_a_velocity_that_is_not_finite_is_refused():
@@ -71,7 +71,7 @@ def test_a_velocity_that_is_not_finite_is_refused():
 
 
 class Points(nn.Module):
-    """A velocity of points in a plane, in place of images."""
+    """Velocity field of points in a plane, in place of images."""
 
     def __init__(self):
         super().__init__()
@@ -80,11 +80,11 @@ class Points(nn.Module):
 
     def forward(self, maps, times):
         points = maps.flatten(1)
-        known = torch.cat([points, times[:, None]], 1)
-        return self.last(self.layers(known)).view(maps.shape)
+        inputs = torch.cat([points, times[:, None]], 1)
+        return self.last(self.layers(inputs)).view(maps.shape)
 
 
-def learn(velocity, pairs, steps=300):
+def train(velocity, pairs, steps=300):
     optimiser = torch.optim.Adam(velocity.parameters(), 3e-3)
     for _ in range(steps):
         noise, images = pairs()
@@ -94,7 +94,7 @@ def learn(velocity, pairs, steps=300):
         optimiser.step()
 
 
-def test_a_reflow_straightens_the_ways():
+def test_a_reflow_straightens_the_paths():
     torch.manual_seed(0)
 
     def independent():
@@ -103,18 +103,18 @@ def test_a_reflow_straightens_the_ways():
         return noise, sides + 0.3 * torch.randn(256, 2, 1, 1)
 
     velocity, start = Points(), torch.randn(256, 2, 1, 1)
-    learn(velocity, independent)
+    train(velocity, independent)
     before = curvature(velocity, start)
     noise = torch.randn(2048, 2, 1, 1)
     images = rk45(velocity, noise)
 
     def coupled():
-        chosen = torch.randint(0, len(noise), (256,))
-        return noise[chosen], images[chosen]
+        selected = torch.randint(0, len(noise), (256,))
+        return noise[selected], images[selected]
 
-    learn(velocity, coupled)
+    train(velocity, coupled)
     assert curvature(velocity, start) < 0.3 * before
 
 
-def test_straight_ways_have_no_curvature():
+def test_straight_paths_have_no_curvature():
     assert curvature(lambda x, _: torch.ones_like(x), torch.zeros(2, 1, 2, 2)) < 1e-10

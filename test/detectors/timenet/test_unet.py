@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The U-Net has the published size, keeps shapes, and listens to all that it is told."""
+"""The U-Net has the published size, keeps shapes and depends on all its conditions."""
 
 from flow_anomaly_ros.detectors.timenet.unet import group_norm, UNet, UNetSize
 import pytest
@@ -10,7 +10,7 @@ SMALL = UNetSize(base=8, multipliers=(1, 2), attention=1, blocks=1)
 
 
 def randomised(network):
-    """A network that does not begin with zeros."""
+    """Replace all parameters, since zero-init makes the output 0."""
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return network.eval()
@@ -26,7 +26,7 @@ def test_the_published_size_has_about_30_million_parameters():
 
 
 @pytest.mark.parametrize('attention', [0, 1, 2])
-def test_shapes_are_kept(attention):
+def test_the_output_has_the_shape_of_the_image(attention):
     size = UNetSize(base=8, multipliers=(1, 2, 3), attention=attention, blocks=2)
     output = UNet(1, 2, size)(torch.zeros(2, 1, 16, 24))
     assert output.image.shape == (2, 2, 16, 24)
@@ -37,44 +37,44 @@ def test_shapes_are_kept(attention):
     ]
 
 
-def test_it_says_nothing_before_it_has_learned():
+def test_the_output_is_zero_before_training():
     assert not UNet(1, 1, SMALL)(torch.randn(1, 1, 8, 8)).image.any()
 
 
 @torch.no_grad()
-def test_time_class_and_injected_features_change_the_result():
+def test_time_class_and_injected_features_change_the_output():
     torch.manual_seed(0)
     network = randomised(UNet(1, 1, SMALL, timed=True, classes=3))
     images = torch.randn(1, 1, 8, 8)
     features = [torch.zeros(1, 8, 8, 8), torch.zeros(1, 16, 4, 4)]
 
-    def result(time=0.5, index=0, injected=None):
+    def output(time=0.5, index=0, injected=None):
         return network(images, torch.tensor([time]), torch.tensor([index]), injected).image
 
-    torch.testing.assert_close(result(injected=features), result())
-    for other in (
-        result(time=0.6),
-        result(index=1),
-        result(injected=[torch.randn_like(features[0]), features[1]]),
-        result(injected=[features[0], torch.randn_like(features[1])]),
+    torch.testing.assert_close(output(injected=features), output())
+    for changed in (
+        output(time=0.6),
+        output(index=1),
+        output(injected=[torch.randn_like(features[0]), features[1]]),
+        output(injected=[features[0], torch.randn_like(features[1])]),
     ):
-        assert (other - result()).abs().max() > 1e-3
+        assert (changed - output()).abs().max() > 1e-3
 
 
 @torch.no_grad()
-def test_images_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_do_not_influence_each_other():
     torch.manual_seed(0)
     network = randomised(UNet(1, 1, SMALL, timed=True, classes=3))
     images, times, classes = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 2, 1])
-    together = network(images, times, classes).image
+    batched = network(images, times, classes).image
     for index in range(3):
-        part = slice(index, index + 1)
-        alone = network(images[part], times[part], classes[part]).image
-        torch.testing.assert_close(together[part], alone, atol=1e-4, rtol=1e-4)
+        item = slice(index, index + 1)
+        single = network(images[item], times[item], classes[item]).image
+        torch.testing.assert_close(batched[item], single, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize('base', [2, 3, 6, 17, 18, 64])
-def test_any_number_of_channels_can_be_normalised(base):
+def test_group_norm_accepts_any_number_of_channels(base):
     for factor in (1, 2, 4):
         channels = factor * base
         assert group_norm(channels)(torch.rand(1, channels, 2, 2)).isfinite().all()
