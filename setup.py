@@ -37,13 +37,15 @@ setup(
     zip_safe=True,
     entry_points={
         'console_scripts': [
-            f'detector = {NAME}.nodes.detector:main',
+            f'detector = {NAME}.nodes.executables:detector',
             f'flow-anomaly = {NAME}.cli:main',
             f'flow-anomaly-demo = {NAME}.demo:main',
-            f'image_source = {NAME}.nodes.image_source:main',
-            f'listener = {NAME}.nodes.inspection_report:main',
-            f'rejecter = {NAME}.nodes.rejecter:main',
-            f'trainer = {NAME}.nodes.trainer:main',
+            f'image_source = {NAME}.nodes.executables:image_source',
+            f'inspection_report = {NAME}.nodes.executables:inspection_report',
+            # Its former name.
+            f'listener = {NAME}.nodes.executables:listener',
+            f'rejecter = {NAME}.nodes.executables:rejecter',
+            f'trainer = {NAME}.nodes.executables:trainer',
         ],
     },
     install_requires=[

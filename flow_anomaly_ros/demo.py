@@ -15,6 +15,7 @@ from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.folder import read_folder
 from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.output_files import make_folder
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 
 # Seconds a node gets to end after an interrupt.
 SHUTDOWN_TIMEOUT_S = 15.0
@@ -45,17 +46,20 @@ def prepare(options: argparse.Namespace) -> int:
     except ValueError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 2
-    command = ['train', '--data', str(data_folder(options)), '--output', str(model_file(options))]
-    command += ['--max-images', str(options.max_images), '--seed', str(options.seed)]
-    command += ['--device', options.device]
+    method_options = {'backbone': options.backbone} if options.backbone else {}
     if options.data is None:
         # Generated parts lie in a fixture with some play, a degree or two and a few pixels.
-        command += ['--set', 'align=always']
-    if options.backbone:
-        command += ['--backbone', options.backbone]
-    if options.weights:
-        command += ['--weights', str(options.weights)]
-    return cli.main(command)
+        method_options['align'] = 'always'
+    request = TrainingRequest(
+        data=(data_folder(options),),
+        output=model_file(options),
+        options=method_options,
+        weights=options.weights,
+        max_images=options.max_images,
+        seed=options.seed,
+        device=options.device,
+    )
+    return cli.main(['train', *request.to_arguments()])
 
 
 def data_folder(options: argparse.Namespace) -> Path:
@@ -69,8 +73,8 @@ def model_file(options: argparse.Namespace) -> Path:
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Start image source, detector and listener as processes; returns 0 if enough is right."""
-    print('demo: starting image source, detector and listener', flush=True)
+    """Start the nodes as processes; returns 0 if enough verdicts are right."""
+    print('demo: starting image source, detector and inspection report', flush=True)
     pictures = options.output / 'pictures'
     processes: dict[str, subprocess.Popen] = {}
     try:
@@ -89,9 +93,11 @@ def inspect(options: argparse.Namespace) -> int:
                 'threads': threads,
             },
         )
-        processes['listener'] = start('listener', {'data': data, 'output': pictures})
+        processes['inspection_report'] = start(
+            'inspection_report', {'data': data, 'output': pictures}
+        )
         # A source that has shown everything ends by itself; a node that fails ends the demo.
-        while processes['listener'].poll() is None:
+        while processes['inspection_report'].poll() is None:
             if any(process.poll() for process in processes.values()):
                 break
             time.sleep(0.1)
@@ -111,7 +117,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 def start(executable: str, parameters: dict[str, object]) -> subprocess.Popen:
     """Start a node of this package as a process of its own."""
-    command = [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args']
+    command = [sys.executable, '-m', 'flow_anomaly_ros.nodes.executables', executable, '--ros-args']
     for name, value in parameters.items():
         # JSON, so that a path such as 2024 stays a string: ROS reads values as YAML.
         plain = value if isinstance(value, bool | int | float | list) else str(value)

@@ -83,10 +83,10 @@ def _train_then_inspect(context: LaunchContext) -> list:
         additional_env=images,
         output='screen',
     )
-    listener = Node(
+    report = Node(
         package='flow_anomaly_ros',
-        executable='listener',
-        name='listener',
+        executable='inspection_report',
+        name='inspection_report',
         parameters=[{'data': data, 'output': f'{values["output"]}/pictures'}],
         output='screen',
     )
@@ -99,7 +99,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
     def after_training(event: ProcessExited, _context: LaunchContext) -> list:
         if event.returncode != 0:
             return after_failure(event, context)
-        return [source, detector, listener]
+        return [source, detector, report]
 
     return [
         training,
@@ -108,7 +108,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
         RegisterEventHandler(OnProcessExit(target_action=detector, on_exit=after_failure)),
         RegisterEventHandler(
             OnProcessExit(
-                target_action=listener,
+                target_action=report,
                 on_exit=[
                     LogInfo(msg=f'pictures are in {values["output"]}/pictures'),
                     EmitEvent(event=Shutdown(reason='all images are inspected')),

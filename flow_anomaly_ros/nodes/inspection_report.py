@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The listener node: collects inspections over ROS, compares them with the truth, reports."""
+"""The inspection report node: collects inspections, compares them with the ground truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from flow_anomaly_ros.data.folder import load_mask, read_folder, Sample
 from flow_anomaly_ros.data.image_messages import to_array
@@ -25,12 +25,15 @@ from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 import rclpy
 from rclpy.client import Client
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, Detection2D, Detection2DArray
 
+# Of executable and node; parameter files and launch files may still have it.
+FORMER_NAME = 'listener'
 # Seconds to wait for the results of an image before it is shown again.
 RESULT_TIMEOUT_S = 3.0
 
@@ -101,8 +104,8 @@ class InspectionReportNode(Node):
         ValueError: No test images in the data folder; one line.
     """
 
-    def __init__(self) -> None:
-        super().__init__('listener')
+    def __init__(self, name: str = 'inspection_report') -> None:
+        super().__init__(name)
         self.parameters = ParameterTable(self, PARAMETERS)
         warn_of_unknown(self)
         if not self.parameters['data']:
@@ -280,13 +283,24 @@ def to_float_map(message: Image) -> np.ndarray:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run until all images are inspected; exit status 0 if the bar is met."""
-    status = run_node('listener', _live, args)
+    """Run until all images are inspected; exit status 0 if enough verdicts are right."""
+    _run('inspection_report', args)
+
+
+def listener_main(args: list[str] | None = None) -> None:
+    """Run under the node's former name, which parameter files may still use."""
+    _run(FORMER_NAME, args)
+
+
+def _run(name: str, args: list[str] | None) -> NoReturn:
+    status = run_node(name, partial(_spin, name), args)
     raise SystemExit(130 if status is None else status)
 
 
-def _live() -> int:
-    node = InspectionReportNode()
+def _spin(name: str) -> int:
+    if name == FORMER_NAME:
+        get_logger(name).warning('listener is now called inspection_report: start that instead')
+    node = InspectionReportNode(name)
     try:
         return 0 if node.run() else 1
     finally:

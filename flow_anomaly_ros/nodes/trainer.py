@@ -20,7 +20,9 @@ from flow_anomaly_ros.nodes.qos import small_profile
 from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
 from flow_anomaly_ros.nodes.run_node import run_node
 from flow_anomaly_ros.runtime.command_process import CommandProcess
+from flow_anomaly_ros.runtime.option_syntax import parse_assignments
 from flow_anomaly_ros.runtime.training_progress import StageProgress
+from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -270,18 +272,31 @@ class TrainerNode(Node):
         if not count:
             msg = f'no images in {self._good_parts.folder}: call ~/capture first'
             raise ValueError(msg)
-        values = self.parameters
-        arguments = ['train', '--json-progress', '--data', str(self._good_parts.folder)]
-        arguments += ['--output', str(self._model), '--device', values['device']]
-        for name in ('method', 'backbone', 'weights', 'tile', 'checkpoints'):
-            if values[name]:
-                arguments += [f'--{name}', str(values[name])]
-        for name in ('image_size', 'false_positive_rate', 'seed', 'threads'):
-            arguments += [f'--{name.replace("_", "-")}', str(values[name])]
-        for option in filter(None, values['options']):
-            arguments += ['--set', option]
-        self._start('training', arguments, self._load)
+        request = self._training_request()
+        # Whatever is wrong with a parameter is answered now, not by a process that fails later.
+        notes = request.check()
+        for note in notes:
+            self.get_logger().warning(note)
+        self._start('training', ['train', '--json-progress', *request.to_arguments()], self._load)
         return f'training on {count} images'
+
+    def _training_request(self) -> TrainingRequest:
+        values = self.parameters
+        options = {'backbone': values['backbone']} if values['backbone'] else {}
+        return TrainingRequest(
+            data=(self._good_parts.folder,),
+            output=self._model,
+            method=values['method'],
+            options=options | parse_assignments([*filter(None, values['options'])]),
+            weights=_path(values['weights']),
+            image_size=values['image_size'],
+            tile=values['tile'] or None,
+            false_positive_rate=values['false_positive_rate'],
+            seed=values['seed'],
+            device=values['device'],
+            threads=values['threads'],
+            checkpoints=_path(values['checkpoints']),
+        )
 
     def _cancel(self) -> str:
         if self._child:
@@ -426,6 +441,11 @@ class TrainerNode(Node):
             self.get_logger().error(message)
         elif not values:
             self.get_logger().info(message)
+
+
+def _path(text: str) -> Path | None:
+    """Read a parameter that may be empty."""
+    return Path(text).expanduser() if text else None
 
 
 def main(args: list[str] | None = None) -> None:

@@ -37,23 +37,23 @@ def start_detector(model, **parameters):
 def run(executable, *arguments):
     """Run an executable to its end; returns (exit status, output)."""
     result = subprocess.run(
-        [sys.executable, '-m', f'flow_anomaly_ros.nodes.{executable}', '--ros-args', *arguments],
+        [
+            *(sys.executable, '-m', 'flow_anomaly_ros.nodes.executables', executable),
+            *('--ros-args', *arguments),
+        ],
         capture_output=True,
         text=True,
-        timeout=60,
     )
     return result.returncode, result.stdout + result.stderr
 
 
-def test_image_source_detector_and_listener_inspect_a_folder(tmp_path, model_file, capfd):
+def test_image_source_detector_and_inspection_report_inspect_a_folder(tmp_path, model_file, capfd):
     data = write_dataset(tmp_path / 'data', train=1, good=3, per_defect=1, size=64)
     options = demo.parse_arguments(['--data', str(data), '--output', str(tmp_path)])
     assert demo.model_file(options) == tmp_path / 'model.safetensors'
     demo.model_file(options).write_bytes(model_file.read_bytes())
-    started = time.monotonic()
     status = demo.inspect(options)
     printed = capfd.readouterr().out
-    assert time.monotonic() - started < 60
     # The tiny model misses faint defects; whether the bar is met is the demo's to say.
     assert status in (0, 1)
     assert '9 images: ' in printed
@@ -90,7 +90,27 @@ def test_an_inactive_detector_ends_cleanly(
     processes.append(process)
     wait_for(lambda: 'lone_detector' in node.get_node_names(), what='the detector')
     process.send_signal(signal_number)
-    assert process.wait(20) == 0
+    wait_for(lambda: process.poll() is not None, what='the end of the detector')
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize('seconds', [0.05, 0.3, 1.0])
+@pytest.mark.parametrize(
+    'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
+)
+def test_an_interrupt_while_a_node_imports_ends_it_quietly(signal_number, seconds):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'flow_anomaly_ros.nodes.executables', 'detector'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal_number)
+    output, _ = process.communicate()
+    assert 'Traceback' not in output
+    # Before the first line of Python a signal ends any process.
+    assert process.returncode in (0, -signal_number)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +124,8 @@ def test_an_inactive_detector_ends_cleanly(
         ('detector', ['-p', 'cameras:=["left cam"]'], 'left cam'),
         ('image_source', ['-p', 'path:=/none'], '/none does not exist'),
         ('image_source', ['-p', 'path:=/none/film.mp4'], 'cannot open video /none/film.mp4'),
-        ('listener', ['-p', 'data:=/none'], '/none does not exist'),
-        ('listener', [], 'parameter data is empty'),
+        ('inspection_report', ['-p', 'data:=/none'], '/none does not exist'),
+        ('inspection_report', [], 'parameter data is empty'),
         ('rejecter', ['-p', 'least_defects:=2'], 'least_defects is 2'),
         ('rejecter', ['-p', 'arm_service:="the arm"'], 'the arm'),
     ],
@@ -117,6 +137,15 @@ def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected)
     assert len(lines) == 1
     assert expected in lines[0]
     assert 'Traceback' not in output
+
+
+def test_the_former_name_of_the_inspection_report_still_works_and_says_what_to_start():
+    code = 'from flow_anomaly_ros.nodes.inspection_report import listener_main as m; m()'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert '[listener]: listener is now called inspection_report' in output
+    assert 'parameter data is empty' in output
 
 
 @pytest.mark.parametrize(
@@ -146,6 +175,6 @@ def test_a_stopped_demo_leaves_no_node_behind(tmp_path, model_file, signal_numbe
     pids = [int(line) for line in lines if line.strip().isdigit()]
     time.sleep(0.5)
     process.send_signal(signal_number)
-    assert process.wait(60) == 130
+    assert process.wait() == 130
     assert pids
     assert not [pid for pid in pids if Path(f'/proc/{pid}').exists()]
