@@ -1,3 +1,3 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From score maps to masks, regions and verdicts, and the figures that say how good they are."""
+"""Thresholds, masks, regions and verdicts from score maps, and metrics of their accuracy."""

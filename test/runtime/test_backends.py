@@ -61,7 +61,7 @@ TOLERANCE = 1e-3
 def _fewer_refinements():
     """Each makes graphs longer, and exporting them takes longer, without anything new."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('flow_anomaly_ros.detectors.restoration.registration.REFINEMENTS', 2)
+        patch.setattr('flow_anomaly_ros.detectors.restoration.registration.GAUSS_NEWTON_STEPS', 2)
         yield
 
 

@@ -222,7 +222,7 @@ class _Template(NamedTuple):
         moved = _normalise(_warp(mean_part.expand(6, -1, -1, -1), steps), disc).flatten(1)
         jacobian = (moved[:3] - moved[3:]).T / (2 * JACOBIAN_STEP)
         hessian = jacobian.T @ jacobian
-        # Levenberg damping. The small constant is for parts without structure, whose Jacobian is 0.
+        # Levenberg-Marquardt damping; the constant is for parts without structure (zero Jacobian).
         hessian = hessian + torch.diag(DAMPING * hessian.diagonal() + 1e-6)
         forward, inverse = _fourier_matrices(coarse, round(MAX_SHIFT * min(coarse)))
         return cls(
