@@ -24,7 +24,7 @@ setup(
     maintainer_email='maintainers@flow-anomaly.invalid',
     python_requires='>=3.11',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['detectors/*/README.md']},
+    package_data={NAME: ['py.typed', 'detectors/*/README.md']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (SHARE, ['package.xml']),
@@ -80,8 +80,11 @@ setup(
         # Faster runtimes, and what writes models for them.
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['onnx', 'onnxscript', 'openvino'],
+        # The site of the documents, which scripts/docs builds.
+        'docs': ['furo', 'myst-parser', 'sphinx'],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
+            'import-linter',
             'mypy',
             'onnx',
             'onnxruntime',
