@@ -145,6 +145,8 @@ def shard_weight(count: int) -> float:
 
 
 class _AllReduce(torch.autograd.Function):
+    """Sums over the processes, forwards and backwards."""
+
     @staticmethod
     def forward(_ctx: Any, values: Tensor) -> Tensor:
         values = values.clone(memory_format=torch.contiguous_format)
