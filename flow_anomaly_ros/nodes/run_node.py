@@ -3,6 +3,7 @@
 """The frame of every executable: start ROS, end cleanly, say in one line what is wrong."""
 
 from collections.abc import Callable
+import signal
 
 import rclpy
 from rclpy.exceptions import (
@@ -47,6 +48,7 @@ def run_node(
         SystemExit: With status 1 after a user's error, which is logged as one line.
     """
     try:
+        _interrupt_on_signals()
         rclpy.init(args=args)
         try:
             return live()
@@ -65,3 +67,17 @@ def run_node(
     except KeyboardInterrupt:
         # rclpy takes the context away first; this comes a moment later, wherever that is.
         return None
+
+
+def _interrupt_on_signals() -> None:
+    """Let SIGTERM raise KeyboardInterrupt in the main thread, as SIGINT does.
+
+    After a signal, a thread of rclpy triggers the guard conditions of the executors and then shuts
+    the context down. That leaves two moments in which nothing ends `spin`: the executor is not made
+    yet when the guard conditions are triggered, or it wakes up, still finds the context valid, and
+    waits again. A node without timers, such as a detector that nobody has configured, then waited
+    for ever. rclpy also calls the handlers that were there before its own; an exception from one of
+    them does not depend on who is faster.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
