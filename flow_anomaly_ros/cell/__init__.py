@@ -1,3 +1,3 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From the verdicts of several cameras to one decision per part; no ROS in here."""
+"""The machining cell: one decision per part from the verdicts of its cameras. No ROS in here."""

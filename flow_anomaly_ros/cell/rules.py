@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the verdicts of the cameras mean for a part."""
+"""Rules that combine the verdicts of several cameras into one decision per part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MISSING_MEANINGS = ('reject', 'hold')
 
 
 class Decision(enum.StrEnum):
-    """What becomes of a part."""
+    """What happens to a part."""
 
     PASS = 'pass'
     REJECT = 'reject'
@@ -22,14 +22,14 @@ class Decision(enum.StrEnum):
 
 
 class Vote(NamedTuple):
-    """What one camera says of a part: its verdict and image score."""
+    """The verdict of one camera on a part, with its image score."""
 
     verdict: Verdict
     score: float
 
 
 class Outcome(NamedTuple):
-    """A decision, and why in one line."""
+    """A decision and its reason, one line."""
 
     decision: Decision
     reason: str
@@ -37,30 +37,34 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """How verdicts become parts, and parts decisions.
+    """How verdicts are grouped into parts, and how a part is decided.
 
-    Times are in seconds. `window`, `tolerance` and `debounce` compare the stamps of triggers and
-    images with each other; `timeout` and `silence` count from arrivals.
+    All times are in seconds. `window`, `tolerance` and `debounce` compare the timestamps of
+    triggers and images; `timeout` and `silence` are measured between arrivals.
 
     Attributes:
-        cameras: Names of the cameras that look at every part.
-        least_defects: A part is rejected if this many of them say defect; 1 to all.
-        uncertain: What an uncertain verdict means: `reject` counts it as a defect, `hold` holds a
-            part that is not rejected anyway, `pass` counts it as ok.
-        on_missing: What becomes of a part that lacks a verdict: `reject` or `hold`, never pass.
-        timeout: Time for all verdicts of a part to come.
-        window: Images this much later than the trigger, or this far from the first image, are of
-            the same part.
-        tolerance: Images may be stamped this much before their trigger, and verdicts come this much
-            after their window.
-        debounce: A trigger so soon after another is the same one; where there are no triggers, ok
-            verdicts so soon after a part's window are of the same part.
-        silence: A camera without any verdict for so long is a fault; 0 never is.
-        one_image: Each camera takes one image of a part, so that it passes as soon as all have
-            spoken; otherwise it passes at the end of its window, with the worst of their verdicts.
+        cameras: Names of the cameras that inspect every part.
+        least_defects: Number of cameras that must report a defect for the part to be rejected;
+            from 1 to the number of cameras.
+        uncertain: Meaning of an uncertain verdict: `reject` counts it as a defect, `hold` holds
+            the part unless it is rejected anyway, `pass` counts it as ok.
+        on_missing: Decision on a part with a missing verdict: `reject` or `hold`, never `pass`.
+        timeout: Maximum time from the arrival of a part's trigger or first verdict to the arrival
+            of its last verdict.
+        window: An image belongs to a part if its timestamp lies at most this long after the
+            trigger or, without triggers, at most this far from the first image.
+        tolerance: Images may be stamped this long before their trigger. Verdicts may arrive this
+            long after the window has closed.
+        debounce: A trigger this soon after the previous one is a bounce of it. Without triggers,
+            ok verdicts this soon after the window still belong to the part.
+        silence: A camera without a verdict for longer than this raises a fault; 0 disables the
+            check.
+        one_image: Whether each camera takes exactly one image of a part. If so, the part passes
+            as soon as every camera has voted. Otherwise it passes when its window closes, on the
+            worst vote of each camera.
 
     Raises:
-        ValueError: Rules that contradict each other; one line.
+        ValueError: A value is out of range, or two values contradict each other; one line.
     """
 
     cameras: tuple[str, ...]
@@ -77,7 +81,7 @@ class Rules:
     def __post_init__(self) -> None:
         if not 1 <= self.least_defects <= len(self.cameras):
             msg = (
-                f'least_defects is {self.least_defects}: it must lie between 1 and the number of '
+                f'least_defects is {self.least_defects}: it must be between 1 and the number of '
                 f'cameras, {len(self.cameras)}'
             )
             raise ValueError(msg)
@@ -87,19 +91,28 @@ class Rules:
                 raise ValueError(msg)
         if self.timeout <= self.window + self.tolerance:
             msg = (
-                f'timeout ({self.timeout:g} s) must be longer than window and tolerance together '
-                f'({self.window + self.tolerance:g} s): images of a part may come that late'
+                f'timeout ({self.timeout:g} s) must be longer than window + tolerance '
+                f'({self.window + self.tolerance:g} s): verdicts may arrive until then'
             )
             raise ValueError(msg)
 
-    def is_against(self, verdict: Verdict) -> bool:
-        """Tell whether a verdict speaks against passing a part."""
+    def blocks_pass(self, verdict: Verdict) -> bool:
+        """Whether a verdict speaks against letting the part pass."""
         return verdict == Verdict.DEFECT or (
             verdict == Verdict.UNCERTAIN and self.uncertain != 'pass'
         )
 
     def rejection(self, votes: Mapping[str, Vote]) -> Outcome | None:
-        """Reject a part as soon as no further verdict can change that; None if one still can."""
+        """Reject a part once enough cameras report a defect.
+
+        Further votes cannot revoke the rejection.
+
+        Args:
+            votes: The worst vote so far by camera.
+
+        Returns:
+            The rejection; None while too few cameras report a defect.
+        """
         defects = [
             camera
             for camera, vote in votes.items()
@@ -110,22 +123,32 @@ class Rules:
             return None
         return Outcome(Decision.REJECT, _describe_votes(defects, votes))
 
-    def conclusion(self, votes: Mapping[str, Vote]) -> Outcome:
-        """Decide on the verdicts that are there; no others are going to count."""
+    def final_outcome(self, votes: Mapping[str, Vote]) -> Outcome:
+        """Decide on a part that receives no further votes.
+
+        Args:
+            votes: The worst vote by camera.
+
+        Returns:
+            `reject` if enough cameras report a defect; else `on_missing` if a camera has not
+            voted; else `hold` if a vote is uncertain and `uncertain` says so; else `pass`.
+        """
         if rejection := self.rejection(votes):
             return rejection
-        if missing := self.missing(votes):
-            why = f'no verdict of {" and ".join(missing)} within {self.timeout:g} s'
+        if missing := self.missing_cameras(votes):
+            why = f'no verdict from {" and ".join(missing)} within {self.timeout:g} s'
             return Outcome(Decision(self.on_missing), why)
-        uncertain = [name for name, vote in votes.items() if vote.verdict == Verdict.UNCERTAIN]
+        uncertain = [camera for camera, vote in votes.items() if vote.verdict == Verdict.UNCERTAIN]
         if uncertain and self.uncertain == 'hold':
             return Outcome(Decision.HOLD, _describe_votes(uncertain, votes))
         return Outcome(Decision.PASS, _describe_votes(sorted(votes), votes))
 
-    def missing(self, votes: Mapping[str, Vote]) -> tuple[str, ...]:
-        """Cameras that have not said anything."""
+    def missing_cameras(self, votes: Mapping[str, Vote]) -> tuple[str, ...]:
+        """Cameras that have not voted."""
         return tuple(camera for camera in self.cameras if camera not in votes)
 
 
 def _describe_votes(cameras: list[str], votes: Mapping[str, Vote]) -> str:
-    return ', '.join(f'{one}: {votes[one].verdict} ({votes[one].score:.3g})' for one in cameras)
+    return ', '.join(
+        f'{camera}: {votes[camera].verdict} ({votes[camera].score:.3g})' for camera in cameras
+    )

@@ -1,15 +1,18 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Names of topics that nodes and launch files have to agree on."""
+"""Topic names that nodes and launch files share."""
 
 
 def image_topic(camera: str, compressed: bool, base: str = '') -> str:
-    """Topic of a camera's images, named as image_transport does.
+    """Return the topic of a camera's images, following image_transport's naming.
 
     Args:
         camera: Camera name.
-        compressed: Whether they are sensor_msgs/CompressedImage.
-        base: Topic of the images as they are; empty takes <camera>/image.
+        compressed: Whether the images are `sensor_msgs/CompressedImage`.
+        base: Topic of the raw images; empty uses `<camera>/image`.
+
+    Returns:
+        `base`, with `/compressed` appended for compressed images.
     """
     base = base or f'{camera}/image'
     return f'{base}/compressed' if compressed and not base.endswith('/compressed') else base

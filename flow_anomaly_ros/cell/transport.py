@@ -1,24 +1,26 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How images pass between the nodes of one machine."""
+"""Shared-memory transport of images between nodes on one machine."""
 
 import os
 from typing import TypeVar
 
 PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-# Whoever has set one of them has chosen otherwise.
-_CHOICES = (PROFILE_VARIABLE, 'FASTDDS_BUILTIN_TRANSPORTS')
+# A user who has set one of these has chosen a transport.
+_TRANSPORT_VARIABLES = (PROFILE_VARIABLE, 'FASTDDS_BUILTIN_TRANSPORTS')
 
 T = TypeVar('T')
 
 
 def transport_environment(profile: T) -> dict[str, T]:
-    """Environment of a node that publishes images, beside that of its parent.
+    """Return the extra environment variables of a node that publishes images.
 
     Args:
-        profile: The file `config/fastdds.xml`, or what a launch file makes its path of.
+        profile: Path of `config/fastdds.xml`, or the launch substitution that resolves to it.
 
     Returns:
-        What makes Fast DDS read it; nothing if the environment says how it is to pass data.
+        The variable that makes Fast DDS load the profile; empty if the environment already
+        selects a transport.
     """
-    return {} if any(map(os.environ.get, _CHOICES)) else {PROFILE_VARIABLE: profile}
+    is_chosen = any(map(os.environ.get, _TRANSPORT_VARIABLES))
+    return {} if is_chosen else {PROFILE_VARIABLE: profile}

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The service of a robot arm, or of whatever else removes parts."""
+"""Client of the service that removes parts: a robot arm, an ejector or a PLC."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,114 +15,122 @@ from std_srvs.srv import SetBool, Trigger
 SERVICE_TYPES = {'set_bool': SetBool, 'trigger': Trigger}
 
 
-class _Call(NamedTuple):
-    """A decision that the arm has to be told, and when it was made."""
+class _QueuedCall(NamedTuple):
+    """A decision that the arm has not yet confirmed, and when it was queued."""
 
     header: Any
     decision: Decision
-    made: float
+    queued_at: float
 
 
 class Arm:
-    """Tells an arm of decisions, one after the other, and sees to it that it answers.
+    """Sends decisions to the arm's service, one at a time and in order.
 
-    A call that could not be made or was not answered in time after its decision is given up and
-    reported: an arm that acts on it later would take hold of another part. No other is made before
-    the arm has answered, lest they queue up behind it and are all acted on too late.
+    A call that is not answered within the timeout, counted from its decision, is abandoned and
+    raises a fault: a later call would make the arm pick the wrong part. While an abandoned call is
+    unanswered no other is sent, since the server would queue it and act on it too late.
 
     Args:
-        node: The node that calls.
+        node: The node that makes the calls.
         service: Name of the service.
-        kind: `set_bool` is called for every part, with true for one that has to go; `trigger` for
-            every part that has to go.
-        timeout: Gives the seconds from a decision to the arm's answer.
-        fault: Called with one line about each call that failed, and the header of the part.
+        service_type: `set_bool` calls the service for every part, with true to remove it;
+            `trigger` calls it only for parts to remove, those that do not pass.
+        timeout: Returns the maximum time in s from a decision to the response.
+        on_fault: Called for each failed call, with a message of one line and the part's header.
 
     Attributes:
-        failed: Number of calls that failed.
+        failure_count: Number of failed calls.
     """
 
     def __init__(
         self,
         node: Node,
         service: str,
-        kind: str,
+        service_type: str,
         timeout: Callable[[], float],
-        fault: Callable[[str, Any], None],
+        on_fault: Callable[[str, Any], None],
     ) -> None:
-        self._kind = SERVICE_TYPES[kind]
+        self._service_type = SERVICE_TYPES[service_type]
         self._node = node
-        self._client = node.create_client(self._kind, service)
+        self._client = node.create_client(self._service_type, service)
         self._timeout = timeout
-        self._fault = fault
-        self._calls: deque[_Call] = deque()
-        self._answer: Future | None = None
-        # Of a call that was given up.
-        self._owed: Future | None = None
-        self._servers = 0
-        self.failed = 0
+        self._on_fault = on_fault
+        # The first one is in progress if there is a `_response`.
+        self._calls: deque[_QueuedCall] = deque()
+        self._response: Future | None = None
+        self._abandoned_response: Future | None = None
+        self._server_count = 0
+        self.failure_count = 0
 
-    def tell(self, header: Any, decision: Decision) -> None:
-        """Call the service for a part, after the calls for the parts before it.
+    def send(self, header: Any, decision: Decision) -> None:
+        """Queue the call for a part and make it as soon as earlier calls are finished.
 
         Args:
             header: Header of the part.
-            decision: What becomes of it.
+            decision: The decision on it.
         """
-        if self._kind is Trigger and decision == Decision.PASS:
+        if self._service_type is Trigger and decision == Decision.PASS:
             return
-        self._calls.append(_Call(header, decision, time.monotonic()))
+        self._calls.append(_QueuedCall(header, decision, time.monotonic()))
         self.check()
 
     def check(self) -> None:
-        """Make the next call if it is due, and give up calls that are too old."""
-        self._forgive_owed()
+        """Make the next call if the arm is free, and abandon calls that have timed out."""
+        self._forget_abandoned_call()
         while self._calls:
-            if self._answer and self._answer.done():
-                self._finish(self._answer)
-            elif time.monotonic() - self._calls[0].made >= self._timeout():
-                self._give_up()
-            elif not (self._answer or self._owed) and self._client.service_is_ready():
+            if self._response and self._response.done():
+                self._finish(self._response)
+            elif time.monotonic() - self._calls[0].queued_at >= self._timeout():
+                self._abandon()
+            elif self._is_free():
                 self._start()
             else:
                 return
 
-    def _forgive_owed(self) -> None:
-        servers, self._servers = self._servers, self._node.count_services(self._client.service_name)
-        # A server that has been started again knows nothing of what the one before was asked.
-        if self._owed and (self._owed.done() or servers != self._servers):
-            self._client.remove_pending_request(self._owed)
-            self._owed = None
+    def _is_free(self) -> bool:
+        return not (self._response or self._abandoned_response) and self._client.service_is_ready()
+
+    def _forget_abandoned_call(self) -> None:
+        previous_count = self._server_count
+        self._server_count = self._node.count_services(self._client.service_name)
+        abandoned = self._abandoned_response
+        # A restarted server does not know the requests to its predecessor.
+        if abandoned and (abandoned.done() or self._server_count != previous_count):
+            self._client.remove_pending_request(abandoned)
+            self._abandoned_response = None
 
     def _start(self) -> None:
-        request = self._kind.Request()
+        request = self._service_type.Request()
         if isinstance(request, SetBool.Request):
             request.data = self._calls[0].decision != Decision.PASS
-        self._answer = self._client.call_async(request)
-        # The next call waits for this answer, not for the next look at the clock.
-        self._answer.add_done_callback(lambda _answer: self.check())
+        self._response = self._client.call_async(request)
+        # Start the next call on the response rather than on the next timer tick.
+        self._response.add_done_callback(lambda _response: self.check())
 
-    def _finish(self, answer: Future) -> None:
-        response = answer.result()
-        call = self._next()
-        if not response.success:
-            self._fail(f'the arm refused {call.decision}: {response.message or "no reason"}', call)
+    def _finish(self, response: Future) -> None:
+        result = response.result()
+        call = self._pop_call()
+        if not result.success:
+            reason = result.message or 'no reason given'
+            self._fail(f'{self._client.service_name}: {call.decision} failed: {reason}', call)
 
-    def _give_up(self) -> None:
-        why = 'was busy' if self._client.service_is_ready() else 'was not there'
-        if self._answer:
-            why = 'did not answer'
-            self._owed = self._answer
-        elif self._owed:
-            why = 'had an earlier call to answer'
-        call = self._next()
-        name, seconds = self._client.service_name, self._timeout()
-        self._fail(f'{name} {why} for {seconds:g} s, asked to {call.decision} the part', call)
+    def _abandon(self) -> None:
+        decision, timeout = self._calls[0].decision, f'{self._timeout():g} s'
+        if self._response:
+            text = f'no response to {decision} within {timeout}; check the arm and the part'
+            self._abandoned_response = self._response
+        elif self._abandoned_response:
+            text = f'no response within {timeout} (earlier call still pending); {decision} not sent'
+        elif self._client.service_is_ready():
+            text = f'busy for {timeout}; {decision} not sent'
+        else:
+            text = f'service not available for {timeout}; {decision} not sent'
+        self._fail(f'{self._client.service_name}: {text}', self._pop_call())
 
-    def _next(self) -> _Call:
-        self._answer = None
+    def _pop_call(self) -> _QueuedCall:
+        self._response = None
         return self._calls.popleft()
 
-    def _fail(self, text: str, call: _Call) -> None:
-        self.failed += 1
-        self._fault(text, call.header)
+    def _fail(self, text: str, call: _QueuedCall) -> None:
+        self.failure_count += 1
+        self._on_fault(text, call.header)

@@ -1,14 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The rejecter node: verdicts of several cameras in, one decision per part out."""
+"""The rejecter node: turns the verdicts of several cameras into one decision per part."""
 
 from functools import partial
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from flow_anomaly_ros.cell.faults import Fault
-from flow_anomaly_ros.cell.parts import PartDecision, TriggeredParts, WindowedParts
+from flow_anomaly_ros.cell.latched_fault import LatchedFault
+from flow_anomaly_ros.cell.parts import PartDecision
 from flow_anomaly_ros.cell.rules import (
     Decision,
     MISSING_MEANINGS,
@@ -16,6 +16,8 @@ from flow_anomaly_ros.cell.rules import (
     UNCERTAIN_MEANINGS,
     Vote,
 )
+from flow_anomaly_ros.cell.triggered_parts import TriggeredParts
+from flow_anomaly_ros.cell.windowed_parts import WindowedParts
 from flow_anomaly_ros.nodes.arm import Arm, SERVICE_TYPES
 from flow_anomaly_ros.nodes.camera_names import camera_names
 from flow_anomaly_ros.nodes.parameters import Parameter, ParameterTable, warn_of_unknown
@@ -33,7 +35,7 @@ from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, ObjectHypothesis
 
-# Seconds between looks at the clock: a dead-man decision is late by this at most.
+# A part that times out is decided at most this much late.
 CHECK_PERIOD_S = 0.02
 DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -144,7 +146,7 @@ PARAMETERS = (
     ),
 )
 
-# Parameters that are fields of Rules.
+# Parameters that are fields of `Rules`, with the same names.
 _RULES = (
     'least_defects',
     'uncertain',
@@ -159,16 +161,17 @@ _RULES = (
 
 
 class RejecterNode(Node):
-    """Decides on parts; `PARAMETERS` are its parameters.
+    """Decides on parts from the verdicts of cameras; `PARAMETERS` lists its parameters.
 
-    Publishes ~/reject (std_msgs/Bool, true unless the part may pass) and ~/decision
-    (vision_msgs/Classification), once for each part and in the order of the parts.
+    For each part, in the order of the parts, it publishes ~/decision
+    (vision_msgs/Classification: `pass`, `reject` or `hold`) and ~/reject (std_msgs/Bool: true for
+    `reject` and `hold`).
 
     Args:
-        options: Passed on to rclpy's node, such as `namespace` and `parameter_overrides`.
+        options: Keyword arguments of `rclpy.node.Node`, such as `parameter_overrides`.
 
     Raises:
-        ValueError: Bad camera names or parameters; one line.
+        ValueError: A camera name or a parameter is invalid; one line.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -176,9 +179,9 @@ class RejecterNode(Node):
         self.parameters = ParameterTable(self, PARAMETERS)
         warn_of_unknown(self)
         self._cameras = camera_names(self.parameters['cameras'])
-        self._fault = Fault()
+        self._fault = LatchedFault()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # Not latched: who comes later must not take the last part's decision for the next one's.
+        # Volatile: a late subscriber must not apply the last part's decision to the next part.
         self._reject = self.create_publisher(Bool, '~/reject', small_profile())
         self._decision = self.create_publisher(Classification, '~/decision', small_profile())
         service = self.parameters['arm_service']
@@ -189,45 +192,44 @@ class RejecterNode(Node):
             else None
         )
         is_triggered = self.parameters['grouping'] == 'trigger'
-        make_parts = TriggeredParts if is_triggered else WindowedParts
-        self._parts = make_parts(self._rules(), self._decide, self._raise_fault)
-        # By topic, as it is resolved; each has to have a publisher.
-        self._inputs = [
+        parts_class = TriggeredParts if is_triggered else WindowedParts
+        self._parts = parts_class(self._rules(), self._publish_decision, self._raise_fault)
+        self._input_topics = [
             self._subscribe(Classification, f'{camera}/verdict', partial(self._on_verdict, camera))
             for camera in self._cameras
         ]
         if is_triggered:
-            self._inputs.append(self._subscribe(Header, 'trigger', self._on_trigger))
+            self._input_topics.append(self._subscribe(Header, 'trigger', self._on_trigger))
         self.create_service(Trigger, '~/clear_fault', self._on_clear_fault)
         self.add_on_set_parameters_callback(self._validate_rules)
         self.add_post_set_parameters_callback(self._apply_rules)
-        # The dead-man must not stand still when simulated time does.
+        # Real parts move on while simulated time is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.get_logger().info(
-            f'deciding on parts by {self.parameters["grouping"]}, from '
-            + ', '.join(self._inputs)
-            + (f', telling {service}' if service else '')
+            f'grouping: {self.parameters["grouping"]}; inputs: {", ".join(self._input_topics)}; '
+            f'arm service: {service or "none"}'
         )
 
-    def _subscribe(self, kind: type, topic: str, callback: Any) -> str:
+    def _subscribe(self, message_type: type, topic: str, callback: Any) -> str:
+        """Subscribe to a topic and return its resolved name."""
         resolved = self.resolve_topic_name(topic)
 
-        def warn_throttled(event: QoSRequestedIncompatibleQoSInfo) -> None:
+        def on_incompatible_qos(event: QoSRequestedIncompatibleQoSInfo) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._raise_fault(
-                f'a publisher of {resolved} offers an incompatible quality of service ({policy}): '
-                'its messages do not come; publish reliably',
+                f'a publisher on {resolved} offers incompatible QoS ({policy}): its messages are '
+                'not received; publish as reliable',
                 None,
             )
 
         self.create_subscription(
-            kind,
+            message_type,
             topic,
             callback,
             small_profile(),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=warn_throttled),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible_qos),
         )
         return resolved
 
@@ -256,12 +258,15 @@ class RejecterNode(Node):
         self._parts.add_trigger(_seconds(header), header, time.monotonic())
 
     def _on_verdict(self, camera: str, message: Classification) -> None:
-        told = message.results[0].class_id if message.results else ''
+        class_id = message.results[0].class_id if message.results else ''
         try:
-            vote = Vote(Verdict(told), message.results[0].score)
+            vote = Vote(Verdict(class_id), message.results[0].score)
         except ValueError:
-            why = f'{camera} says {told!r}, which is none of {", ".join(Verdict)}: no verdict'
-            self._raise_fault(why, message.header)
+            expected = ', '.join(Verdict)
+            self._raise_fault(
+                f'verdict {class_id!r} from {camera} is ignored: expected one of {expected}',
+                message.header,
+            )
             return
         self._parts.add_verdict(
             camera, _seconds(message.header), message.header, vote, time.monotonic()
@@ -272,20 +277,20 @@ class RejecterNode(Node):
         if self._arm:
             self._arm.check()
 
-    def _decide(self, part: PartDecision) -> None:
+    def _publish_decision(self, part: PartDecision) -> None:
         self._reject.publish(Bool(data=part.decision != Decision.PASS))
         hypothesis = ObjectHypothesis(class_id=str(part.decision), score=part.score)
         self._decision.publish(Classification(header=part.header, results=[hypothesis]))
         if self._arm:
-            self._arm.tell(part.header, part.decision)
-        self.get_logger().info(f'part {_name(part.header)}: {part.decision} ({part.reason})')
+            self._arm.send(part.header, part.decision)
+        self.get_logger().info(f'part {_part_name(part.header)}: {part.decision} ({part.reason})')
 
     # Faults ---------------------------------------------------------------------------------
 
     def _raise_fault(self, text: str, header: Header | None) -> None:
-        line = f'part {_name(header)}: {text}' if header else text
-        self._fault.add(line, time.monotonic())
-        self.get_logger().error(line)
+        message = f'part {_part_name(header)}: {text}' if header else text
+        self._fault.set(message, time.monotonic())
+        self.get_logger().error(message)
         self._publish_diagnostics()
 
     def _on_clear_fault(
@@ -305,21 +310,24 @@ class RejecterNode(Node):
 
     def _status(self) -> DiagnosticStatus:
         level, message = DiagnosticStatus.OK, 'deciding'
-        lonely = [topic for topic in self._inputs if not self.count_publishers(topic)]
+        unpublished = [topic for topic in self._input_topics if not self.count_publishers(topic)]
         if self._fault.text:
             level, message = DiagnosticStatus.ERROR, self._fault.text
-        elif lonely:
-            level, message = DiagnosticStatus.WARN, f'nobody publishes {", ".join(lonely)}'
+        elif unpublished:
+            level, message = DiagnosticStatus.WARN, f'no publisher on {", ".join(unpublished)}'
         counts = self._parts.counts
         values = {
             'parts': counts['parts'],
-            'waiting': self._parts.waiting,
+            'waiting': self._parts.pending_count,
             **{str(decision): counts[decision] for decision in Decision},
-            **{f'missing verdicts {name}': self._parts.missing[name] for name in self._cameras},
+            **{
+                f'missing verdicts {camera}': self._parts.missing_verdicts[camera]
+                for camera in self._cameras
+            },
             'late verdicts': counts['late verdicts'],
             'verdicts without part': counts['verdicts without part'],
             'bounced': counts['bounced triggers'] + counts['bounced verdicts'],
-            'arm failures': self._arm.failed if self._arm else 'no arm',
+            'arm failures': self._arm.failure_count if self._arm else 'no arm',
             'faults': self._fault.count,
         }
         return DiagnosticStatus(
@@ -335,16 +343,16 @@ def _seconds(header: Header) -> float:
     return header.stamp.sec + 1e-9 * header.stamp.nanosec
 
 
-def _name(header: Header) -> str:
+def _part_name(header: Header) -> str:
     return f'{header.frame_id} at {_seconds(header):.3f}'.strip()
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    run_node('rejecter', _live, args)
+    run_node('rejecter', _spin, args)
 
 
-def _live() -> None:
+def _spin() -> None:
     node = RejecterNode()
     try:
         rclpy.spin(node)

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The rviz configuration shows what the detector publishes, of every camera."""
+"""The rviz configuration shows the topics of every camera of a cell."""
 
 from pathlib import Path
 
@@ -12,17 +12,18 @@ TEMPLATE = Path(__file__).parents[2] / 'config' / 'inspection.rviz'
 
 
 def topics(text):
-    """Topics by group, as (value, reliability)."""
+    """Topics by display group, as (name, reliability)."""
     displays = yaml.safe_load(text)['Visualization Manager']['Displays']
     return {
         group['Name']: [
-            (one['Topic']['Value'], one['Topic']['Reliability Policy']) for one in group['Displays']
+            (display['Topic']['Value'], display['Topic']['Reliability Policy'])
+            for display in group['Displays']
         ]
         for group in displays
     }
 
 
-def test_the_file_shows_image_overlay_mask_and_score_map_of_a_camera():
+def test_the_template_shows_image_overlay_mask_and_score_map_of_a_camera():
     assert topics(TEMPLATE.read_text()) == {
         'camera': [
             ('/camera/image', 'Reliable'),
@@ -33,7 +34,7 @@ def test_the_file_shows_image_overlay_mask_and_score_map_of_a_camera():
     }
 
 
-def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
+def test_every_camera_is_shown_in_the_namespace_of_its_cell():
     text = cell_config(TEMPLATE, {'front': 'front/image', 'side': '/usb_cam/image_raw'}, '/cell_a')
     shown = topics(text)
     assert list(shown) == ['front', 'side']
@@ -47,7 +48,7 @@ def test_a_cell_shows_each_of_its_cameras_in_its_namespace():
     assert shown['side'][1] == ('/cell_a/side/overlay', 'Reliable')
 
 
-def test_compressed_images_are_shown_by_the_topic_that_carries_them():
+def test_compressed_images_are_shown_from_their_compressed_topic():
     images = {
         'front': image_topic('front', compressed=True),
         'side': image_topic('side', compressed=True, base='/usb_cam/image_raw'),
@@ -58,7 +59,7 @@ def test_compressed_images_are_shown_by_the_topic_that_carries_them():
     assert shown['side'][0][0] == '/usb_cam/image_raw/compressed'
 
 
-def test_a_cell_without_a_namespace_and_a_relative_image_topic():
+def test_a_relative_image_topic_without_a_namespace_is_resolved_in_the_root():
     shown = topics(cell_config(TEMPLATE, {'front': 'usb/image'}))
     assert shown['front'][0][0] == '/usb/image'
     assert shown['front'][1][0] == '/front/overlay'

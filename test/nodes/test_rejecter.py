@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The rejecter node over DDS: decisions, the dead-man, the arm, faults."""
+"""The rejecter node over DDS: decisions, timeouts, the arm and faults."""
 
 import dataclasses
 import time
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.ros
 CAMERAS = ('front', 'back')
 
 
-class Line:
-    """What stands around a rejecter: cameras that say something, a light barrier, an audience."""
+class RejecterHarness:
+    """A rejecter's surroundings: cameras, a light barrier, an arm and its subscribers."""
 
     def __init__(self, node, rejecter, wait_for):
         self.node, self.rejecter, self.wait_for = node, rejecter, wait_for
@@ -38,7 +38,7 @@ class Line:
             camera: node.create_publisher(Classification, f'{camera}/verdict', 10)
             for camera in CAMERAS
         }
-        self.decisions, self.rejects, self.statuses, self.calls = [], [], [], []
+        self.decisions, self.rejects, self.statuses, self.arm_calls = [], [], [], []
         node.create_subscription(Classification, 'rejecter/decision', self.decisions.append, 10)
         node.create_subscription(
             Bool, 'rejecter/reject', lambda message: self.rejects.append(message.data), 10
@@ -53,28 +53,28 @@ class Line:
         if self.rejecter.parameters['grouping'] == 'trigger':
             inputs.append(self.trigger)
         return (
-            all(one.get_subscription_count() for one in inputs)
+            all(publisher.get_subscription_count() for publisher in inputs)
             and self.rejecter.count_subscribers('rejecter/reject')
             and self.rejecter.count_subscribers('rejecter/decision')
             and self.node.count_publishers('/diagnostics')
         )
 
-    def announce(self, seconds, name=''):
+    def send_trigger(self, seconds, name=''):
         self.trigger.publish(Header(stamp=stamp(seconds), frame_id=name))
 
-    def say(self, camera, verdict, seconds, score=0.5):
+    def send_verdict(self, camera, verdict, seconds, score=0.5):
         results = [ObjectHypothesis(class_id=verdict, score=score)] if verdict else []
         header = Header(stamp=stamp(seconds), frame_id=f'{camera}_optical_frame')
         self.verdicts[camera].publish(Classification(header=header, results=results))
 
-    def told(self, count):
-        """Wait for so many decisions; returns them as words."""
+    def wait_for_decisions(self, count):
+        """Wait for a number of decisions and return their class ids."""
         self.wait_for(lambda: len(self.decisions) >= count, what=f'{count} decisions')
         self.wait_for(lambda: len(self.rejects) >= count)
         return [message.results[0].class_id for message in self.decisions]
 
-    def status(self, level, text=''):
-        """Wait for a status of a level that says something."""
+    def wait_for_status(self, level, text=''):
+        """Wait until the latest status has this level and contains this text."""
 
         def latest():
             last = self.statuses[-1] if self.statuses else None
@@ -84,24 +84,24 @@ class Line:
 
     @property
     def values(self):
-        """What the latest status counts."""
-        return {one.key: one.value for status in self.statuses[-1:] for one in status.values}
+        """The key-value pairs of the latest status."""
+        return {pair.key: pair.value for status in self.statuses[-1:] for pair in status.values}
 
     def clear_fault(self):
         client = self.node.create_client(Trigger, 'rejecter/clear_fault')
         self.wait_for(client.service_is_ready)
         future = client.call_async(Trigger.Request())
-        return self.wait_for(lambda: future.done() and future.result(), what='an answer')
+        return self.wait_for(lambda: future.done() and future.result(), what='a response')
 
-    def serve_arm(self, kind, answer):
-        """Serve `arm`: `answer(request)` gives (success, message)."""
+    def serve_arm(self, service_type, handler):
+        """Serve `arm`; `handler(request)` returns (success, message)."""
 
         def serve(request, response):
-            self.calls.append(getattr(request, 'data', None))
-            response.success, response.message = answer(request)
+            self.arm_calls.append(getattr(request, 'data', None))
+            response.success, response.message = handler(request)
             return response
 
-        self.node.create_service(kind, 'arm', serve)
+        self.node.create_service(service_type, 'arm', serve)
 
 
 def stamp(seconds):
@@ -109,8 +109,8 @@ def stamp(seconds):
 
 
 @pytest.fixture
-def make_line(spinner, wait_for):
-    """Make a rejecter of two cameras, and what stands around it."""
+def make_harness(spinner, wait_for):
+    """Make a rejecter of two cameras and the harness around it."""
 
     def make(**parameters):
         values = {
@@ -121,126 +121,128 @@ def make_line(spinner, wait_for):
         } | parameters
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         rejecter = spinner.add(RejecterNode(parameter_overrides=overrides))
-        return Line(spinner.add(rclpy.create_node('line')), rejecter, wait_for)
+        return RejecterHarness(spinner.add(rclpy.create_node('harness')), rejecter, wait_for)
 
     return make
 
 
-def test_each_trigger_gets_one_decision_with_its_header(make_line):
-    line = make_line()
+def test_each_trigger_gets_one_decision_with_its_header(make_harness):
+    harness = make_harness()
     for part, verdicts in enumerate((('ok', 'ok'), ('ok', 'defect'))):
-        line.announce(10 + part, f'part {part}')
+        harness.send_trigger(10 + part, f'part {part}')
         for camera, verdict in zip(CAMERAS, verdicts, strict=True):
-            line.say(camera, verdict, 10.1 + part, score=0.25 * (1 + part))
-    assert line.told(2) == ['pass', 'reject']
-    assert line.rejects == [False, True]
-    assert [message.header.frame_id for message in line.decisions] == ['part 0', 'part 1']
-    assert line.decisions[1].header.stamp == stamp(11)
-    assert line.decisions[1].results[0].score == 0.5
-    line.wait_for(lambda: line.values.get('pass') == '1')
-    assert line.values['reject'] == '1'
-    assert line.values.keys() >= {'parts', 'hold', 'missing verdicts back', 'arm failures'}
-    assert line.status(DiagnosticStatus.OK).name == 'rejecter: parts'
+            harness.send_verdict(camera, verdict, 10.1 + part, score=0.25 * (1 + part))
+    assert harness.wait_for_decisions(2) == ['pass', 'reject']
+    assert harness.rejects == [False, True]
+    assert [message.header.frame_id for message in harness.decisions] == ['part 0', 'part 1']
+    assert harness.decisions[1].header.stamp == stamp(11)
+    assert harness.decisions[1].results[0].score == 0.5
+    harness.wait_for(lambda: harness.values.get('pass') == '1')
+    assert harness.values['reject'] == '1'
+    assert harness.values.keys() >= {'parts', 'hold', 'missing verdicts back', 'arm failures'}
+    assert harness.wait_for_status(DiagnosticStatus.OK).name == 'rejecter: parts'
 
 
-def test_parts_that_follow_within_a_second_are_told_apart(make_line):
-    line = make_line()
+def test_parts_less_than_a_second_apart_are_told_apart(make_harness):
+    harness = make_harness()
     for seconds, verdict in ((10.0, 'ok'), (10.7, 'defect')):
-        line.announce(seconds)
+        harness.send_trigger(seconds)
         for camera in CAMERAS:
-            line.say(camera, verdict, seconds + 0.1)
-    assert line.told(2) == ['pass', 'reject']
+            harness.send_verdict(camera, verdict, seconds + 0.1)
+    assert harness.wait_for_decisions(2) == ['pass', 'reject']
 
 
-def test_a_trigger_without_a_stamp_is_taken_to_be_of_now(make_line):
-    line = make_line(tolerance=10.0, window=10.0, timeout=30.0)
-    line.trigger.publish(Header(frame_id='bolt'))
+def test_a_trigger_without_a_timestamp_gets_the_current_time(make_harness):
+    harness = make_harness(tolerance=10.0, window=10.0, timeout=30.0)
+    harness.trigger.publish(Header(frame_id='bolt'))
     for camera in CAMERAS:
-        line.say(camera, 'ok', time.time())
-    assert line.told(1) == ['pass']
-    assert line.decisions[0].header.stamp.sec > 0
+        harness.send_verdict(camera, 'ok', time.time())
+    assert harness.wait_for_decisions(1) == ['pass']
+    assert harness.decisions[0].header.stamp.sec > 0
 
 
-def test_the_defaults_are_those_of_the_rules_and_reject_what_is_uncertain(make_line):
-    declared = {one.name: one.default for one in PARAMETERS}
+def test_the_parameter_defaults_are_those_of_the_rules_and_reject_uncertain_parts(make_harness):
+    declared = {parameter.name: parameter.default for parameter in PARAMETERS}
     for name, value in dataclasses.asdict(Rules(('camera',))).items():
         assert name == 'cameras' or declared[name] == value, name
-    line = make_line()
-    line.announce(10)
-    line.say('front', 'ok', 10.1)
-    line.say('back', 'uncertain', 10.1)
-    assert line.told(1) == ['reject']
+    harness = make_harness()
+    harness.send_trigger(10)
+    harness.send_verdict('front', 'ok', 10.1)
+    harness.send_verdict('back', 'uncertain', 10.1)
+    assert harness.wait_for_decisions(1) == ['reject']
 
 
-def test_simulated_time_that_stands_still_does_not_stop_the_dead_man(make_line):
-    line = make_line(use_sim_time=True, timeout=0.6)
-    line.announce(10)
-    assert line.told(1) == ['reject']
+def test_parts_time_out_while_simulated_time_is_paused(make_harness):
+    harness = make_harness(use_sim_time=True, timeout=0.6)
+    harness.send_trigger(10)
+    assert harness.wait_for_decisions(1) == ['reject']
 
 
-def test_who_comes_late_does_not_hear_of_the_last_part(make_line):
-    line = make_line()
+def test_a_late_subscriber_does_not_receive_the_last_decision(make_harness):
+    harness = make_harness()
     for topic in ('reject', 'decision'):
-        (publisher,) = line.node.get_publishers_info_by_topic(f'rejecter/{topic}')
+        (publisher,) = harness.node.get_publishers_info_by_topic(f'rejecter/{topic}')
         assert publisher.qos_profile.durability == DurabilityPolicy.VOLATILE
 
 
-def test_a_topic_that_nobody_publishes_is_told(make_line):
-    line = make_line()
-    line.status(DiagnosticStatus.OK, 'deciding')
-    line.node.destroy_publisher(line.verdicts['back'])
-    line.status(DiagnosticStatus.WARN, 'nobody publishes /back/verdict')
+def test_a_topic_without_a_publisher_is_reported(make_harness):
+    harness = make_harness()
+    harness.wait_for_status(DiagnosticStatus.OK, 'deciding')
+    harness.node.destroy_publisher(harness.verdicts['back'])
+    harness.wait_for_status(DiagnosticStatus.WARN, 'no publisher on /back/verdict')
 
 
 @pytest.mark.parametrize('decision', ['reject', 'hold'])
-def test_a_part_that_a_camera_says_nothing_of_never_passes(make_line, decision):
-    line = make_line(timeout=0.6, on_missing=decision)
-    line.announce(10, 'bolt')
-    line.say('front', 'ok', 10.1)
-    assert line.told(1) == [decision]
-    assert line.rejects == [True]
-    status = line.status(DiagnosticStatus.ERROR, 'no verdict of back')
+def test_a_part_with_a_missing_verdict_never_passes(make_harness, decision):
+    harness = make_harness(timeout=0.6, on_missing=decision)
+    harness.send_trigger(10, 'bolt')
+    harness.send_verdict('front', 'ok', 10.1)
+    assert harness.wait_for_decisions(1) == [decision]
+    assert harness.rejects == [True]
+    status = harness.wait_for_status(DiagnosticStatus.ERROR, 'no verdict from back')
     assert 'bolt' in status.message
-    assert line.clear_fault().message.startswith('cleared: part bolt')
-    line.status(DiagnosticStatus.OK)
+    assert harness.clear_fault().message.startswith('cleared: part bolt')
+    harness.wait_for_status(DiagnosticStatus.OK)
 
 
-def test_a_fault_goes_by_itself_where_that_is_wanted(make_line):
-    line = make_line(timeout=0.6, clear_faults_after=0.5)
-    line.announce(10)
-    line.status(DiagnosticStatus.ERROR)
-    line.status(DiagnosticStatus.OK)
+def test_a_fault_expires_after_clear_faults_after(make_harness):
+    harness = make_harness(timeout=0.6, clear_faults_after=0.5)
+    harness.send_trigger(10)
+    harness.wait_for_status(DiagnosticStatus.ERROR)
+    harness.wait_for_status(DiagnosticStatus.OK)
 
 
 @pytest.mark.parametrize('verdict', ['', 'scratched'])
-def test_what_is_no_verdict_does_not_count_as_one(make_line, verdict):
-    line = make_line(timeout=0.6)
-    line.announce(10)
-    line.say('front', 'ok', 10.1)
-    line.say('back', verdict, 10.1)
-    assert line.told(1) == ['reject']
-    line.wait_for(lambda: any('back says' in status.message for status in line.statuses))
+def test_an_invalid_verdict_is_ignored_and_raises_a_fault(make_harness, verdict):
+    harness = make_harness(timeout=0.6)
+    harness.send_trigger(10)
+    harness.send_verdict('front', 'ok', 10.1)
+    harness.send_verdict('back', verdict, 10.1)
+    assert harness.wait_for_decisions(1) == ['reject']
+    harness.wait_for(
+        lambda: any('from back is ignored' in status.message for status in harness.statuses)
+    )
 
 
-def test_without_triggers_the_first_image_gives_the_header(make_line):
-    line = make_line(grouping='window', window=0.2)
-    line.say('back', 'ok', 10.0)
-    line.say('front', 'ok', 10.1)
-    assert line.told(1) == ['pass']
-    assert line.decisions[0].header.frame_id in ('back_optical_frame', 'front_optical_frame')
+def test_without_triggers_a_decision_has_the_header_of_the_first_image(make_harness):
+    harness = make_harness(grouping='window', window=0.2)
+    harness.send_verdict('back', 'ok', 10.0)
+    harness.send_verdict('front', 'ok', 10.1)
+    assert harness.wait_for_decisions(1) == ['pass']
+    assert harness.decisions[0].header.frame_id in ('back_optical_frame', 'front_optical_frame')
 
 
-def test_rules_change_while_it_runs_and_senseless_ones_are_refused(make_line):
-    line = make_line()
+def test_rules_can_change_at_run_time_and_invalid_ones_are_refused(make_harness):
+    harness = make_harness()
 
     def change(name, value):
-        return line.rejecter.set_parameters([Parameter(name, value=value)])[0]
+        return harness.rejecter.set_parameters([Parameter(name, value=value)])[0]
 
     assert change('uncertain', 'hold').successful
-    line.announce(10)
-    line.say('front', 'ok', 10.1)
-    line.say('back', 'uncertain', 10.1)
-    assert line.told(1) == ['hold']
+    harness.send_trigger(10)
+    harness.send_verdict('front', 'ok', 10.1)
+    harness.send_verdict('back', 'uncertain', 10.1)
+    assert harness.wait_for_decisions(1) == ['hold']
     refused = change('least_defects', 3)
     assert not refused.successful
     assert 'number of cameras, 2' in refused.reason
@@ -249,129 +251,131 @@ def test_rules_change_while_it_runs_and_senseless_ones_are_refused(make_line):
     assert not change('timeout', 0.1).successful
 
 
-def test_the_arm_is_told_of_each_part_in_turn(make_line):
-    line = make_line(arm_service='arm')
-    line.serve_arm(SetBool, lambda _request: (True, ''))
+def test_the_arm_is_called_for_each_part_in_order(make_harness):
+    harness = make_harness(arm_service='arm')
+    harness.serve_arm(SetBool, lambda _request: (True, ''))
     for part, verdict in enumerate(('ok', 'defect', 'ok')):
-        line.announce(10 + part)
+        harness.send_trigger(10 + part)
         for camera in CAMERAS:
-            line.say(camera, verdict, 10.1 + part)
-    line.wait_for(lambda: len(line.calls) == 3, what='three calls')
-    assert line.calls == [False, True, False]
-    assert not [status for status in line.statuses if status.level == DiagnosticStatus.ERROR]
+            harness.send_verdict(camera, verdict, 10.1 + part)
+    harness.wait_for(lambda: len(harness.arm_calls) == 3, what='three calls')
+    assert harness.arm_calls == [False, True, False]
+    assert not [status for status in harness.statuses if status.level == DiagnosticStatus.ERROR]
 
 
-def test_the_arm_removes_a_part_that_is_held(make_line):
-    line = make_line(arm_service='arm', uncertain='hold')
-    line.serve_arm(SetBool, lambda _request: (True, ''))
-    line.announce(10)
+def test_the_arm_removes_a_held_part(make_harness):
+    harness = make_harness(arm_service='arm', uncertain='hold')
+    harness.serve_arm(SetBool, lambda _request: (True, ''))
+    harness.send_trigger(10)
     for camera in CAMERAS:
-        line.say(camera, 'uncertain', 10.1)
-    assert line.told(1) == ['hold']
-    line.wait_for(lambda: line.calls, what='a call')
-    assert line.calls == [True]
+        harness.send_verdict(camera, 'uncertain', 10.1)
+    assert harness.wait_for_decisions(1) == ['hold']
+    harness.wait_for(lambda: harness.arm_calls, what='a call')
+    assert harness.arm_calls == [True]
 
 
-def test_an_arm_with_a_trigger_is_called_for_parts_that_do_not_pass(make_line):
-    line = make_line(arm_service='arm', arm_service_type='trigger')
-    line.serve_arm(Trigger, lambda _request: (False, 'gripper is open'))
+def test_a_trigger_service_is_called_only_for_parts_that_do_not_pass(make_harness):
+    harness = make_harness(arm_service='arm', arm_service_type='trigger')
+    harness.serve_arm(Trigger, lambda _request: (False, 'gripper is open'))
     for part, verdict in enumerate(('ok', 'defect')):
-        line.announce(10 + part, f'part {part}')
+        harness.send_trigger(10 + part, f'part {part}')
         for camera in CAMERAS:
-            line.say(camera, verdict, 10.1 + part)
-    status = line.status(DiagnosticStatus.ERROR, 'gripper is open')
+            harness.send_verdict(camera, verdict, 10.1 + part)
+    status = harness.wait_for_status(DiagnosticStatus.ERROR, 'gripper is open')
     assert 'part 1' in status.message
-    assert len(line.calls) == 1
+    assert len(harness.arm_calls) == 1
 
 
-def test_an_arm_that_is_not_there_is_a_fault(make_line):
-    line = make_line(arm_service='arm', arm_timeout=0.3)
-    line.announce(10)
-    line.say('front', 'defect', 10.1)
-    line.status(DiagnosticStatus.ERROR, 'was not there for 0.3 s, asked to reject the part')
+def test_an_unavailable_arm_raises_a_fault(make_harness):
+    harness = make_harness(arm_service='arm', arm_timeout=0.3)
+    harness.send_trigger(10)
+    harness.send_verdict('front', 'defect', 10.1)
+    harness.wait_for_status(
+        DiagnosticStatus.ERROR, '/arm: service not available for 0.3 s; reject not sent'
+    )
 
 
-def test_an_arm_that_does_not_answer_is_a_fault_and_does_not_stop_the_decisions(
-    make_line, monkeypatch
+def test_an_arm_that_does_not_respond_raises_a_fault_and_does_not_stop_the_decisions(
+    make_harness, monkeypatch
 ):
     now = [0.0]
     monkeypatch.setattr(arm, 'time', SimpleNamespace(monotonic=lambda: now[0]))
-    line = make_line(arm_service='arm', arm_timeout=0.3)
-    # A node that nobody spins is there and does not answer.
-    asleep = rclpy.create_node('asleep')
-    asleep.create_service(SetBool, 'arm', lambda _request, response: response)
-    line.wait_for(lambda: dict(line.rejecter.get_service_names_and_types()).get('/arm'))
+    harness = make_harness(arm_service='arm', arm_timeout=0.3)
+    # The service of a node that is not spun is available but does not respond.
+    unresponsive = rclpy.create_node('unresponsive')
+    unresponsive.create_service(SetBool, 'arm', lambda _request, response: response)
+    harness.wait_for(lambda: dict(harness.rejecter.get_service_names_and_types()).get('/arm'))
     time.sleep(0.2)
     for part in range(3):
-        line.announce(10 + part)
-        line.say('front', 'defect', 10.1 + part)
-    assert line.told(3) == ['reject'] * 3
-    # Told in a later callback than the one that told the arm of the last part.
-    line.wait_for(lambda: line.values.get('reject') == '3')
+        harness.send_trigger(10 + part)
+        harness.send_verdict('front', 'defect', 10.1 + part)
+    assert harness.wait_for_decisions(3) == ['reject'] * 3
+    # These diagnostics are published after the call for the last part was queued.
+    harness.wait_for(lambda: harness.values.get('reject') == '3')
     now[0] = 0.3
-    line.wait_for(lambda: line.values.get('arm failures') == '3')
-    faults = [s.message for s in line.statuses if 'for 0.3 s' in s.message]
-    assert 'did not answer' in faults[0]
-    assert 'had an earlier call to answer' in faults[1]
-    asleep.destroy_node()
+    harness.wait_for(lambda: harness.values.get('arm failures') == '3')
+    faults = [s.message for s in harness.statuses if 'within 0.3 s' in s.message]
+    assert 'no response to reject within 0.3 s' in faults[0]
+    assert 'earlier call still pending' in faults[1]
+    unresponsive.destroy_node()
 
 
-def test_an_arm_that_wakes_up_is_not_told_of_the_parts_that_have_gone_by(make_line, spinner):
-    line = make_line(arm_service='arm', arm_timeout=0.3)
+def test_an_arm_that_recovers_is_not_called_for_parts_that_have_passed_by(make_harness, spinner):
+    harness = make_harness(arm_service='arm', arm_timeout=0.3)
     arm_node = rclpy.create_node('arm_node')
-    told = []
+    arm_calls = []
 
     def serve(request, response):
-        told.append(request.data)
+        arm_calls.append(request.data)
         response.success = True
         return response
 
     arm_node.create_service(SetBool, 'arm', serve)
-    line.wait_for(lambda: dict(line.rejecter.get_service_names_and_types()).get('/arm'))
+    harness.wait_for(lambda: dict(harness.rejecter.get_service_names_and_types()).get('/arm'))
     time.sleep(0.2)
     for part in range(3):
-        line.announce(10 + part)
-        line.say('front', 'defect', 10.1 + part)
-    line.wait_for(lambda: line.values.get('arm failures') == '3')
+        harness.send_trigger(10 + part)
+        harness.send_verdict('front', 'defect', 10.1 + part)
+    harness.wait_for(lambda: harness.values.get('arm failures') == '3')
     spinner.add(arm_node)
-    line.wait_for(lambda: told, what='the call that was under way')
-    line.announce(20)
+    harness.wait_for(lambda: arm_calls, what='the call in progress')
+    harness.send_trigger(20)
     for camera in CAMERAS:
-        line.say(camera, 'ok', 20.1)
-    line.wait_for(lambda: len(told) > 1, what='a call for the next part')
-    assert told == [True, False]
+        harness.send_verdict(camera, 'ok', 20.1)
+    harness.wait_for(lambda: len(arm_calls) > 1, what='a call for the next part')
+    assert arm_calls == [True, False]
 
 
-def test_an_arm_that_is_started_again_owes_no_answer(make_line):
-    line = make_line(arm_service='arm', arm_timeout=0.3)
-    asleep = rclpy.create_node('asleep')
-    asleep.create_service(SetBool, 'arm', lambda _request, response: response)
-    line.wait_for(lambda: dict(line.rejecter.get_service_names_and_types()).get('/arm'))
+def test_a_restarted_arm_is_called_again(make_harness):
+    harness = make_harness(arm_service='arm', arm_timeout=0.3)
+    unresponsive = rclpy.create_node('unresponsive')
+    unresponsive.create_service(SetBool, 'arm', lambda _request, response: response)
+    harness.wait_for(lambda: dict(harness.rejecter.get_service_names_and_types()).get('/arm'))
     time.sleep(0.2)
-    line.announce(10)
-    line.say('front', 'defect', 10.1)
-    line.status(DiagnosticStatus.ERROR, 'did not answer')
-    asleep.destroy_node()
-    line.wait_for(lambda: not line.rejecter.count_services('/arm'))
+    harness.send_trigger(10)
+    harness.send_verdict('front', 'defect', 10.1)
+    harness.wait_for_status(DiagnosticStatus.ERROR, 'no response')
+    unresponsive.destroy_node()
+    harness.wait_for(lambda: not harness.rejecter.count_services('/arm'))
     time.sleep(0.2)
-    line.serve_arm(SetBool, lambda _request: (True, ''))
-    line.wait_for(lambda: line.rejecter.count_services('/arm'))
+    harness.serve_arm(SetBool, lambda _request: (True, ''))
+    harness.wait_for(lambda: harness.rejecter.count_services('/arm'))
     time.sleep(0.2)
-    line.announce(20)
-    line.say('front', 'defect', 20.1)
-    line.wait_for(lambda: line.calls, what='a call')
-    assert line.calls == [True]
+    harness.send_trigger(20)
+    harness.send_verdict('front', 'defect', 20.1)
+    harness.wait_for(lambda: harness.arm_calls, what='a call')
+    assert harness.arm_calls == [True]
 
 
-def test_a_publisher_that_cannot_be_heard_is_a_fault(make_line):
-    line = make_line()
+def test_a_publisher_with_incompatible_qos_raises_a_fault(make_harness):
+    harness = make_harness()
     profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    line.node.create_publisher(Header, 'trigger', profile)
-    line.status(DiagnosticStatus.ERROR, 'publish reliably')
+    harness.node.create_publisher(Header, 'trigger', profile)
+    harness.wait_for_status(DiagnosticStatus.ERROR, 'publish as reliable')
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'named'),
+    ('parameters', 'message'),
     [
         ({'least_defects': 3}, 'least_defects is 3'),
         ({'cameras': ['front', 'front']}, 'a name of its own'),
@@ -379,6 +383,6 @@ def test_a_publisher_that_cannot_be_heard_is_a_fault(make_line):
         ({'timeout': 0.1}, 'must be longer than window'),
     ],
 )
-def test_parameters_that_make_no_sense_end_it_with_the_reason(make_line, parameters, named):
-    with pytest.raises(ValueError, match=named):
-        make_line(**parameters)
+def test_invalid_parameters_are_refused_with_the_reason(make_harness, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_harness(**parameters)
