@@ -14,7 +14,7 @@ from flow_anomaly_ros import cli
 from flow_anomaly_ros.commands.actions.train import request_of
 from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.images import read_image, write_image
-from flow_anomaly_ros.detectors.registry import METHODS
+from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD, METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.training_progress import StageProgress
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
@@ -70,7 +70,7 @@ def start_with_pipes(*arguments):
 # What every command does
 
 
-def test_train(parts, tmp_path, tiny, outcome):
+def test_train_writes_a_model_and_its_loss_curve(parts, tmp_path, tiny, outcome):
     model = tmp_path / 'model.safetensors'
     status, out, err = outcome(
         'train', '--data', parts, '--output', model, '--max-images', 3, '--seed', 5, *tiny
@@ -90,7 +90,7 @@ def test_train(parts, tmp_path, tiny, outcome):
     assert manifest.classes[0].calibration['false_positive_rate'] == 0.01
 
 
-def test_train_quietly(parts, tmp_path, tiny, outcome):
+def test_train_prints_nothing_with_quiet(parts, tmp_path, tiny, outcome):
     model = tmp_path / 'model.safetensors'
     assert outcome(
         'train', '--data', parts, '--output', model, '--max-images', 4, '--quiet', *tiny
@@ -98,7 +98,7 @@ def test_train_quietly(parts, tmp_path, tiny, outcome):
     assert model.is_file()
 
 
-def test_train_warns_quietly_too(parts, tmp_path, tiny, outcome):
+def test_train_prints_warnings_even_with_quiet(parts, tmp_path, tiny, outcome):
     model = tmp_path / 'model.safetensors'
     status, out, err = outcome(
         'train', '--data', parts, '--output', model, '--max-images', 1, '--quiet', *tiny
@@ -120,7 +120,7 @@ def test_train_names_a_defect_among_the_good_parts(parts, tmp_path, tiny, outcom
     assert [line.split(' looks defective ')[0] for line in err] == [str(defect)]
 
 
-def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome):
+def test_options_on_the_command_line_override_the_config_file(parts, tmp_path, tiny, outcome):
     config = tmp_path / 'options.yaml'
     config.write_text('learning_rate: 2e-3\nflow_steps: 999\nscales: [1.0, 0.5]\n')
     model = tmp_path / 'model.safetensors'
@@ -133,7 +133,7 @@ def test_train_options_of_a_file_and_of_arguments(parts, tmp_path, tiny, outcome
     assert manifest.classes[0].calibration['false_positive_rate'] == 0.2
 
 
-def test_train_with_a_preset_that_other_options_override(parts, tmp_path, tiny, outcome):
+def test_options_on_the_command_line_override_the_preset(parts, tmp_path, tiny, outcome):
     model = tmp_path / 'model.safetensors'
     arguments = ['--data', parts, '--output', model, '--max-images', 1, '--preset', 'fast']
     assert outcome('train', *arguments, *tiny)[0] == 0
@@ -198,9 +198,7 @@ def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch)
     assert 'thresholds now based on 6 good parts (was 4)' in out
 
 
-def test_classes_that_are_wrong_are_told_in_one_line(
-    two_kinds, tmp_path, class_model_file, refused
-):
+def test_wrong_classes_are_refused_in_one_line(two_kinds, tmp_path, class_model_file, refused):
     dark, light = two_kinds
     target = tmp_path / 'model.safetensors'
     both = ['train', '--data', dark, '--data', light, '--output', target]
@@ -356,7 +354,7 @@ def test_predict_does_not_write_among_the_images(refused, model_file, parts, tmp
     assert len(listed(folder)) == 3
 
 
-def test_an_exported_model_is_no_model_to_calibrate(refused, parts, tmp_path):
+def test_an_exported_model_cannot_be_calibrated(refused, parts, tmp_path):
     exported = tmp_path / 'model.onnx'
     exported.write_bytes(b'exported')
     line = refused('calibrate', exported, parts / 'test/good')
@@ -375,7 +373,7 @@ def test_predict_goes_on_after_an_unreadable_image(parts, model_file, tmp_path, 
     assert 'missing.png' in err[1]
 
 
-def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
+def test_predict_accepts_images_of_any_size_and_depth(model_file, tmp_path, outcome):
     write_image(tmp_path / 'wide.png', np.zeros((20, 90), np.uint8))
     write_image(tmp_path / 'wide2.png', np.zeros((20, 90), np.uint8))
     write_image(tmp_path / 'deep.tif', np.full((70, 69, 3), 40_000, np.uint16))
@@ -389,7 +387,7 @@ def test_predict_any_size_and_depth(model_file, tmp_path, outcome):
     assert read_image(tmp_path / 'out/wide.mask.png').shape == (20, 90)
 
 
-def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
+def test_train_reports_progress_as_json(parts, tmp_path, tiny):
     output = tmp_path / 'model.safetensors'
     command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny]
     process = start_with_pipes(*command)
@@ -406,7 +404,7 @@ def test_train_tells_programs_how_far_it_is(parts, tmp_path, tiny):
 
 
 @pytest.mark.parametrize('stop', [lambda x: x.stdin.close(), lambda x: x.send_signal(SIGINT)])
-def test_train_ends_with_the_program_that_reads_its_progress(parts, tmp_path, tiny, stop):
+def test_train_stops_when_its_parent_does(parts, tmp_path, tiny, stop):
     output = tmp_path / 'model.safetensors'
     slow = ['--set', 'flow_steps=100000']
     command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny, *slow]
@@ -440,9 +438,7 @@ def painted(parts, tmp_path):
     return tmp_path / 'painted.png'
 
 
-def test_calibrate_makes_a_defect_that_somebody_calls_good_ok(
-    painted, model_file, tmp_path, outcome
-):
+def test_an_accepted_part_passes_after_calibration(painted, model_file, tmp_path, outcome):
     model = tmp_path / 'model.safetensors'
     shutil.copy(model_file, model)
     assert 'ok ' not in outcome('predict', model, painted)[1]
@@ -461,9 +457,7 @@ def test_calibrate_refuses(refused, parts, model_file, tmp_path):
     assert f'{wide} does not fit the model: ' in line
 
 
-def test_calibrate_refuses_a_defect_unless_somebody_has_looked(
-    refused, painted, parts, model_file, tmp_path
-):
+def test_calibrate_refuses_a_defect_without_accept(refused, painted, parts, model_file, tmp_path):
     model = tmp_path / 'model.safetensors'
     shutil.copy(model_file, model)
     before = model.read_bytes()
@@ -474,9 +468,7 @@ def test_calibrate_refuses_a_defect_unless_somebody_has_looked(
     assert model.read_bytes() == before
 
 
-def test_grey_images_are_no_parts_of_a_model_that_has_learned_colours(
-    refused, parts, model_file, tmp_path, outcome
-):
+def test_grey_images_do_not_fit_a_colour_model(refused, parts, model_file, tmp_path, outcome):
     good = parts / 'test' / 'good' / '000.png'
     image = read_image(good)
     write_image(tmp_path / 'grey.png', image[..., 1])
@@ -494,7 +486,9 @@ def test_train_refuses_to_write_among_its_images(parts, tmp_path, tiny, refused)
     assert 'model.safetensors would lie among the images' in line
 
 
-def test_a_full_disk_is_told_with_the_file(parts, model_file, tmp_path, monkeypatch, outcome):
+def test_a_full_disk_is_reported_with_the_file_name(
+    parts, model_file, tmp_path, monkeypatch, outcome
+):
     def fail(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
@@ -505,7 +499,7 @@ def test_a_full_disk_is_told_with_the_file(parts, model_file, tmp_path, monkeypa
     assert not listed(tmp_path)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_closed_stdout_exits_with_141():
     process = start_with_pipes('methods')
     process.stdout.close()
     assert process.wait(60) == 141
@@ -631,7 +625,7 @@ def test_train_refuses(train_refused, arguments, reason):
 
 
 @pytest.mark.parametrize('text', ['a: [', '- 1\n- 2\n', '1: 2\n', '\x00'])
-def test_train_refuses_a_config_that_is_none(train_refused, tmp_path, text):
+def test_train_refuses_an_invalid_config_file(train_refused, tmp_path, text):
     config = tmp_path / 'options.yaml'
     config.write_text(text)
     assert str(config) in train_refused('--config', config)
@@ -652,7 +646,7 @@ def test_train_refuses_bad_folders(train_refused, parts, tmp_path):
     assert 'no images of good parts' in train_refused('--data', tmp_path / 'half')
 
 
-def test_train_strictly(train_refused, parts, tmp_path):
+def test_train_strict_refuses_unreadable_files(train_refused, parts, tmp_path):
     folder = tmp_path / 'data'
     shutil.copytree(parts / 'train/good', folder)
     (folder / '003.png').write_text('no image')
@@ -667,7 +661,7 @@ def test_train_refuses_weights_that_do_not_fit(train_refused, tmp_path, name):
     assert str(weights) in train_refused(*arguments, '--set', 'levels=[features.3]')
 
 
-def test_train_stopped_with_ctrl_c(parts, tmp_path, tiny, outcome, monkeypatch):
+def test_train_interrupted_with_ctrl_c_leaves_no_files(parts, tmp_path, tiny, outcome, monkeypatch):
     def interrupt(_self, stage, step, _steps, _loss):
         if (stage, step) == ('flow', 3):
             raise KeyboardInterrupt
@@ -717,7 +711,7 @@ def test_predict_names_the_folders_in_a_folder_that_have_images(refused, model_f
 @pytest.mark.parametrize(
     'error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
 )
-def test_too_little_memory_is_told_in_one_line(monkeypatch, outcome, error):
+def test_out_of_memory_is_reported_in_one_line(monkeypatch, outcome, error):
     def exhausting(_arguments):
         raise error
 
@@ -728,7 +722,7 @@ def test_too_little_memory_is_told_in_one_line(monkeypatch, outcome, error):
     assert 'out of memory' in errors[0]
 
 
-def test_mistakes_of_the_program_keep_their_traceback(monkeypatch):
+def test_programming_errors_keep_their_traceback(monkeypatch):
     def broken(_arguments):
         raise RuntimeError
 
@@ -753,6 +747,8 @@ def test_help_does_not_wait_for_torch():
         )
         assert run.returncode == 0, command
         assert 'usage: flow-anomaly' in run.stdout
+        if command == ['train']:
+            assert f'(default: {DEFAULT_METHOD})' in run.stdout
 
 
 def test_former_names_of_options_still_work_and_say_what_to_write(parts, tmp_path, tiny, outcome):

@@ -54,14 +54,14 @@ def profile_stages(
 ) -> Iterator[dict[str, float]]:
     """Time `preprocess` and the stages of a detector in PyTorch while the context is open.
 
-    A GPU is waited for at both ends of each.
+    On a GPU, the device is synchronised before and after each stage.
 
     Args:
-        engine: What inspects.
-        clock: Milliseconds; None: those that pass.
+        engine: The engine.
+        clock: Returns the time in ms; None: wall-clock time, with the GPU synchronised.
 
     Yields:
-        Milliseconds by stage, each without those within it; empty for other backends and for
+        Milliseconds by stage, each without the stages nested in it; empty for other backends and for
         compiled detectors.
     """
     spent: dict[str, float] = defaultdict(float)
@@ -70,7 +70,7 @@ def profile_stages(
         yield spent
         return
     detector = untiled(backend.detector)
-    # Time of stages that were entered within the present one.
+    # Time spent in nested stages, one entry per open stage.
     within = [0.0]
 
     def now() -> float:
@@ -106,7 +106,7 @@ def profile_stages(
         yield spent
     finally:
         for _, owner, name in places:
-            # The method of the class shows again.
+            # Deleting the attribute restores the method of the class.
             delattr(owner, name)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One inspection as one picture, under a name of its own."""
+"""Pictures of an inspection, and unique file names for them."""
 
 from flow_anomaly_ros.runtime.engine import Engine, Inspection
 from flow_anomaly_ros.runtime.overlay import contact_strip, draw_overlay, heat_map

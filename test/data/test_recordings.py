@@ -92,10 +92,21 @@ def test_what_is_no_recording_is_refused(tmp_path):
 def test_extract_writes_images_once(recording, tmp_path, capsys):
     output = tmp_path / 'good'
     command = ['extract', str(recording), '--topic', '/front/image', '--output', str(output)]
-    assert cli.main([*command, '--images', '4']) == 0
+    assert cli.main([*command, '--count', '4']) == 0
     assert 'wrote 4 images' in capsys.readouterr().out
-    assert cli.main([*command, '--images', '4']) == 0
-    assert '4 images were there already' in capsys.readouterr().err
+    assert cli.main([*command, '--count', '4']) == 0
+    assert '4 images already existed' in capsys.readouterr().err
     files = list_images(output)
     assert len(files) == 4
     assert read_image(files[0]).shape == (4, 6, 3)
+
+
+def test_extract_still_takes_the_former_name_of_count(recording, tmp_path, capsys):
+    output = tmp_path / 'good'
+    command = ['extract', str(recording), '--topic', '/front/image', '--output', str(output)]
+    assert cli.main([*command, '--images', '4']) == 0
+    expected = 'flow-anomaly: --images is now called --count: write --count\n'
+    assert capsys.readouterr().err == expected
+    assert len(list_images(output)) == 4
+    assert cli.main([*command, '--images', '4', '--count', '4']) == 2
+    assert 'give only --count' in capsys.readouterr().err

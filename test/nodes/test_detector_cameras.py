@@ -215,7 +215,7 @@ def test_the_class_of_parts_changes_while_they_are_inspected(
     assert value('class') == blank.name
     answer = set_parameter(node, 'front.part_class', 'nut')
     assert not answer.successful
-    assert "the model has no class 'nut': it knows part, blank" in answer.reason
+    assert "the model has no class 'nut': it has part, blank" in answer.reason
     # What is not taken changes nothing.
     assert node.parameters is not None
     assert probe.verdict_for(message_of(seconds=3)).results
