@@ -18,14 +18,38 @@ def files(pattern: str) -> list[str]:
 setup(
     name=NAME,
     version='0.1.0',
-    description='Flow-based visual defect inspection for ROS 2',
+    description=(
+        'Visual defect inspection for ROS 2: anomaly detectors trained on a few images of good '
+        'parts, and the nodes that run them.'
+    ),
     long_description=Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    keywords=['ROS', 'anomaly detection', 'visual inspection', 'normalizing flows'],
+    license_files=['LICENSE'],
     author='flow_anomaly_ros contributors',
+    # A releaser replaces the address, here and in package.xml, and adds the project's URLs.
     maintainer='flow_anomaly_ros maintainers',
     maintainer_email='flow-anomaly-ros@example.org',
+    keywords=[
+        'ROS',
+        'anomaly detection',
+        'defect detection',
+        'machine vision',
+        'normalizing flow',
+        'visual inspection',
+    ],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Manufacturing',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+        'Typing :: Typed',
+    ],
     python_requires='>=3.11',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', 'detectors/*/README.md']},
@@ -88,14 +112,25 @@ setup(
         'docs': ['furo', 'myst-parser', 'sphinx'],
         # colcon test runs pytest only where this extra names it. launch_testing breaks pytest 8.4.
         'test': [
+            # Reads package.xml and CHANGELOG.rst as the release tools do.
+            'catkin-pkg',
+            # What ament_flake8 finds and ruff does not look for comes from these plugins.
+            'flake8',
+            'flake8-builtins',
+            'flake8-comprehensions',
+            'flake8-import-order',
             'import-linter',
             'mypy',
             'onnx',
             'onnxruntime',
             'onnxscript',
             'openvino',
+            'pydocstyle',
             'pytest>=7.4,<8.4',
             'pytest-xdist',
+            # The linters of Jazzy; a ROS installation brings them as test dependencies.
+            'ros-ament-flake8==0.17.3',
+            'ros-ament-pep257==0.17.3',
             'rosbags',
             'ruff',
             'scikit-learn',

@@ -61,8 +61,8 @@ def profile_stages(
         clock: Returns the time in ms; None: wall-clock time, with the GPU synchronised.
 
     Yields:
-        Milliseconds by stage, each without the stages nested in it; empty for other backends and for
-        compiled detectors.
+        Milliseconds by stage, each without the stages nested in it; empty for other backends and
+        for compiled detectors.
     """
     spent: dict[str, float] = defaultdict(float)
     backend = engine.backend
