@@ -10,7 +10,8 @@ from flow_anomaly_ros.data.images import read_image
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
-from flow_anomaly_ros.runtime.export import export, SUFFIXES
+from flow_anomaly_ros.runtime.export import export
+from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.runtime.training_data import TrainingDataset
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
@@ -85,7 +86,7 @@ def test_backends_judge_bottles_alike(small_models, backend, library, int8):
     for name in ('onnx', 'onnxscript', library):
         pytest.importorskip(name)
     model = small_models(int8)
-    exported = model.with_suffix(SUFFIXES[backend])
+    exported = model.with_suffix(EXPORT_SUFFIXES[backend])
     export(exported, *load_artifact(model), backend)
     engines = [Engine.load(path, 'cpu') for path in (model, exported)]
     images = [read_image(sample.path) for sample in read_folder(BOTTLE).test[::6]]

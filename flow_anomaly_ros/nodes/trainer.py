@@ -263,8 +263,8 @@ class TrainerNode(Node):
         missing = self.parameters['images'] - self._good_parts.count()
         if missing > 0:
             self._capture(missing)
-        elif self.parameters['auto_train'] and not self._model.exists():
-            self._train()
+        elif not self._model.exists():
+            self._auto_train()
 
     def _train(self) -> str:
         self._require_idle()
@@ -273,10 +273,6 @@ class TrainerNode(Node):
             msg = f'no images in {self._good_parts.folder}: call ~/capture first'
             raise ValueError(msg)
         request = self._training_request()
-        # Whatever is wrong with a parameter is answered now, not by a process that fails later.
-        notes = request.check()
-        for note in notes:
-            self.get_logger().warning(note)
         self._start('training', ['train', '--json-progress', *request.to_arguments()], self._load)
         return f'training on {count} images'
 
@@ -381,8 +377,16 @@ class TrainerNode(Node):
             self._on_captured()
 
     def _on_captured(self) -> None:
-        if self.parameters['auto_train']:
+        self._auto_train()
+
+    def _auto_train(self) -> None:
+        """Train if that is to happen without a call; nobody waits for an answer then."""
+        if not self.parameters['auto_train']:
+            return
+        try:
             self._train()
+        except ValueError as error:
+            self._tell(f'failed: {error}', DiagnosticStatus.ERROR)
 
     def _start(self, doing: str, arguments: list[str], then: Callable[[], None]) -> None:
         self._doing, self._after_child = doing, then

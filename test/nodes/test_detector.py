@@ -337,11 +337,13 @@ def test_images_of_another_shape_than_the_model_s_are_reported(node, make_probe,
 
     def status():
         found = probe.last('diagnostics').status[0]
-        return found if 'squashed' in found.message else None
+        return found if 'distorted' in found.message else None
 
     found = wait_for(status, what='a warning')
     assert found.level == DiagnosticStatus.WARN
-    assert found.message.startswith('128x64 px differs from training the 64x64 px')
+    assert found.message.startswith(
+        'the aspect ratio of 128x64 px differs from training (64x64 px)'
+    )
 
 
 def test_a_publisher_of_another_type_does_not_disturb_the_camera(node, make_probe, wait_for):
