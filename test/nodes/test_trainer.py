@@ -221,7 +221,7 @@ def test_trainings_and_calibrations_are_done_as_the_parameters_say(
     machine.call('train')
     arguments, priority = children.pop()
     told = dict(itertools.pairwise(arguments))
-    assert told['--set'] == 'backbone="mobilenet_v2"'
+    assert 'backbone="mobilenet_v2"' in arguments
     del values['backbone']
     for name, value in (values | {'threads': 2, 'device': 'cpu'}).items():
         assert told[f'--{name.replace("_", "-")}'] == str(value)
