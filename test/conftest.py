@@ -24,16 +24,25 @@ torch.set_num_threads(1)
 SIZE = 64
 
 
+def pytest_configure(config):
+    """Give each process of pytest-xdist a domain of its own: nodes of two would hear each other."""
+    worker = getattr(config, 'workerinput', {}).get('workerid', 'gw0')
+    first = int(os.environ.get('ROS_DOMAIN_ID') or os.getpid())
+    # Domains above 101 take ports that Linux gives to other programs.
+    os.environ['ROS_DOMAIN_ID'] = str(1 + (first - 1 + int(worker[2:])) % 100)
+
+
 # Before pytest-xdist reads the marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Say which tests share a process where several run them (pytest-xdist, as scripts/test does).
 
-    Nodes of two processes would hear each other. All other files have fixtures of their own.
+    A file's tests share its fixtures; those of exported models share the half minute of an export.
     """
     if config.pluginmanager.hasplugin('xdist'):
         for item in items:
-            group = 'ros' if item.get_closest_marker('ros') else item.nodeid.partition('::')[0]
+            file = item.nodeid.partition('::')[0]
+            group = 'exported' if 'exported_files' in getattr(item, 'fixturenames', ()) else file
             item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -21,6 +21,7 @@ from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from waiting import exit_status, run_to_end
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,9 +55,7 @@ def listed(folder):
 
 def python_m(*arguments):
     command = [sys.executable, '-m', 'flow_anomaly_ros.cli', *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_to_end(command, cwd=ROOT)
 
 
 def start_with_pipes(*arguments):
@@ -392,7 +391,7 @@ def test_train_reports_progress_as_json(parts, tmp_path, tiny):
     command = ['train', '--data', parts, '--output', output, '--json-progress', *tiny]
     process = start_with_pipes(*command)
     lines = [json.loads(line) for line in process.stdout]
-    assert process.wait(60) == 0
+    assert exit_status(process) == 0
     assert output.is_file()
     assert lines[0]['stage'].startswith('calibration 1/5')
     assert lines[0]['seconds_left'] is None
@@ -411,7 +410,7 @@ def test_train_stops_when_its_parent_does(parts, tmp_path, tiny, stop):
     process = start_with_pipes(*command)
     assert process.stdout.readline()
     stop(process)
-    assert process.wait(60) == 130
+    assert exit_status(process) == 130
     assert not list(tmp_path.iterdir())
 
 
@@ -502,7 +501,7 @@ def test_a_full_disk_is_reported_with_the_file_name(
 def test_a_closed_stdout_exits_with_141():
     process = start_with_pipes('methods')
     process.stdout.close()
-    assert process.wait(60) == 141
+    assert exit_status(process) == 141
 
 
 @pytest.mark.parametrize('method', METHODS)

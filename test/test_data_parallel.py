@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 import runpy
 import shutil
-import subprocess
 import sys
 
 from flow_anomaly_ros import cli
@@ -15,6 +14,7 @@ from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
 import pytest
 import torch
+from waiting import run_to_end
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +25,10 @@ SCRIPT = Path(__file__).parent / 'fit_every_method.py'
 def torchrun(*arguments):
     """Run a command in two processes, which communicate through the loopback device."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    return subprocess.run(
+    return run_to_end(
         [*command, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
 
 

@@ -14,19 +14,21 @@ import sys
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def start(node: str, function: str = 'main') -> None:
+def start(node: str, function: str = 'main', interrupted: int = 0) -> None:
     """Import a node and run it.
 
     Args:
         node: Name of its module.
         function: Name of the function that runs it.
+        interrupted: Exit status after a signal during the import.
     """
-    handlers = {number: signal.signal(number, lambda *_: os._exit(0)) for number in SIGNALS}
+    for number in SIGNALS:
+        # Not an exception: an imported module may catch it.
+        signal.signal(number, lambda *_: os._exit(interrupted))
+    # `run_node` replaces the handlers.
     run: Callable[[], None] = getattr(
         importlib.import_module(f'flow_anomaly_ros.nodes.{node}'), function
     )
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     run()
 
 
@@ -52,14 +54,14 @@ def image_source() -> None:
 
 def inspection_report() -> None:
     """Run the inspection report node."""
-    start('inspection_report')
+    start('inspection_report', interrupted=130)
 
 
 def listener() -> None:
     """Run the inspection report node under its former name."""
-    start('inspection_report', 'listener_main')
+    start('inspection_report', 'listener_main', interrupted=130)
 
 
 if __name__ == '__main__':
     # `python -m flow_anomaly_ros.nodes.executables NODE ARGUMENT ...`, where nothing is installed.
-    start(sys.argv.pop(1))
+    globals()[sys.argv.pop(1)]()

@@ -29,8 +29,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 import rclpy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, Detection2DArray
-
-TIMEOUT = 20.0
+from waiting import wait_for
 
 
 @pytest.mark.launch_test
@@ -95,11 +94,18 @@ class TestDetector(unittest.TestCase):
 
     def call(self, service_type, name, request):
         client = self.node.create_client(service_type, name)
-        assert client.wait_for_service(timeout_sec=TIMEOUT), f'{name} is missing'
+        wait_for(client.service_is_ready, name)
         future = client.call_async(request)
-        rclpy.spin_until_future_complete(self.node, future, timeout_sec=TIMEOUT)
+        self.spin_until(future.done, f'an answer of {name}')
         self.node.destroy_client(client)
         return future.result()
+
+    def spin_until(self, condition, what):
+        def holds():
+            rclpy.spin_once(self.node, timeout_sec=0.1)
+            return condition()
+
+        wait_for(holds, what, seen=self.received.keys, pause=0)
 
     def change(self, transition, expected):
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -109,10 +115,7 @@ class TestDetector(unittest.TestCase):
 
     def see_a_defect(self):
         self.received.clear()
-        deadline = self.node.get_clock().now().nanoseconds + TIMEOUT * 1e9
-        while len(self.received) < 3:
-            assert self.node.get_clock().now().nanoseconds < deadline, self.received.keys()
-            rclpy.spin_once(self.node, timeout_sec=0.1)
+        self.spin_until(lambda: len(self.received) == 3, 'the results')
         assert self.received['verdict'].results[0].class_id == 'defect'
         assert self.received['defects'].detections
         assert to_array(self.received['mask']).any()

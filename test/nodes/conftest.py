@@ -2,49 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of nodes share: a probe node, and executors that spin in the background."""
 
-import functools
 import gc
 import os
-import subprocess
-import sys
 import threading
-import time
 
 import cv2
 import numpy as np
 import pytest
+import waiting
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-
-# First messages take a while: discovery, and stale shared memory of a killed process.
-_TIMEOUT = 20.0
-# Processes start, and everything else happens, within this many times the import of a node.
-_IMPORTS = 30
-
-
-@functools.cache
-def _import_seconds():
-    """Measure how long a node takes to import on this machine, as busy as it is."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, '-c', 'import flow_anomaly_ros.nodes.detector'], check=True)
-    return time.monotonic() - started
-
-
-def _wait_for(is_there, timeout=_TIMEOUT, what='it'):
-    """Wait until a condition holds; fails the test otherwise.
-
-    The limit is for an idle machine: on a slow one it grows with the time of an import, which is
-    measured only when the limit has passed.
-    """
-    started = time.monotonic()
-    while not (value := is_there()):
-        waited = time.monotonic() - started
-        if waited > timeout:
-            limit = max(timeout, _IMPORTS * _import_seconds())
-            assert waited < limit, f'waited {waited:.0f} s for {what}'
-        time.sleep(0.02)
-    return value
 
 
 class _Spinner:
@@ -57,6 +24,7 @@ class _Spinner:
         self.nodes = []
         self.thread = threading.Thread(target=self._spin, daemon=True)
         self.is_stopped = False
+        self.error = None
         self.thread.start()
 
     def add(self, node):
@@ -65,8 +33,18 @@ class _Spinner:
         return node
 
     def _spin(self):
+        from rclpy.exceptions import InvalidHandle
+
         while not self.is_stopped:
-            self.executor.spin_once(timeout_sec=0.05)
+            try:
+                self.executor.spin_once(timeout_sec=0.05)
+            except InvalidHandle:
+                # A test has just destroyed what the executor was about to wait for.
+                continue
+            except Exception as error:
+                # Of a callback, such as a test's assertion; `stop` raises it in the test.
+                self.error = error
+                return
 
     def stop(self):
         self.is_stopped = True
@@ -76,6 +54,8 @@ class _Spinner:
             if hasattr(node, 'close'):
                 node.close()
             node.destroy_node()
+        if self.error:
+            raise self.error
 
 
 class _Probe:
@@ -119,7 +99,17 @@ class _Probe:
 
     def last(self, topic):
         """Wait for a message of a topic."""
-        return _wait_for(lambda: self.received.get(topic), what=topic)[-1]
+        return waiting.wait_for(lambda: self.received.get(topic), topic, seen=self.seen)[-1]
+
+    def seen(self):
+        """How many messages of each topic there are, and the latest of the diagnostics."""
+        counts = {topic: len(messages) for topic, messages in self.received.items()}
+        return counts, [one.message for one in self.statuses()]
+
+    def statuses(self):
+        """The latest diagnostics, of all cameras."""
+        arrays = self.received.get('diagnostics')
+        return arrays[-1].status if arrays else []
 
     def verdict_for(self, message):
         """Publish an image until its verdict comes; returns the verdict."""
@@ -130,10 +120,9 @@ class _Probe:
                 if verdict.header.stamp == stamp:
                     return verdict
             self.images.publish(message)
-            time.sleep(0.1)
             return None
 
-        return _wait_for(answer, what='a verdict')
+        return waiting.wait_for(answer, 'a verdict', seen=self.seen, pause=0.1)
 
 
 @pytest.fixture
@@ -158,8 +147,8 @@ def make_probe(spinner):
 
 @pytest.fixture
 def wait_for():
-    """Wait for a condition: `wait_for(is_there, timeout=20.0, what='it')`."""
-    return _wait_for
+    """Wait for a condition: `wait_for(is_there, what='it')`, see `helpers/waiting.py`."""
+    return waiting.wait_for
 
 
 def _as_encoding(image, encoding, header):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cell of several processes over DDS: parts arrive, are inspected, and decided on."""
 
+import itertools
 import time
 
 import cv2
@@ -20,9 +21,6 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
 
 pytestmark = pytest.mark.ros
-
-# Parts that may come by until the restarted detector has spoken: three a second, for minutes.
-MAX_PARTS = 1000
 
 
 @pytest.fixture
@@ -82,10 +80,10 @@ def test_no_part_passes_while_the_detector_is_dead_and_the_cell_resumes(
         nonlocal number
         number += 1
         belt.send(number)
-        time.sleep(0.3)
-        return 'pass' in belt.decisions.values()
+        return 'pass' in [decision for part, decision in belt.decisions.items() if part > last]
 
-    wait_for(passes, what='the first part that passes')
+    last = 0
+    wait_for(passes, 'a part that passes', seen=lambda: belt.decisions, pause=0.3)
     for painted in (False, True, False, True):
         number += 1
         belt.send(number, painted)
@@ -101,13 +99,11 @@ def test_no_part_passes_while_the_detector_is_dead_and_the_cell_resumes(
     while_dead = range(died + 1, number + 1)
     assert {belt.decision(one) for one in while_dead} == {'reject'}
 
-    start('detector', **detector)
-    before = set(belt.decisions)
-    while not any(belt.decisions[one] == 'pass' for one in set(belt.decisions) - before):
-        number += 1
-        belt.send(number)
-        time.sleep(0.3)
-        assert number < died + MAX_PARTS
+    process = start('detector', **detector)
+    last = number
+    wait_for(
+        passes, 'a part that passes', seen=lambda: belt.decisions, processes=[process], pause=0.3
+    )
     assert not [one for one in belt.defective if belt.decisions.get(one) == 'pass']
     # From the first that was heard of on, every part has one decision.
     belt.decision(number)
@@ -152,8 +148,8 @@ def test_a_new_part_is_captured_trained_loaded_and_a_defect_of_it_found(
     probe = make_probe()
     model = tmp_path / 'model.safetensors'
     common = {'device': 'cpu', 'threads': 1}
-    start('detector', camera__model=model, autostart=True, await_models=True, **common)
-    start(
+    detector = start('detector', camera__model=model, autostart=True, await_models=True, **common)
+    trainer = start(
         'trainer',
         data=tmp_path / 'good',
         model=model,
@@ -164,18 +160,20 @@ def test_a_new_part_is_captured_trained_loaded_and_a_defect_of_it_found(
         options=[f'{name}={value}' for name, value in tiny_options.items()],
         **common,
     )
-    wait_for(lambda: 'no model' in str(probe.received.get('diagnostics', '')))
+    wait_for(lambda: 'no model' in str(probe.statuses()), processes=[detector, trainer])
     client = probe.node.create_client(Trigger, 'trainer/capture')
     wait_for(client.service_is_ready)
     future = client.call_async(Trigger.Request())
     wait_for(future.done)
-    index = 0
-    while not model.exists():
-        index += 1
+    indices = itertools.count(1)
+
+    def is_trained():
+        index = next(indices)
         image, _ = generate_part(index, 64)
         probe.images.publish(to_message(image, 'rgb8', Header(stamp=Time(sec=index))))
-        time.sleep(0.1)
-        assert index < 600
+        return model.exists()
+
+    wait_for(is_trained, 'a model', seen=probe.seen, processes=[detector, trainer], pause=0.1)
     image, _ = generate_part(1000, 64)
     good = to_message(image, 'rgb8', Header(stamp=Time(sec=10_001)))
     assert probe.verdict_for(good).results[0].class_id == 'ok'

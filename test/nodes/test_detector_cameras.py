@@ -297,7 +297,7 @@ def slow_loading(monkeypatch):
 
     def slowly(engine):
         begun.set()
-        assert may_end.wait(20)
+        may_end.wait()
         warm_up(engine)
 
     # Called where the models that load at once are there.
@@ -320,7 +320,7 @@ def test_images_are_inspected_while_a_model_is_loaded(
     begun, may_end = slow_loading()
     model.write_bytes(model_file.read_bytes())
     answer = call_load_model(probe)
-    assert begun.wait(10)
+    wait_for(begun.is_set, what='a load')
     for seconds in (2, 3):
         verdict = probe.verdict_for(message_of(painted=True, seconds=seconds))
         assert verdict.results[0].class_id == 'defect'
@@ -341,7 +341,7 @@ def test_clean_up_while_models_are_loaded_leaves_none(
     begun, may_end = slow_loading()
     model.write_bytes(model_file.read_bytes())
     answer = call_load_model(probe)
-    assert begun.wait(10)
+    wait_for(begun.is_set, what='a load')
     assert node.trigger_deactivate() == SUCCESS
     threading.Timer(1.0, may_end.set).start()
     assert node.trigger_cleanup() == SUCCESS

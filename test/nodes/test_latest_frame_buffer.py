@@ -5,6 +5,7 @@
 import threading
 
 from flow_anomaly_ros.nodes.latest_frame_buffer import LatestFrameBuffer
+from waiting import wait_for
 
 
 def test_the_newest_message_of_each_camera_is_taken_and_the_others_are_counted():
@@ -24,7 +25,7 @@ def test_closing_wakes_who_waits_and_leaves_nothing_to_take():
     waiter = threading.Thread(target=lambda: taken.append(buffer.take_all()), daemon=True)
     waiter.start()
     buffer.close()
-    waiter.join(timeout=20)
+    wait_for(lambda: taken, 'the end of the wait')
     buffer.put('front', 'late')
     assert taken == [{}]
     assert buffer.take_all() == {}

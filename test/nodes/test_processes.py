@@ -15,8 +15,15 @@ pytest.importorskip('vision_msgs')
 
 from flow_anomaly_ros import demo
 from flow_anomaly_ros.data.generated import write_dataset
+from waiting import exit_status, finish, run_to_end, wait_for
 
 pytestmark = pytest.mark.ros
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PIPES = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+# About what a detector's imports take, on an idle machine.
+IMPORT_S = 4.0
+NODES = [sys.executable, '-m', 'flow_anomaly_ros.nodes.executables']
 
 
 @pytest.fixture
@@ -36,14 +43,7 @@ def start_detector(model, **parameters):
 
 def run(executable, *arguments):
     """Run an executable to its end; returns (exit status, output)."""
-    result = subprocess.run(
-        [
-            *(sys.executable, '-m', 'flow_anomaly_ros.nodes.executables', executable),
-            *('--ros-args', *arguments),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    result = run_to_end([*NODES, executable, '--ros-args', *arguments])
     return result.returncode, result.stdout + result.stderr
 
 
@@ -62,58 +62,88 @@ def test_image_source_detector_and_inspection_report_inspect_a_folder(tmp_path, 
 
 
 def test_a_camera_at_a_rate_gives_verdicts_and_ends_cleanly(
-    processes, tmp_path, model_file, make_probe, wait_for
+    processes, tmp_path, model_file, make_probe
 ):
     data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=1, size=64)
     probe = make_probe()
     processes.append(demo.start('image_source', {'path': data / 'test' / 'good', 'rate': 10.0}))
     processes.append(start_detector(model_file))
+    wait_for(
+        lambda: len(probe.received.get('verdict', [])) > 3,
+        'verdicts',
+        seen=probe.seen,
+        processes=processes,
+    )
     verdict = probe.last('verdict')
-    wait_for(lambda: len(probe.received['verdict']) > 3)
     assert verdict.header.frame_id == 'camera_optical_frame'
     assert probe.last('source').frame_id.endswith('000.png')
-    assert [demo.stop(process) for process in processes] == [0, 0]
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    assert [exit_status(process) for process in processes] == [0, 0]
 
 
-@pytest.mark.parametrize(
-    'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
-)
-def test_an_inactive_detector_ends_cleanly(
-    processes, model_file, signal_number, make_probe, wait_for
-):
+@pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
+def test_an_inactive_detector_ends_cleanly(processes, model_file, signal_number, make_probe):
     node = make_probe().node
     # A name of its own: nodes of earlier tests may still be in the graph.
     arguments = ['--ros-args', '-r', '__node:=lone_detector', '-p', f'camera.model:={model_file}']
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'flow_anomaly_ros.nodes.detector', *arguments]
-    )
+    process = subprocess.Popen([*NODES, 'detector', *arguments])
     processes.append(process)
-    wait_for(lambda: 'lone_detector' in node.get_node_names(), what='the detector')
+    wait_for(
+        lambda: 'lone_detector' in node.get_node_names(),
+        'the detector',
+        seen=node.get_node_names,
+        processes=processes,
+    )
     process.send_signal(signal_number)
-    wait_for(lambda: process.poll() is not None, what='the end of the detector')
-    assert process.returncode == 0
+    assert exit_status(process) == 0
 
 
-@pytest.mark.parametrize('seconds', [0.1, 0.5, 1.0])
-@pytest.mark.parametrize(
-    'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
-)
-def test_an_interrupt_while_a_node_imports_ends_it_quietly(signal_number, seconds):
+@pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
+def test_a_signal_ends_a_node_that_waits_for_something_else_than_ros(signal_number):
+    """As one that is about to spin: nothing of ROS wakes it up."""
     code = (
-        'from flow_anomaly_ros.nodes import executables\n'
-        'print("importing", flush=True)\n'
-        'executables.detector()'
+        'import threading\n'
+        'import rclpy\n'
+        'from flow_anomaly_ros.nodes.run_node import run_node\n'
+        'def live():\n'
+        "    node = rclpy.create_node('deaf')\n"
+        "    print('up', flush=True)\n"
+        '    threading.Event().wait()\n'
+        "run_node('deaf', live)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    # Before its own first line Python itself answers a signal.
-    assert process.stdout.readline() == 'importing\n'
-    time.sleep(seconds)
+    process = subprocess.Popen([sys.executable, '-c', code], **PIPES)
+    assert process.stdout.readline() == 'up\n'
     process.send_signal(signal_number)
-    output, _ = process.communicate()
-    assert 'Traceback' not in output
+    assert finish(process) == ('', None)
     assert process.returncode == 0
+
+
+# Once the signals are handled, in the middle of the imports, and in their last third.
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.7])
+@pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
+def test_a_signal_while_a_node_imports_ends_it_quietly(signal_number, share):
+    process = subprocess.Popen([*NODES, 'detector'], **PIPES)
+    wait_for(lambda: _handles_sigterm(process), 'the handler', processes=[process], pause=0.001)
+    time.sleep(share * IMPORT_S)
+    process.send_signal(signal_number)
+    assert finish(process) == ('', None)
+    assert process.returncode == 0
+
+
+def test_a_report_that_a_signal_ends_while_it_imports_is_no_success():
+    process = subprocess.Popen([*NODES, 'inspection_report'], **PIPES)
+    wait_for(lambda: _handles_sigterm(process), 'the handler', processes=[process], pause=0.001)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process) == ('', None)
+    assert process.returncode == 130
+
+
+def _handles_sigterm(process):
+    """Whether the handlers of a process are there; Python alone handles SIGINT only."""
+    status = Path(f'/proc/{process.pid}/status').read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith('SigCgt'))
+    return int(mask, 16) & 1 << signal.SIGTERM - 1
 
 
 @pytest.mark.parametrize(
@@ -144,16 +174,14 @@ def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected)
 
 def test_the_former_name_of_the_inspection_report_still_works_and_says_what_to_start():
     code = 'from flow_anomaly_ros.nodes.inspection_report import listener_main as m; m()'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = run_to_end([sys.executable, '-c', code])
     output = done.stdout + done.stderr
     assert done.returncode == 1
     assert '[listener]: listener is now called inspection_report' in output
     assert 'parameter data is empty' in output
 
 
-@pytest.mark.parametrize(
-    'signal_number', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
-)
+@pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
 def test_a_stopped_demo_leaves_no_node_behind(tmp_path, model_file, signal_number):
     data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=0, size=64)
     (tmp_path / 'model.safetensors').write_bytes(model_file.read_bytes())
@@ -178,6 +206,6 @@ def test_a_stopped_demo_leaves_no_node_behind(tmp_path, model_file, signal_numbe
     pids = [int(line) for line in lines if line.strip().isdigit()]
     time.sleep(0.5)
     process.send_signal(signal_number)
-    assert process.wait() == 130
+    assert exit_status(process) == 130
     assert pids
     assert not [pid for pid in pids if Path(f'/proc/{pid}').exists()]

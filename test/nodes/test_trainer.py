@@ -70,23 +70,26 @@ class Machine:
         future = client.call_async(Trigger.Request())
         return self.wait_for(lambda: future.done() and future.result(), what='an answer')
 
-    def until(self, text, timeout=60.0):
+    def until(self, text):
         """Wait for progress that begins with something: paths in it hold any word."""
 
         def told():
             return [one for one in self.progress if one.message.startswith(text)]
 
-        return self.wait_for(told, timeout, what=f'{text!r} of {self.progress[-1:]}')[0]
+        return self.wait_for(told, repr(text), seen=lambda: self.progress[-1:])[0]
 
     def show(self, count, first=1):
         """Publish parts until so many images of good parts are there."""
         folder = Path(self.node.parameters['data'])
-        index = first
-        while not folder.is_dir() or len(list_images(folder)) < count:
-            self.probe.images.publish(part(index))
-            index += 1
-            assert index < first + 500
-            time.sleep(0.05)
+        indices = itertools.count(first)
+
+        def are_there():
+            if folder.is_dir() and len(list_images(folder)) >= count:
+                return True
+            self.probe.images.publish(part(next(indices)))
+            return False
+
+        self.wait_for(are_there, f'{count} images of good parts', pause=0.05)
 
     def accept(self, image, text):
         """Have an image rejected and accepted; waits for an answer that says something."""
@@ -158,7 +161,7 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     assert manifest.tile == 64
     machine.progress.clear()
     machine.listen()
-    machine.until('done', timeout=10)
+    machine.until('done')
 
 
 def test_a_cancelled_training_goes_on(make_machine, tmp_path):

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -139,14 +138,24 @@ def test_a_cut_link_to_the_detector_rejects_every_part_until_it_is_mended(
                 decisions[int(first)] = second
 
     threading.Thread(target=read, daemon=True).start()
-    wait_for(lambda: list(decisions.values()).count('pass') >= 3, 60, 'parts that pass')
+    wait_for(
+        lambda: list(decisions.values()).count('pass') >= 3,
+        'parts that pass',
+        seen=lambda: decisions,
+        processes=hosts.processes,
+    )
 
     hosts.connect(False)
     cut = sent[-1]
-    time.sleep(5.0)
+    wait_for(lambda: sent[-1] >= cut + 12, 'parts', processes=hosts.processes)
     mended = sent[-1]
     hosts.connect(True)
-    wait_for(lambda: 'pass' in [decisions.get(one) for one in sent if one > mended], 60, 'a pass')
+    wait_for(
+        lambda: 'pass' in [decisions.get(part) for part in sent if part > mended],
+        'a pass',
+        seen=lambda: decisions,
+        processes=hosts.processes,
+    )
     # The part that was on its way when the link was cut may have made it.
     without_link = [decisions[part] for part in range(cut + 2, mended - 1)]
     assert len(without_link) >= 5
