@@ -72,4 +72,4 @@ class GoodParts:
 def _describe_format(image: np.ndarray) -> str:
     height, width = image.shape[:2]
     channels = 'grey' if image.ndim == 2 else 'colour'
-    return f'{width}x{height} px, {channels}, {8 * image.dtype.itemsize} bit'
+    return f'{width}x{height} px {channels}, {8 * image.dtype.itemsize} bit'

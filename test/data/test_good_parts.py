@@ -34,7 +34,7 @@ def test_an_existing_image_is_not_overwritten(tmp_path):
 def test_an_image_of_another_format_is_refused(tmp_path, other):
     parts = GoodParts(tmp_path)
     first = parts.add(np.zeros((4, 6), np.uint8), 1)
-    with pytest.raises(ValueError, match='are 6x4 px, grey, 8 bit'):
+    with pytest.raises(ValueError, match='are 6x4 px grey, 8 bit'):
         parts.add(other, 2)
     assert parts.count() == 1
     first.unlink()
