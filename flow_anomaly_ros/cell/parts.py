@@ -89,8 +89,8 @@ class Parts(ABC):
     never assigns one to the wrong part.
 
     A camera may send several verdicts on a part while its window is open; the worst one counts. A
-    part is therefore rejected immediately, but passes only when its window closes or, if the rules
-    say that each camera takes one image, when every camera has voted.
+    part is therefore rejected immediately, but passes only when its window closes or, with
+    `rules.one_image`, when every camera has voted.
 
     Args:
         rules: The rules.

@@ -131,7 +131,7 @@ class Rules:
 
         Returns:
             `reject` if enough cameras report a defect; else `on_missing` if a camera has not
-            voted; else `hold` if a vote is uncertain and `uncertain` says so; else `pass`.
+            voted; else `hold` if a vote is uncertain and `uncertain` is `hold`; else `pass`.
         """
         if rejection := self.rejection(votes):
             return rejection

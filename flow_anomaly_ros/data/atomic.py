@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file is replaced completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,20 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write to, which takes the place of `path` at the end.
+    """Write a file through a temporary file that replaces it on success.
 
-    After an exception the temporary file is gone and `path` as it was.
+    If the block raises an exception, the temporary file is deleted and `path` is left unchanged.
 
     Args:
-        path: The file wanted.
+        path: The file to write.
+
+    Yields:
+        The temporary file, in the folder of `path`.
 
     Raises:
-        OSError: It cannot be written, with its name: a full disk alone would not tell it.
+        OSError: The file cannot be written. The error names `path`, even if the disk is full.
     """
-    # The hidden name keeps a half-written file out of every folder listing.
+    # `list_images` and `read_folder` skip hidden files, so none of them lists a partial file.
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         yield temporary

@@ -1,18 +1,18 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data folders: the layout of MVTec AD, or a plain folder of images of good parts.
+"""Datasets on disk: the layout of MVTec AD, or a plain folder of images of good parts.
 
 The layout of MVTec AD (Bergmann et al., "MVTec AD: A Comprehensive Real-World Dataset for
 Unsupervised Anomaly Detection", CVPR 2019)::
 
-    root/train/good/*                          good parts to learn from
-    root/test/good/*, root/test/<defect>/*     parts to judge, one folder per kind of defect
-    root/ground_truth/<defect>/<stem>_mask.png defective pixels of a test image, above 0
+    root/train/good/*                          training images of good parts
+    root/test/good/*, root/test/<defect>/*     test images, one folder per defect type
+    root/ground_truth/<defect>/<stem>_mask.png mask of a test image, above 0 where defective
 
-Every file in an image folder counts as an image, whatever its suffix, so that a damaged or
-misplaced one is named when it is loaded. Only hidden files, `.txt`, `.md` and files called
-licence, license or readme are passed over.
+Every file in an image folder is expected to be an image, whatever its suffix, so that a damaged or
+misplaced file is reported when it is loaded. Only hidden files, the suffixes `.txt`, `.md`, `.ini`
+and `.db`, and files named licence, license or readme are skipped.
 """
 
 from collections import Counter
@@ -29,19 +29,19 @@ GOOD = 'good'
 _DOCUMENT_SUFFIXES = ('.txt', '.md', '.ini', '.db')
 _DOCUMENT_STEMS = ('licence', 'license', 'readme')
 _EXPECTED = (
-    "expected images in it, or the MVTec layout: 'train/good/' and "
+    "expected images, or the MVTec layout: 'train/good/' and "
     "'test/good/', 'test/<defect>/', 'ground_truth/<defect>/<name>_mask.png'"
 )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One test image.
+    """A test image.
 
     Attributes:
         path: The image file.
-        label: `'good'`, or the kind of defect.
-        mask_path: The file that marks the defective pixels; None where there is none.
+        label: `'good'` or the defect type.
+        mask_path: The ground-truth mask; None if there is no such file.
     """
 
     path: Path
@@ -56,12 +56,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What a data folder holds; no image has been opened yet.
+    """Paths of the images in a dataset; no image has been opened yet.
 
     Attributes:
         root: The folder.
-        train: Images of good parts, in the order of their names.
-        test: Test images, in the order of their labels and names.
+        train: Training images of good parts, sorted by name.
+        test: Test images, sorted by label and name.
     """
 
     root: Path
@@ -71,12 +71,13 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class GoodImages:
-    """Images of good parts, all of one size, channel count and depth.
+    """Images of good parts, all of the same size, channel count and bit depth.
 
     Attributes:
-        images: `uint8` or `uint16` arrays, HxW or HxWx3 RGB; many are read again when asked for.
-        paths: Where each of them came from.
-        skipped: One line per file that could not be read: which and why.
+        images: `uint8` or `uint16` arrays, HxW or HxWx3 RGB. Those that do not fit into the cache
+            are read again on each access.
+        paths: The file of each image.
+        skipped: One line per unreadable file, with its path and the reason.
     """
 
     images: Sequence[np.ndarray]
@@ -85,21 +86,25 @@ class GoodImages:
 
 
 def read_folder(root: str | Path) -> ImageFolder:
-    """List the images of a data folder.
+    """List the images of a dataset.
 
     Args:
-        root: A folder in MVTec layout, of which either half may be missing, or a plain folder of
-            images, all taken as good parts to learn from.
+        root: A folder in MVTec layout, in which `train` or `test` may be missing, or a plain folder
+            of images, which all become training images of good parts.
+
+    Returns:
+        The paths of the images.
 
     Raises:
-        ValueError: The folder is missing, is a file, holds no images, or has neither layout.
+        ValueError: The folder is missing, is a file, contains no images, or has neither layout;
+            one line.
     """
     root = Path(root)
     if not root.exists():
         msg = f'data folder {root} does not exist; {_EXPECTED}'
         raise ValueError(msg)
     if not root.is_dir():
-        msg = f'data folder {root} is a file; give the folder that holds the images'
+        msg = f'data folder {root} is a file; give the folder that contains the images'
         raise ValueError(msg)
 
     train_folder, test_folder = root / 'train' / GOOD, root / 'test'
@@ -108,10 +113,10 @@ def read_folder(root: str | Path) -> ImageFolder:
     elif list_images(root):
         folder = ImageFolder(root, _image_files(root), ())
     else:
-        msg = f'data folder {root} has no images and no known layout; {_EXPECTED}'
+        msg = f'data folder {root} contains no images and has no known layout; {_EXPECTED}'
         raise ValueError(msg)
     if not folder.train and not folder.test:
-        msg = f"data folder {root} has no images; put some into 'train/good/' and 'test/good/'"
+        msg = f"data folder {root} contains no images; add some to 'train/good/' and 'test/good/'"
         raise ValueError(msg)
     return folder
 
@@ -123,49 +128,49 @@ def load_good_images(
     strict: bool = False,
     cache: ImageCache | None = None,
 ) -> GoodImages:
-    """Load images of good parts, at random which where only some are asked for.
+    """Load all training images, or a random selection of them.
 
-    Unreadable files are named and skipped, and others are taken in their place. Files are read
-    until there are enough images; with `strict` every file is read.
+    Unreadable files are skipped and replaced by others. Files are read until there are enough
+    images; with `strict` all files are read.
 
     Args:
-        folder: What to load from.
-        max_images: At most this many images; None takes all.
-        seed: Decides which images are taken.
-        strict: Refuse the folder when any of its files is unreadable.
-        cache: Reads the files; None: one of its own.
+        folder: The dataset.
+        max_images: Maximum number of images, >= 1; None loads all.
+        seed: Determines the selection.
+        strict: Raise an error if any file is unreadable.
+        cache: The cache that reads the files; None creates a new one.
 
     Returns:
-        The images in the order of their paths, and what was skipped.
+        The images sorted by path, and the files that were skipped.
 
     Raises:
-        ValueError: `max_images` is below 1, no image is readable, the images are not all of one
-            size, or, with `strict`, a file is unreadable.
+        ValueError: `max_images` is less than 1, no image is readable, the images differ in size,
+            channel count or bit depth, or `strict` is set and a file is unreadable; one line.
     """
     if max_images is not None and max_images < 1:
-        msg = f'max_images is {max_images}; at least 1 image is needed'
+        msg = f'max_images is {max_images}: it must be at least 1'
         raise ValueError(msg)
     if not folder.train:
-        msg = f"no images of good parts in {folder.root}; put some into 'train/good/'"
+        msg = f"no images of good parts in {folder.root}; add some to 'train/good/'"
         raise ValueError(msg)
-    wanted = len(folder.train) if max_images is None else max_images
+    count = len(folder.train) if max_images is None else max_images
 
     cache = cache or ImageCache()
-    kinds: dict[Path, str] = {}
+    formats: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
     for index in np.random.default_rng(seed).permutation(len(folder.train)):
-        if len(kinds) == wanted and not strict:
+        if len(formats) == count and not strict:
             break
         path = folder.train[index]
         try:
-            is_wanted = len(kinds) < wanted
-            # The others are only asked whether they can be read, and not kept.
-            image = cache.read(path) if is_wanted else read_image(path)
+            is_selected = len(formats) < count
+            # With `strict` the remaining files are only checked, not kept.
+            image = cache.read(path) if is_selected else read_image(path)
         except ImageReadError as error:
             skipped[path] = str(error)
             continue
-        if is_wanted:
-            kinds[path] = _describe(image)
+        if is_selected:
+            formats[path] = _describe_format(image)
 
     if strict and skipped:
         names = ', '.join(path.name for path in sorted(skipped))
@@ -174,14 +179,14 @@ def load_good_images(
             f'are unreadable: {names}; repair or remove them'
         )
         raise ValueError(msg)
-    if not kinds:
+    if not formats:
         msg = (
             f'none of the {len(skipped)} files in {folder.train[0].parent} is readable; '
-            f'the first: {skipped[min(skipped)]}'
+            f'first error: {skipped[min(skipped)]}'
         )
         raise ValueError(msg)
-    _require_one_kind(kinds)
-    paths = tuple(sorted(kinds))
+    _require_same_format(formats)
+    paths = tuple(sorted(formats))
     return GoodImages(
         images=ImageFiles(paths, cache),
         paths=paths,
@@ -190,21 +195,21 @@ def load_good_images(
 
 
 def mask_path_of(root: Path, path: Path) -> Path:
-    """Where the MVTec layout has the mask of a test image."""
+    """Return the path of a test image's mask in the MVTec layout; the file may not exist."""
     return root / 'ground_truth' / path.parent.name / f'{path.stem}_mask.png'
 
 
 def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
-    """Load which pixels of a test image are defective.
+    """Load the ground-truth mask of a test image.
 
     Args:
         sample: The test image.
-        size: Height and width of the mask wanted, in pixels; the stored one is resized to it by
-            nearest neighbour.
+        size: (height, width) of the mask in px. The file is resized to it by nearest-neighbour
+            interpolation.
 
     Returns:
-        HxW bool, True where defective: nowhere for a good part. None for a defective part that
-        has no mask file, so that pixel metrics can leave it out.
+        HxW `bool`, True where defective; all False for a good part. None for a defective part
+        without a mask file: pixel metrics leave it out.
 
     Raises:
         ImageReadError: The mask file is unreadable.
@@ -214,15 +219,15 @@ def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
         return np.zeros((height, width), dtype=bool)
     if sample.mask_path is None:
         return None
-    stored = read_image(sample.mask_path)
-    if stored.ndim == 3:
-        stored = stored.max(axis=2)
-    return cv2.resize(stored, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    mask = read_image(sample.mask_path)
+    if mask.ndim == 3:
+        mask = mask.max(axis=2)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _test_samples(root: Path) -> tuple[Sample, ...]:
     samples = []
-    for folder in _visible(root / 'test'):
+    for folder in _visible_entries(root / 'test'):
         for path in _image_files(folder):
             mask_path = mask_path_of(root, path)
             samples.append(Sample(path, folder.name, mask_path if mask_path.is_file() else None))
@@ -230,30 +235,35 @@ def _test_samples(root: Path) -> tuple[Sample, ...]:
 
 
 def _image_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(path for path in _visible(folder) if path.is_file() and not _is_document(path))
+    return tuple(
+        path for path in _visible_entries(folder) if path.is_file() and not _is_document(path)
+    )
 
 
 def _is_document(path: Path) -> bool:
     return path.suffix.lower() in _DOCUMENT_SUFFIXES or path.stem.lower() in _DOCUMENT_STEMS
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible_entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
 
 
-def _require_one_kind(kinds: dict[Path, str]) -> None:
-    counts = Counter(kinds[path] for path in sorted(kinds)).most_common()
+def _require_same_format(formats: dict[Path, str]) -> None:
+    counts = Counter(formats[path] for path in sorted(formats)).most_common()
     if len(counts) == 1:
         return
     rarest = counts[-1][0]
-    example = min(path for path, kind in kinds.items() if kind == rarest)
-    listed = ', '.join(f'{count} of {kind}' for kind, count in counts)
-    msg = f'images of good parts differ: {listed} (such as {example}); make them all alike'
+    example = min(path for path, name in formats.items() if name == rarest)
+    summary = ', '.join(f'{count} of {name}' for name, count in counts)
+    msg = (
+        f'images of good parts differ in format: {summary} (for example {example}); use one size, '
+        'channel count and bit depth'
+    )
     raise ValueError(msg)
 
 
-def _describe(image: np.ndarray) -> str:
+def _describe_format(image: np.ndarray) -> str:
     height, width = image.shape[:2]
     return f'{width}x{height} {"grey" if image.ndim == 2 else "RGB"} {image.dtype}'

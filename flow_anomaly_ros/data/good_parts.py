@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that images of good parts are collected in."""
+"""A folder that collects images of good parts."""
 
 from pathlib import Path
 
@@ -9,45 +9,45 @@ import numpy as np
 
 
 class GoodParts:
-    """Collects images of good parts as PNG files, all of one size, channel count and depth.
+    """Images of good parts as PNG files, all of the same size, channel count and bit depth.
 
     Args:
-        folder: Where they are; made with the first image.
+        folder: The folder; created with the first image.
 
     Attributes:
-        folder: The same.
+        folder: The folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def count(self) -> int:
-        """Images that are there."""
+        """Return the number of images in the folder."""
         return len(list_images(self.folder)) if self.folder.is_dir() else 0
 
     def path_of(self, stamp: int) -> Path:
-        """The file of the image that was taken at `stamp`, in nanoseconds."""
+        """Return the file of the image with timestamp `stamp`, in ns; it may not exist."""
         return self.folder / f'{stamp // 10**9}_{stamp % 10**9:09}.png'
 
     def add(self, image: np.ndarray, stamp: int) -> Path:
         """Write an image.
 
         Args:
-            image: HxW or HxWx3 RGB, uint8 or uint16.
-            stamp: When it was taken, in nanoseconds.
+            image: HxW or HxWx3 RGB, `uint8` or `uint16`.
+            stamp: Timestamp of the image in ns.
 
         Returns:
             The file.
 
         Raises:
-            ValueError: It is there already, is not like those that are there, or cannot be
-                written; one line.
+            ValueError: The file exists, the image differs in size, channel count or bit depth from
+                those in the folder, or the file cannot be written; one line.
         """
         path = self.path_of(stamp)
         if path.exists():
-            msg = f'{path} is there already'
+            msg = f'{path} already exists'
             raise ValueError(msg)
-        self._require_alike(image)
+        self._require_same_format(image)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_image(path, image)
@@ -56,20 +56,20 @@ class GoodParts:
             raise ValueError(msg) from error
         return path
 
-    def _require_alike(self, image: np.ndarray) -> None:
-        # Every time: somebody may have emptied the folder for another camera.
+    def _require_same_format(self, image: np.ndarray) -> None:
+        # Checked for every image: the folder may have been emptied for another camera.
         if not self.count():
             return
         first = read_image(list_images(self.folder)[0])
         if (first.shape, first.dtype) != (image.shape, image.dtype):
             msg = (
-                f'the image is {_describe(image)}, but those in {self.folder} are '
-                f'{_describe(first)}: restore the camera settings or choose another folder'
+                f'the image is {_describe_format(image)}, but the images in {self.folder} are '
+                f'{_describe_format(first)}: restore the camera settings or choose another folder'
             )
             raise ValueError(msg)
 
 
-def _describe(image: np.ndarray) -> str:
+def _describe_format(image: np.ndarray) -> str:
     height, width = image.shape[:2]
-    kind = 'grey' if image.ndim == 2 else 'colour'
-    return f'{width}x{height} px {kind} of {8 * image.dtype.itemsize} bit'
+    channels = 'grey' if image.ndim == 2 else 'colour'
+    return f'{width}x{height} px {channels}, {8 * image.dtype.itemsize} bit'

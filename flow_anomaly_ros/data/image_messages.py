@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import cv2
-from flow_anomaly_ros.data.images import is_cut_off
+from flow_anomaly_ros.data.images import is_truncated
 import numpy as np
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def compressed_to_array(msg: 'CompressedImage') -> np.ndarray:
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = None
     # OpenCV 4 would fill up half an image with grey.
-    if not is_cut_off(bytes(msg.data)):
+    if not is_truncated(bytes(msg.data)):
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
     if image is None or image.dtype not in (np.uint8, np.uint16):

@@ -1,42 +1,46 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Anomalies made on images of good parts: confetti noise, CutPaste, and blots of textures."""
+"""Pseudo anomalies on images of good parts: confetti noise, CutPaste and blended textures."""
 
 from collections.abc import Callable
 import math
 
-from flow_anomaly_ros.data.random_choices import integer, log_uniform, uniform
-from flow_anomaly_ros.data.textures import Textures, value_noise
+from flow_anomaly_ros.data.random_choices import log_uniform, uniform, uniform_integer
+from flow_anomaly_ros.data.textures import TextureSource, value_noise
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Pieces of confetti in an image, their sides as shares of the image's shorter side, and their
-# opacity.
-PIECES = (1, 8)
-PIECE_SIDE = (0.01, 0.15)
-PIECE_OPACITY = (0.1, 1.0)
-# Patches in an image, the share of it that each covers, and its width by its height.
-PATCHES = (1, 4)
+# Ranges (minimum, maximum) of the random choices. Lengths are fractions of the image's shorter
+# side, areas are fractions of the image.
+
+# Confetti noise: number of rectangles, their side lengths and opacity.
+CONFETTI_COUNT = (1, 8)
+CONFETTI_SIDE = (0.01, 0.15)
+CONFETTI_OPACITY = (0.1, 1.0)
+# CutPaste: number of patches, their area and aspect ratio (width / height).
+PATCH_COUNT = (1, 4)
 PATCH_AREA = (0.0005, 0.03)
-PATCH_ASPECT = (0.3, 3.3)
-# Blots of a texture: size of their details as a share of the image's shorter side, the share of the
-# image that they cover, and their opacity.
-BLOT_SIZE = (0.03, 0.5)
-BLOT_AREA = (0.002, 0.2)
-BLOT_OPACITY = (0.2, 1.0)
-# Pixels that change by less than this in every channel look as before, unless they lie between such
-# that change more: gaps of up to twice REACH px are closed.
-VISIBLE = 8 / 255
-REACH = 2
+PATCH_ASPECT_RATIO = (0.3, 3.3)
+# Blended textures: cell size of the noise behind the mask, area of the mask, and opacity.
+NOISE_CELL = (0.03, 0.5)
+MASK_AREA = (0.002, 0.2)
+TEXTURE_OPACITY = (0.2, 1.0)
+# Smallest visible change of a channel, for images in [0, 1].
+MIN_VISIBLE_CHANGE = 8 / 255
+# Radius of the morphological closing of the mask: gaps of up to twice as many pixels are filled.
+MASK_CLOSING_RADIUS_PX = 2
 
 
-def confetti(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Scatter turned rectangles of random colours over an image.
+def confetti_noise(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw rotated rectangles of random colours on an image.
+
+    Source: confetti noise of FCDD (Liznerski et al., "Explainable Deep One-Class Classification",
+    ICLR 2021), here with rotation and opacity.
 
     Args:
         image: CxHxW in [0, 1].
-        generator: Makes all choices; on the CPU.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         The changed image, CxHxW in [0, 1].
@@ -44,90 +48,104 @@ def confetti(image: Tensor, generator: torch.Generator) -> Tensor:
     height, width = image.shape[1:]
     rows = torch.arange(height, device=image.device)[:, None]
     columns = torch.arange(width, device=image.device)
-    for _ in range(integer(*PIECES, generator)):
-        sides = [min(height, width) * log_uniform(*PIECE_SIDE, generator) for _ in range(2)]
-        y = rows - integer(0, height - 1, generator)
-        x = columns - integer(0, width - 1, generator)
+    for _ in range(uniform_integer(*CONFETTI_COUNT, generator)):
+        sides = [min(height, width) * log_uniform(*CONFETTI_SIDE, generator) for _ in range(2)]
+        y = rows - uniform_integer(0, height - 1, generator)
+        x = columns - uniform_integer(0, width - 1, generator)
         angle = uniform(0, math.pi, generator)
         along = x * math.cos(angle) + y * math.sin(angle)
         across = y * math.cos(angle) - x * math.sin(angle)
         inside = (along.abs() <= sides[0] / 2) & (across.abs() <= sides[1] / 2)
         colour = torch.rand(len(image), 1, 1, generator=generator).to(image)
-        image = torch.lerp(image, colour, inside * uniform(*PIECE_OPACITY, generator))
+        image = torch.lerp(image, colour, inside * uniform(*CONFETTI_OPACITY, generator))
     return image
 
 
 def cut_paste(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Paste patches of an image somewhere else in it (CutPaste, Li et al., CVPR 2021).
+    """Copy patches of an image to other places in the same image.
+
+    Source: Li et al., "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization",
+    CVPR 2021.
 
     Args:
         image: CxHxW in [0, 1].
-        generator: Makes all choices; on the CPU.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         The changed image, CxHxW in [0, 1].
     """
     height, width = image.shape[1:]
     changed = image.clone()
-    for _ in range(integer(*PATCHES, generator)):
+    for _ in range(uniform_integer(*PATCH_COUNT, generator)):
         area = height * width * log_uniform(*PATCH_AREA, generator)
-        aspect = log_uniform(*PATCH_ASPECT, generator)
-        rows = min(height, max(1, round(math.sqrt(area / aspect))))
-        columns = min(width, max(1, round(math.sqrt(area * aspect))))
+        aspect_ratio = log_uniform(*PATCH_ASPECT_RATIO, generator)
+        rows = min(height, max(1, round(math.sqrt(area / aspect_ratio))))
+        columns = min(width, max(1, round(math.sqrt(area * aspect_ratio))))
         cut, paste = (
-            (slice(None), _place(rows, height, generator), _place(columns, width, generator))
+            (
+                slice(None),
+                _random_slice(rows, height, generator),
+                _random_slice(columns, width, generator),
+            )
             for _ in range(2)
         )
         changed[paste] = image[cut]
     return changed
 
 
-def blend_texture(image: Tensor, texture: Textures, generator: torch.Generator) -> Tensor:
-    """Blend a texture into an image where smooth noise is highest, as DRAEM does.
+def blend_texture(image: Tensor, texture: TextureSource, generator: torch.Generator) -> Tensor:
+    """Blend a texture into an image under a random mask: smooth noise above a threshold.
 
     Source: Zavrtanik et al., "DRAEM - a discriminatively trained reconstruction embedding for
     surface anomaly detection", ICCV 2021, section 3.3; TimeNet, section 2.2.
 
     Args:
         image: CxHxW in [0, 1].
-        texture: Makes textures.
-        generator: Makes all choices; on the CPU.
+        texture: Source of the texture.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         The changed image, CxHxW in [0, 1].
     """
     channels, height, width = image.shape
     noise = value_noise(
-        (height, width), min(height, width) * log_uniform(*BLOT_SIZE, generator), generator
+        (height, width), min(height, width) * log_uniform(*NOISE_CELL, generator), generator
     )
-    covered = noise >= noise.quantile(1 - log_uniform(*BLOT_AREA, generator))
-    other = texture(channels, (height, width), generator).to(image)
-    opacity = uniform(*BLOT_OPACITY, generator)
-    return torch.lerp(image, other, opacity * covered.to(image))
+    mask = noise >= noise.quantile(1 - log_uniform(*MASK_AREA, generator))
+    anomaly_source = texture(channels, (height, width), generator).to(image)
+    opacity = uniform(*TEXTURE_OPACITY, generator)
+    return torch.lerp(image, anomaly_source, opacity * mask.to(image))
 
 
-KINDS: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (confetti, cut_paste)
+ANOMALY_TYPES: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
+    confetti_noise,
+    cut_paste,
+)
 
 
 def synthesize_anomaly(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Make an anomaly of a random kind on an image.
+    """Add confetti noise or CutPaste patches to an image.
 
     Args:
         image: CxHxW in [0, 1].
-        generator: Makes all choices; on the CPU.
+        generator: Source of randomness, on the CPU.
 
     Returns:
-        The changed image, CxHxW in [0, 1], and its mask, bool HxW: where it looks different, which
-        is nowhere where a patch was pasted on what looks the same.
+        The changed image, CxHxW in [0, 1], and its mask, HxW `bool`: True where the change is
+        visible. The mask is empty if a patch was pasted on an area of the same appearance.
     """
-    changed = KINDS[integer(0, len(KINDS) - 1, generator)](image, generator)
-    differs = ((changed - image).abs().amax(0, keepdim=True) >= VISIBLE).float()
-    side = 2 * REACH + 1
-    dilated = functional.max_pool2d(differs, side, 1, REACH)
-    return changed, -functional.max_pool2d(-dilated, side, 1, REACH)[0] > 0
+    add_anomaly = ANOMALY_TYPES[uniform_integer(0, len(ANOMALY_TYPES) - 1, generator)]
+    changed = add_anomaly(image, generator)
+    difference = (changed - image).abs().amax(0, keepdim=True)
+    visible = (difference >= MIN_VISIBLE_CHANGE).float()
+    radius = MASK_CLOSING_RADIUS_PX
+    kernel_size = 2 * radius + 1
+    dilated = functional.max_pool2d(visible, kernel_size, 1, radius)
+    closed = -functional.max_pool2d(-dilated, kernel_size, 1, radius)
+    return changed, closed[0] > 0
 
 
-def _place(side: int, length: int, generator: torch.Generator) -> slice:
-    """Choose where something of a length lies within a longer one."""
-    start = integer(0, length - side, generator)
-    return slice(start, start + side)
+def _random_slice(length: int, total: int, generator: torch.Generator) -> slice:
+    """Draw a slice of `length` elements out of `total`."""
+    start = uniform_integer(0, total - length, generator)
+    return slice(start, start + length)

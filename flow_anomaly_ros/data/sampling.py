@@ -1,10 +1,15 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Some of many."""
+"""Selection of a subset of images."""
 
 import numpy as np
 
 
-def evenly_spaced_indices(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` things, in order and as far apart as they can be."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+def evenly_spaced_indices(length: int, max_count: int) -> list[int]:
+    """Return evenly spaced indices into a sequence, in ascending order.
+
+    Args:
+        length: Length of the sequence.
+        max_count: Maximum number of indices; all indices if the sequence is not longer.
+    """
+    return np.linspace(0, length - 1, min(length, max_count)).round().astype(int).tolist()

@@ -1,21 +1,21 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files are written whole or not at all."""
+"""A file is replaced completely or not at all."""
 
 import os
 
 from flow_anomaly_ros.data.atomic import atomic_write
 
 
-def test_a_file_is_hidden_until_it_is_whole(tmp_path):
+def test_a_file_is_hidden_until_it_is_complete(tmp_path):
     path = tmp_path / 'image.png'
     with atomic_write(path) as temporary:
-        temporary.write_bytes(b'half')
+        temporary.write_bytes(b'partial')
         assert temporary.name.startswith('.')
         assert list(tmp_path.iterdir()) == [temporary]
-        temporary.write_bytes(b'whole')
+        temporary.write_bytes(b'complete')
     assert list(tmp_path.iterdir()) == [path]
-    assert path.read_bytes() == b'whole'
+    assert path.read_bytes() == b'complete'
 
 
 def test_two_processes_do_not_write_to_the_same_temporary_file(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data folders are read whole, and what is wrong with them is said in one line."""
+"""Datasets are listed and loaded; each error is reported in one line."""
 
 from flow_anomaly_ros.data.folder import load_good_images, load_mask, read_folder, Sample
 from flow_anomaly_ros.data.images import ImageReadError, write_image
@@ -21,7 +21,7 @@ def fill(folder, count):
 
 
 def refusal(call, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  the callers look at the message
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the callers check the message
         call(*args, **kwargs)
     message = str(caught.value)
     assert '\n' not in message
@@ -40,7 +40,7 @@ def mvtec(tmp_path):
     return tmp_path
 
 
-def test_mvtec_layout(mvtec):
+def test_the_mvtec_layout_is_read(mvtec):
     folder = read_folder(mvtec)
     assert folder.root == mvtec
     assert [path.name for path in folder.train] == [f'{number:03d}.png' for number in range(12)]
@@ -54,7 +54,7 @@ def test_mvtec_layout(mvtec):
     assert masks == [mvtec / 'ground_truth/dent/000_mask.png', None, None, None]
 
 
-def test_plain_folder_is_all_good_parts(tmp_path):
+def test_a_plain_folder_contains_good_parts_only(tmp_path):
     fill(tmp_path, 3)
     folder = read_folder(str(tmp_path))
     assert len(folder.train) == 3
@@ -62,36 +62,36 @@ def test_plain_folder_is_all_good_parts(tmp_path):
 
 
 @pytest.mark.parametrize('half', ['train/good', 'test/good'])
-def test_half_a_layout_will_do(tmp_path, half):
+def test_the_train_or_test_folder_may_be_missing(tmp_path, half):
     fill(tmp_path / half, 1)
     folder = read_folder(tmp_path)
     assert len(folder.train) + len(folder.test) == 1
 
 
-def test_every_visible_file_counts_but_documents(mvtec):
+def test_every_visible_file_counts_as_an_image_except_documents(mvtec):
     for name in ('.DS_Store', 'Thumbs.db', 'readme.txt', 'NOTES.md', 'LICENSE', 'report.csv'):
         (mvtec / 'train/good' / name).touch()
     assert [path.name for path in read_folder(mvtec).train][12:] == ['report.csv']
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     message = refusal(read_folder, tmp_path / 'absent')
     assert 'absent does not exist' in message
     assert 'train/good/' in message
 
 
-def test_file_for_a_folder(tmp_path):
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     assert 'is a file' in refusal(read_folder, add_image(tmp_path / 'part.png'))
 
 
-def test_folder_of_neither_layout(tmp_path):
-    fill(tmp_path / 'pictures', 2)
+def test_a_folder_of_neither_layout_is_refused(tmp_path):
+    fill(tmp_path / 'subfolder', 2)
     message = refusal(read_folder, tmp_path)
     assert 'no images' in message
     assert 'train/good/' in message
 
 
-def test_layout_without_images(tmp_path):
+def test_a_layout_without_images_is_refused(tmp_path):
     (tmp_path / 'train/good').mkdir(parents=True)
     assert 'no images' in refusal(read_folder, tmp_path)
 
@@ -103,18 +103,20 @@ def test_all_good_images_are_loaded_in_order(mvtec):
     assert good.skipped == ()
 
 
-def test_choice_follows_the_seed(mvtec):
+def test_the_seed_determines_the_selected_images(mvtec):
     folder = read_folder(mvtec)
-    choices = [load_good_images(folder, max_images=5, seed=seed).paths for seed in (1, 1, 2)]
-    assert choices[0] == choices[1] != choices[2]
-    assert all(len(set(choice)) == 5 and list(choice) == sorted(choice) for choice in choices)
+    selections = [load_good_images(folder, max_images=5, seed=seed).paths for seed in (1, 1, 2)]
+    assert selections[0] == selections[1] != selections[2]
+    for paths in selections:
+        assert len(set(paths)) == 5
+        assert list(paths) == sorted(paths)
 
 
-def test_more_images_wanted_than_there_are(mvtec):
+def test_max_images_may_exceed_the_number_of_images(mvtec):
     assert len(load_good_images(read_folder(mvtec), max_images=100).images) == 12
 
 
-def test_unreadable_files_are_named_and_replaced(mvtec):
+def test_unreadable_files_are_reported_and_replaced(mvtec):
     for number in range(4):
         (mvtec / f'train/good/{number:03d}.png').write_text('no image')
     (mvtec / 'train/good/report.csv').write_text('1,2')
@@ -138,39 +140,41 @@ def test_strict_loads_a_clean_folder(mvtec):
     assert len(load_good_images(read_folder(mvtec), max_images=3, strict=True).images) == 3
 
 
-def test_nothing_readable(tmp_path):
+def test_a_folder_without_readable_files_is_refused(tmp_path):
     (tmp_path / 'part.png').touch()
     message = refusal(load_good_images, read_folder(tmp_path))
     assert 'none of the 1 files' in message
     assert 'part.png: the file is empty' in message
 
 
-def test_no_good_images(tmp_path):
+def test_a_dataset_without_good_parts_has_nothing_to_load(tmp_path):
     fill(tmp_path / 'test/dent', 1)
     assert 'train/good/' in refusal(load_good_images, read_folder(tmp_path))
 
 
-def test_no_image_asked_for(mvtec):
+def test_max_images_must_be_positive(mvtec):
     assert 'max_images is 0' in refusal(load_good_images, read_folder(mvtec), max_images=0)
 
 
 @pytest.mark.parametrize(
-    ('odd', 'described'),
+    ('change', 'description'),
     [
         ({'size': (10, 8)}, '1 of 8x10 grey uint8'),
         ({'size': (8, 10, 3)}, '1 of 10x8 RGB uint8'),
         ({'dtype': np.uint16}, '1 of 10x8 grey uint16'),
     ],
 )
-def test_images_that_differ_are_counted_and_one_is_named(mvtec, odd, described):
-    path = add_image(mvtec / 'train/good/005.png', **odd)
+def test_images_of_different_formats_are_counted_and_an_example_is_named(
+    mvtec, change, description
+):
+    path = add_image(mvtec / 'train/good/005.png', **change)
     message = refusal(load_good_images, read_folder(mvtec))
     assert '11 of 10x8 grey uint8' in message
-    assert described in message
+    assert description in message
     assert str(path) in message
 
 
-def test_mask_of_a_defect_is_resized(mvtec):
+def test_the_mask_of_a_defect_is_resized(mvtec):
     sample = read_folder(mvtec).test[0]
     expected = np.zeros((16, 20), bool)
     expected[4:8, 8:12] = True
@@ -178,7 +182,7 @@ def test_mask_of_a_defect_is_resized(mvtec):
     assert load_mask(sample, (8, 10)).sum() == 4
 
 
-def test_mask_may_be_faint_and_in_colour(tmp_path):
+def test_a_mask_may_be_faint_and_in_colour(tmp_path):
     stored = np.zeros((8, 10, 3), np.uint8)
     stored[1, 2] = (0, 0, 1)
     write_image(tmp_path / '000_mask.png', stored)
@@ -187,14 +191,14 @@ def test_mask_may_be_faint_and_in_colour(tmp_path):
     assert np.argwhere(mask).tolist() == [[1, 2]]
 
 
-def test_mask_of_a_good_part_is_empty_and_of_an_unmarked_defect_unknown(mvtec):
+def test_the_mask_of_a_good_part_is_empty_and_that_of_an_unmarked_defect_is_unknown(mvtec):
     _, unmarked, good, _ = read_folder(mvtec).test
     assert load_mask(unmarked, (8, 10)) is None
     assert load_mask(good, (4, 5)).shape == (4, 5)
     assert not load_mask(good, (4, 5)).any()
 
 
-def test_damaged_mask_is_named(mvtec):
+def test_a_damaged_mask_is_reported(mvtec):
     sample = read_folder(mvtec).test[0]
     sample.mask_path.write_text('no image')
     with pytest.raises(ImageReadError, match=r'000_mask\.png'):

@@ -1,7 +1,7 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Generated parts repeat by their seed, vary with it, and carry masks that tell the truth."""
+"""Generated parts are reproducible, vary with the seed and have correct masks."""
 
 import cv2
 from flow_anomaly_ros.data.folder import load_good_images, load_mask, read_folder
@@ -19,7 +19,7 @@ def files_of(root):
 
 @pytest.mark.parametrize('size', [32, 64, 101, 256])
 @pytest.mark.parametrize('defect', [None, *DEFECTS])
-def test_any_size_and_defect(size, defect):
+def test_every_size_and_defect_can_be_generated(size, defect):
     image, mask = generate_part(3, size, defect)
     assert image.shape == (size, size, 3)
     assert image.dtype == np.uint8
@@ -29,7 +29,7 @@ def test_any_size_and_defect(size, defect):
     assert mask.mean() < 0.1
 
 
-def test_good_parts_vary_but_little():
+def test_good_parts_vary_slightly():
     first, again, other = (generate_part(seed, SIZE)[0].astype(int) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert 2 < np.abs(first - other).mean() < 25
@@ -37,7 +37,7 @@ def test_good_parts_vary_but_little():
 
 @pytest.mark.parametrize('defect', DEFECTS)
 @pytest.mark.parametrize('seed', range(8))
-def test_mask_lies_where_the_pictures_differ(defect, seed):
+def test_the_mask_lies_where_the_images_differ(defect, seed):
     good, _ = generate_part(seed, 128)
     bad, mask = generate_part(seed, 128, defect)
     difference = np.abs(bad.astype(int) - good).max(axis=2)
@@ -53,14 +53,14 @@ def test_defects_vary_with_the_seed(defect):
     assert len({mask.tobytes() for mask in masks}) > 2
 
 
-def test_unknown_defect_and_tiny_size_are_refused():
+def test_an_unknown_defect_and_a_tiny_size_are_refused():
     with pytest.raises(ValueError, match="unknown defect 'crack'; use one of scratch"):
         generate_part(0, SIZE, 'crack')
     with pytest.raises(ValueError, match='at least 32 pixels'):
         generate_part(0, 31)
 
 
-def test_dataset_is_read_as_mvtec_layout(tmp_path):
+def test_a_dataset_is_read_as_mvtec_layout(tmp_path):
     root = write_dataset(tmp_path / 'parts', train=3, good=2, per_defect=1, size=SIZE)
     folder = read_folder(root)
     good = load_good_images(folder, strict=True)
@@ -73,13 +73,13 @@ def test_dataset_is_read_as_mvtec_layout(tmp_path):
         assert mask.any() == sample.is_defect
 
 
-def test_no_image_of_a_dataset_is_there_twice(tmp_path):
+def test_all_images_of_a_dataset_differ(tmp_path):
     root = write_dataset(tmp_path, train=3, good=3, per_defect=2, size=SIZE)
     images = [read_image(path) for path in root.glob('t*/*/*.png')]
     assert len({image.tobytes() for image in images}) == 3 + 3 + 2 * len(DEFECTS)
 
 
-def test_dataset_repeats_and_follows_the_seed(tmp_path):
+def test_a_dataset_is_reproducible_and_depends_on_the_seed(tmp_path):
     counts = {'train': 2, 'good': 1, 'per_defect': 1, 'size': SIZE}
     first = files_of(write_dataset(tmp_path / 'a', **counts))
     assert files_of(write_dataset(tmp_path / 'a', **counts)) == first
@@ -87,21 +87,21 @@ def test_dataset_repeats_and_follows_the_seed(tmp_path):
     assert files_of(write_dataset(tmp_path / 'c', **counts, seed=1)) != first
 
 
-def test_more_images_leave_the_others_as_they_are(tmp_path):
+def test_larger_counts_do_not_change_the_other_images(tmp_path):
     small = files_of(write_dataset(tmp_path / 'a', train=1, good=1, per_defect=1, size=SIZE))
     large = files_of(write_dataset(tmp_path / 'b', train=3, good=2, per_defect=1, size=SIZE))
     assert small.items() <= large.items()
 
 
-def test_dataset_does_not_mix_with_other_files(tmp_path):
-    stranger = tmp_path / 'train/good/holiday.png'
-    stranger.parent.mkdir(parents=True)
-    stranger.touch()
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    other_file = tmp_path / 'train/good/holiday.png'
+    other_file.parent.mkdir(parents=True)
+    other_file.touch()
     with pytest.raises(ValueError, match=r'holiday\.png.*new or empty folder'):
         write_dataset(tmp_path, train=1, size=SIZE)
-    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [stranger]
+    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [other_file]
 
 
 def test_negative_counts_are_refused(tmp_path):
-    with pytest.raises(ValueError, match='counts from 0 up'):
+    with pytest.raises(ValueError, match='must be 0 or more, not -1'):
         write_dataset(tmp_path, train=-1)

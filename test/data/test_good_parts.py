@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that images of good parts are collected in."""
+"""A folder that collects images of good parts."""
 
 from flow_anomaly_ros.data.good_parts import GoodParts
 from flow_anomaly_ros.data.images import read_image
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 
-def test_images_are_named_after_when_they_were_taken_and_kept_as_they_are(tmp_path):
+def test_images_are_named_after_their_timestamps_and_stored_without_loss(tmp_path):
     parts = GoodParts(tmp_path / 'cell' / 'good')
     assert parts.count() == 0
     image = np.arange(24, dtype=np.uint16).reshape(4, 6) * 1000
@@ -18,10 +18,10 @@ def test_images_are_named_after_when_they_were_taken_and_kept_as_they_are(tmp_pa
     assert parts.count() == 1
 
 
-def test_no_image_is_written_over(tmp_path):
+def test_an_existing_image_is_not_overwritten(tmp_path):
     parts = GoodParts(tmp_path)
     path = parts.add(np.zeros((4, 6), np.uint8), 1)
-    with pytest.raises(ValueError, match='is there already'):
+    with pytest.raises(ValueError, match='already exists'):
         parts.add(np.ones((4, 6), np.uint8), 1)
     assert not read_image(path).any()
 
@@ -31,17 +31,17 @@ def test_no_image_is_written_over(tmp_path):
     [np.zeros((6, 4), np.uint8), np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint16)],
     ids=['size', 'colour', 'depth'],
 )
-def test_an_image_unlike_those_that_are_there_is_refused(tmp_path, other):
+def test_an_image_of_another_format_is_refused(tmp_path, other):
     parts = GoodParts(tmp_path)
     first = parts.add(np.zeros((4, 6), np.uint8), 1)
-    with pytest.raises(ValueError, match='are 6x4 px grey of 8 bit'):
+    with pytest.raises(ValueError, match='are 6x4 px grey, 8 bit'):
         parts.add(other, 2)
     assert parts.count() == 1
     first.unlink()
     parts.add(other, 2)
 
 
-def test_a_full_disk_is_told_of_in_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch):
     def full_disk(path, _image):
         raise OSError(28, 'No space left on device', str(path))
 

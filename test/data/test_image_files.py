@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Images of files as a sequence, with no more of them in memory than there is room for."""
+"""Image files as a sequence with a cache of limited size."""
 
 from flow_anomaly_ros.data import image_files
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
@@ -16,7 +16,7 @@ def paths(tmp_path):
     return sorted(tmp_path.iterdir())
 
 
-def test_images_come_in_the_order_of_their_files(paths):
+def test_images_have_the_order_of_their_paths(paths):
     images = ImageFiles(paths, ImageCache())
     assert [image[0, 0] for image in images] == [0, 1, 2, 3]
     assert [image[0, 0] for image in images[1:3]] == [1, 2]
@@ -24,7 +24,7 @@ def test_images_come_in_the_order_of_their_files(paths):
     assert len(images) == 4
 
 
-def test_what_there_is_room_for_is_read_once_and_the_rest_again(paths, monkeypatch):
+def test_cached_images_are_read_once_and_the_others_on_each_access(paths, monkeypatch):
     read = []
     original = image_files.read_image
     monkeypatch.setattr(image_files, 'CACHE_BYTES', 250)
@@ -35,7 +35,7 @@ def test_what_there_is_room_for_is_read_once_and_the_rest_again(paths, monkeypat
     assert [read.count(path) for path in paths] == [1, 1, 3, 3]
 
 
-def test_a_file_that_is_gone_meanwhile_is_named(paths, monkeypatch):
+def test_a_file_that_has_been_deleted_is_reported(paths, monkeypatch):
     monkeypatch.setattr(image_files, 'CACHE_BYTES', 0)
     images = ImageFiles(paths, ImageCache())
     assert images[2][0, 0] == 2

@@ -1,7 +1,7 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Image files come back as they were written, and bad ones are refused in one clear line."""
+"""Images survive writing and reading; invalid files are refused in one line."""
 
 import cv2
 from flow_anomaly_ros.data.images import (
@@ -18,7 +18,7 @@ LOSSLESS = ('.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def gradient(shape, dtype=np.uint8):
-    """Make an image whose channels, rows and columns can all be told apart."""
+    """Make an image in which all channels, rows and columns differ."""
     values = np.arange(np.prod(shape)) * (np.iinfo(dtype).max // np.prod(shape))
     return values.reshape(shape).astype(dtype)
 
@@ -33,7 +33,7 @@ def refusal(path):
 
 
 @pytest.mark.parametrize('suffix', LOSSLESS)
-def test_colour_survives_every_lossless_format(tmp_path, suffix):
+def test_colour_images_survive_every_lossless_format(tmp_path, suffix):
     image = gradient((6, 9, 3))
     write_image(tmp_path / f'part{suffix}', image)
     np.testing.assert_array_equal(read_image(tmp_path / f'part{suffix}'), image)
@@ -48,7 +48,7 @@ def test_jpeg_keeps_the_order_of_the_channels(tmp_path, suffix):
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 @pytest.mark.parametrize('shape', [(6, 9), (6, 9, 3)])
-def test_16_bit_survives(tmp_path, suffix, shape):
+def test_16_bit_images_survive(tmp_path, suffix, shape):
     image = gradient(shape, np.uint16)
     write_image(tmp_path / f'part{suffix}', image)
     stored = read_image(tmp_path / f'part{suffix}')
@@ -56,53 +56,53 @@ def test_16_bit_survives(tmp_path, suffix, shape):
     np.testing.assert_array_equal(stored, image)
 
 
-def test_grey_stays_grey(tmp_path):
+def test_a_grey_image_stays_grey(tmp_path):
     write_image(tmp_path / 'part.png', gradient((6, 9)))
     assert read_image(tmp_path / 'part.png').shape == (6, 9)
 
 
-def test_alpha_is_dropped(tmp_path):
+def test_an_alpha_channel_is_dropped(tmp_path):
     image = gradient((6, 9, 3))
     transparent = np.dstack([image[..., ::-1], np.zeros((6, 9), np.uint8)])
     cv2.imwrite(str(tmp_path / 'part.png'), transparent)
     np.testing.assert_array_equal(read_image(tmp_path / 'part.png'), image)
 
 
-def test_names_with_spaces_and_foreign_letters(tmp_path):
+def test_paths_may_contain_spaces_and_non_ascii_letters(tmp_path):
     path = tmp_path / 'Prüfteil 零件 1.png'
     write_image(path, gradient((6, 9)))
     assert read_image(path).shape == (6, 9)
 
 
-def test_a_part_of_an_array_can_be_written(tmp_path):
+def test_a_non_contiguous_array_can_be_written(tmp_path):
     image = gradient((12, 18, 3))
     write_image(tmp_path / 'part.png', image[::2, 1:10])
     np.testing.assert_array_equal(read_image(tmp_path / 'part.png'), image[::2, 1:10])
 
 
-def test_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     assert 'No such file' in refusal(tmp_path / 'absent.png')
 
 
-def test_folder_is_refused(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     assert 'directory' in refusal(tmp_path)
 
 
-def test_empty_file_is_refused(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / 'part.png'
     path.touch()
     assert 'empty' in refusal(path)
 
 
-def test_text_is_refused(tmp_path):
+def test_a_text_file_is_refused(tmp_path):
     path = tmp_path / 'part.png'
     path.write_text('no image')
-    assert 'no image' in refusal(path)
+    assert 'not an image' in refusal(path)
 
 
 @pytest.mark.parametrize('suffix', IMAGE_SUFFIXES)
 @pytest.mark.parametrize('kept', [0.1, 0.6, 0.97])
-def test_cut_off_file_is_refused(tmp_path, suffix, kept):
+def test_a_truncated_file_is_refused(tmp_path, suffix, kept):
     path = tmp_path / f'part{suffix}'
     write_image(path, np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
     data = path.read_bytes()
@@ -110,17 +110,17 @@ def test_cut_off_file_is_refused(tmp_path, suffix, kept):
     refusal(path)
 
 
-def test_cut_off_jpeg_with_a_thumbnail_is_refused(tmp_path):
+def test_a_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path):
     path = tmp_path / 'part.jpg'
     write_image(path, gradient((40, 50, 3)))
     data = path.read_bytes()
-    # A comment segment stands for the one that holds a camera's thumbnail, a JPEG of its own.
+    # A camera stores a thumbnail, itself a JPEG, in such a segment.
     comment = b'\xff\xfe' + (len(data) + 2).to_bytes(2, 'big') + data
-    whole = data[:2] + comment + data[2:]
-    path.write_bytes(whole)
+    complete = data[:2] + comment + data[2:]
+    path.write_bytes(complete)
     assert read_image(path).shape == (40, 50, 3)
-    path.write_bytes(whole[:-20])
-    assert 'cut off' in refusal(path)
+    path.write_bytes(complete[:-20])
+    assert 'truncated' in refusal(path)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
@@ -130,25 +130,27 @@ def test_floating_point_pixels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'image', 'why'),
+    ('name', 'image', 'reason'),
     [
         ('part.gif', gradient((6, 9)), "unknown suffix '.gif'"),
         ('part', gradient((6, 9)), 'unknown suffix'),
         ('absent/part.png', gradient((6, 9)), 'no folder'),
-        ('part.jpg', gradient((6, 9), np.uint16), '8 bit only'),
+        ('part.jpg', gradient((6, 9), np.uint16), '8 bits only'),
         ('part.png', np.zeros((6, 9), np.float32), 'float32'),
         ('part.png', np.zeros((6, 9, 4), np.uint8), r'\(6, 9, 4\)'),
         ('part.png', np.zeros((0, 9), np.uint8), r'\(0, 9\)'),
     ],
 )
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, name, image, why):
-    with pytest.raises(ValueError, match=why) as caught:
+def test_an_image_that_cannot_be_written_is_refused_and_leaves_no_file(
+    tmp_path, name, image, reason
+):
+    with pytest.raises(ValueError, match=reason) as caught:
         write_image(tmp_path / name, image)
     assert '\n' not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / 'part.png'
     write_image(path, gradient((6, 9)))
     monkeypatch.setattr('pathlib.Path.replace', lambda *_: (_ for _ in ()).throw(OSError('full')))
@@ -158,7 +160,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_image(path), gradient((6, 9)))
 
 
-def test_listing_is_sorted_and_holds_visible_images_only(tmp_path):
+def test_the_list_is_sorted_and_contains_visible_images_only(tmp_path):
     for name in ('010.png', '002.PNG', '001.jpeg', '.hidden.png', 'notes.txt', 'script.py'):
         (tmp_path / name).touch()
     (tmp_path / 'folder.png').mkdir()

@@ -1,9 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pseudo anomalies: what is changed, where the mask is, and that seeds repeat them."""
+"""Pseudo anomalies change a part of the image, have correct masks and are reproducible."""
 
 from flow_anomaly_ros.data import pseudo_anomalies
-from flow_anomaly_ros.data.pseudo_anomalies import confetti, cut_paste, synthesize_anomaly, VISIBLE
+from flow_anomaly_ros.data.pseudo_anomalies import (
+    confetti_noise,
+    cut_paste,
+    MIN_VISIBLE_CHANGE,
+    synthesize_anomaly,
+)
 import pytest
 import torch
 
@@ -16,16 +21,16 @@ def seeded(seed=0):
 
 @pytest.fixture(params=[1, 3], ids=['grey', 'colour'])
 def image(request):
-    """Return an image that differs visibly from place to place."""
+    """An image with visible gradients."""
     rows, columns = torch.meshgrid(*(torch.linspace(0, 1, n) for n in SIZE), indexing='ij')
     return torch.stack([(rows + (k + 1) * columns) / 5 + 0.1 for k in range(request.param)])
 
 
-@pytest.mark.parametrize('kind', [confetti, cut_paste])
-def test_an_image_is_changed_in_a_part_of_it_and_left_alone_itself(image, kind):
+@pytest.mark.parametrize('add_anomaly', [confetti_noise, cut_paste])
+def test_a_part_of_the_image_is_changed_and_the_original_is_not_modified(image, add_anomaly):
     before = image.clone()
     for seed in range(20):
-        changed = kind(image, seeded(seed))
+        changed = add_anomaly(image, seeded(seed))
         assert changed.shape == image.shape
         assert changed.min() >= 0
         assert changed.max() <= 1
@@ -33,9 +38,9 @@ def test_an_image_is_changed_in_a_part_of_it_and_left_alone_itself(image, kind):
     assert torch.equal(image, before)
 
 
-def test_what_is_pasted_was_cut_out_of_the_image_in_one_piece(monkeypatch):
-    monkeypatch.setattr(pseudo_anomalies, 'PATCHES', (1, 1))
-    # Every pixel has a value of its own, one more than that to its left.
+def test_a_pasted_patch_is_a_contiguous_patch_of_the_image(monkeypatch):
+    monkeypatch.setattr(pseudo_anomalies, 'PATCH_COUNT', (1, 1))
+    # Every pixel has a unique value, one more than its left neighbour.
     image = torch.arange(1.0 * SIZE[0] * SIZE[1]).reshape(1, *SIZE)
     for seed in range(10):
         changed = cut_paste(image, seeded(seed))
@@ -47,22 +52,22 @@ def test_what_is_pasted_was_cut_out_of_the_image_in_one_piece(monkeypatch):
         assert pasted.diff(dim=0).eq(SIZE[1]).all()
 
 
-def test_confetti_lie_turned_by_different_angles():
+def test_confetti_rectangles_are_rotated():
     image = torch.zeros(1, 200, 200)
-    sheared = 0
+    rotated = 0
     for seed in range(10):
-        rows, columns = torch.nonzero(confetti(image, seeded(seed))[0], as_tuple=True)
+        rows, columns = torch.nonzero(confetti_noise(image, seeded(seed))[0], as_tuple=True)
         box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
-        sheared += len(rows) < 0.95 * box
-    assert sheared >= 8
+        rotated += len(rows) < 0.95 * box
+    assert rotated >= 8
 
 
 @pytest.mark.parametrize('seed', range(10))
-def test_the_mask_covers_what_looks_different_and_little_more(image, seed):
+def test_the_mask_covers_the_visible_change_and_little_more(image, seed):
     changed, mask = synthesize_anomaly(image, seeded(seed))
     assert mask.dtype == torch.bool
     assert tuple(mask.shape) == SIZE
-    differs = (changed - image).abs().amax(0) >= VISIBLE
+    differs = (changed - image).abs().amax(0) >= MIN_VISIBLE_CHANGE
     assert (mask | ~differs).all()
     rows, columns = torch.nonzero(differs, as_tuple=True)
     marked = torch.nonzero(mask)
@@ -72,14 +77,14 @@ def test_the_mask_covers_what_looks_different_and_little_more(image, seed):
         assert mask.sum() < 2 * differs.sum() + 100
 
 
-def test_a_patch_on_what_looks_the_same_is_no_anomaly():
+def test_a_patch_on_an_area_of_the_same_appearance_is_not_masked():
     image = torch.full((3, *SIZE), 0.5)
     for seed in range(20):
         changed, mask = synthesize_anomaly(image, seeded(seed))
-        assert mask.any() == ((changed - image).abs() >= VISIBLE).any()
+        assert mask.any() == ((changed - image).abs() >= MIN_VISIBLE_CHANGE).any()
 
 
-def test_a_seed_repeats_an_anomaly_and_others_differ(image):
+def test_an_anomaly_is_reproducible_and_depends_on_the_seed(image):
     first, again, other = (synthesize_anomaly(image, seeded(seed)) for seed in (4, 4, 5))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])

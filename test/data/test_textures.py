@@ -1,9 +1,9 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Textures that pseudo anomalies are made of."""
+"""Textures for pseudo anomalies, generated and from a folder."""
 
 from flow_anomaly_ros.data.images import write_image
-from flow_anomaly_ros.data.textures import generated, of_folder, value_noise
+from flow_anomaly_ros.data.textures import from_folder, generate, value_noise
 import numpy as np
 import pytest
 import torch
@@ -16,8 +16,8 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize('channels', [1, 3])
-def test_generated_textures_differ_and_are_images(channels):
-    textures = [generated(channels, SIZE, generator(seed)) for seed in range(20)]
+def test_generated_textures_are_images_and_differ(channels):
+    textures = [generate(channels, SIZE, generator(seed)) for seed in range(20)]
     for texture in textures:
         assert tuple(texture.shape) == (channels, *SIZE)
         assert texture.min() >= 0
@@ -26,12 +26,12 @@ def test_generated_textures_differ_and_are_images(channels):
     assert sum(texture.std() > 0.02 for texture in textures) >= 15
 
 
-def test_the_same_choices_make_the_same_texture():
-    assert torch.equal(generated(3, SIZE, generator(4)), generated(3, SIZE, generator(4)))
+def test_a_seed_reproduces_its_texture():
+    assert torch.equal(generate(3, SIZE, generator(4)), generate(3, SIZE, generator(4)))
 
 
 @pytest.mark.parametrize('cell', [1.0, 5.3, 100.0])
-def test_noise_is_as_smooth_as_its_cells_are_large(cell):
+def test_larger_cells_make_smoother_noise(cell):
     noise = value_noise(SIZE, cell, generator())
     assert tuple(noise.shape) == SIZE
     assert 0 <= noise.min() < noise.max() <= 1
@@ -40,7 +40,7 @@ def test_noise_is_as_smooth_as_its_cells_are_large(cell):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two pictures, one red and one grey of 16 bits, in folders of their own."""
+    """A red 8-bit image and a grey 16-bit image, each in its own subfolder."""
     red = np.zeros((20, 90, 3), np.uint8)
     red[..., 0] = 255
     for name, image in {
@@ -52,23 +52,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_textures_of_a_folder_are_cut_from_its_pictures(folder):
-    texture = of_folder(folder)
-    cuts = [texture(3, SIZE, generator(seed)) for seed in range(20)]
-    colours = {tuple(round(x, 2) for x in cut.mean((1, 2)).tolist()) for cut in cuts}
+def test_textures_from_a_folder_are_crops_of_its_images(folder):
+    texture = from_folder(folder)
+    crops = [texture(3, SIZE, generator(seed)) for seed in range(20)]
+    colours = {tuple(round(x, 2) for x in crop.mean((1, 2)).tolist()) for crop in crops}
     assert colours == {(1.0, 0.0, 0.0), (0.5, 0.5, 0.5)}
-    assert {tuple(cut.shape) for cut in cuts} == {(3, *SIZE)}
+    assert {tuple(crop.shape) for crop in crops} == {(3, *SIZE)}
 
 
-def test_textures_of_grey_images_are_grey(folder):
-    assert tuple(of_folder(folder)(1, SIZE, generator()).shape) == (1, *SIZE)
+def test_textures_of_one_channel_are_grey(folder):
+    assert tuple(from_folder(folder)(1, SIZE, generator()).shape) == (1, *SIZE)
 
 
-def test_folders_that_are_of_no_use_are_refused_in_one_line(tmp_path):
+def test_a_missing_an_empty_and_a_damaged_folder_are_refused(tmp_path):
     with pytest.raises(ValueError, match='no folder of textures'):
-        of_folder(tmp_path / 'missing')
-    with pytest.raises(ValueError, match='no pictures in the folder'):
-        of_folder(tmp_path)
-    (tmp_path / 'broken.png').write_text('no picture')
+        from_folder(tmp_path / 'missing')
+    with pytest.raises(ValueError, match='no images in the folder'):
+        from_folder(tmp_path)
+    (tmp_path / 'broken.png').write_text('not an image')
     with pytest.raises(ValueError, match=r'broken\.png'):
-        of_folder(tmp_path)
+        from_folder(tmp_path)

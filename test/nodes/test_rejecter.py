@@ -354,7 +354,7 @@ def test_a_restarted_arm_is_called_again(make_harness):
     time.sleep(0.2)
     harness.send_trigger(10)
     harness.send_verdict('front', 'defect', 10.1)
-    harness.wait_for_status(DiagnosticStatus.ERROR, 'no response')
+    harness.wait_for_status(DiagnosticStatus.ERROR, 'no response to reject')
     unresponsive.destroy_node()
     harness.wait_for(lambda: not harness.rejecter.count_services('/arm'))
     time.sleep(0.2)

@@ -273,9 +273,9 @@ class _Training:
         )
 
     @functools.cached_property
-    def _texture(self) -> textures.Textures:
+    def _texture(self) -> textures.TextureSource:
         folder = self.detector.config.textures
-        return textures.of_folder(Path(folder).expanduser()) if folder else textures.generated
+        return textures.from_folder(Path(folder).expanduser()) if folder else textures.generate
 
     def _train_stage(
         self,
