@@ -142,18 +142,18 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
             TrainingDataset(images),
         )
         engine = Engine.of(training.detector, training.manifest, 'cpu')
-    figures = evaluate(engine, folder.test, part_class=part_class).figures()
+    metrics = evaluate(engine, folder.test, part_class=part_class).metrics()
     if cell.seed == arguments.seeds[0] and not cell.row:
         _write_pictures(cell, folder, engine, arguments.output, part_class)
     return {
-        'image_auroc': figures['image_auroc'],
-        'pixel_auroc': figures['pixel_auroc'],
-        'aupro': figures['aupro'],
-        'false_positive_rate': figures['false_positive_rate'],
-        'right': figures['verdicts_right'],
-        'tested': figures['images'],
+        'image_auroc': metrics['image_auroc'],
+        'pixel_auroc': metrics['pixel_auroc'],
+        'aupro': metrics['aupro'],
+        'false_positive_rate': metrics['false_positive_rate'],
+        'right': metrics['verdicts_right'],
+        'tested': metrics['images'],
         'seconds': engine.manifest.training['seconds'],
-        'milliseconds': figures['latency_ms_p50'],
+        'milliseconds': metrics['latency_ms_p50'],
         'note': '',
     }
 
@@ -194,7 +194,7 @@ def _write_pictures(
 
 
 def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
-    """Hand the very images to anomalib and compute the figures from what it returns."""
+    """Give anomalib the same images and compute the metrics from what it returns."""
     folder = read_folder(cell.data)
     good = load_good_images(folder, cell.max_images, cell.seed).images
     test = [read_image(sample.path) for sample in folder.test]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Imports run one way: .importlinter says which folder may import which."""
 
+import ast
 from pathlib import Path
 import subprocess
 import sys
@@ -9,18 +10,24 @@ import sys
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Modules that are imported within functions, and why: nothing else hides an import.
-OPTIONAL_OR_SLOW = (
-    'cv_bridge',
-    'matplotlib',
-    'openvino',
-    'rosbags',
-    'scipy',
-    'sensor_msgs',
-    'std_msgs',
-    'timm',
-    'importlib',
+COMMANDS = (
+    'benchmark',
+    'calibrate',
+    'evaluate',
+    'export',
+    'extract',
+    'methods',
+    'predict',
+    'train',
 )
+# Functions that import from the package instead of the top of their file, and why.
+LATE_IMPORTS = {
+    # --help must not wait seconds for torch.
+    ('cli.py', '_processes', 'flow_anomaly_ros.data_parallel'),
+    *((f'commands/{name}.py', 'run', 'flow_anomaly_ros.commands.actions') for name in COMMANDS),
+    # The command works without ROS 2.
+    ('commands/actions/benchmark.py', '_publisher', 'flow_anomaly_ros.nodes.serialization'),
+}
 
 
 @pytest.fixture(scope='module')
@@ -50,3 +57,23 @@ def test_no_modules_import_each_other_in_a_circle(graph):
         for module in ready:
             del remaining[module]
     assert not remaining, f'in a circle: {sorted(remaining)}'
+
+
+def test_only_listed_functions_import_from_the_package():
+    package = ROOT / 'flow_anomaly_ros'
+    found = {
+        (path.relative_to(package).as_posix(), function.name, module)
+        for path in package.rglob('*.py')
+        for function in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for statement in ast.walk(function)
+        for module in _imported(statement)
+        if module.startswith('flow_anomaly_ros')
+    }
+    assert found == LATE_IMPORTS
+
+
+def _imported(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ''] if isinstance(node, ast.ImportFrom) else []

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='inspections per batch size (default: %(default)s)',
     )
     parser.add_argument(
-        '--json', type=path, metavar='FILE', help='also write the figures to this file'
+        '--json', type=path, metavar='FILE', help='also write the times and the memory to this file'
     )
     add_backend(parser)
 

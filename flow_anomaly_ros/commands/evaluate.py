@@ -16,7 +16,7 @@ SUMMARY = 'measure a model on test images with ground truth'
 DESCRIPTION = """\
 Inspect the test images of a data folder and compare with the ground truth. Print a table of
 verdicts per kind of defect, then AUROC, AUPRO, F1 and latency."""
-EXAMPLE = 'evaluate model.safetensors --data parts/ --json figures.json --pictures pictures/'
+EXAMPLE = 'evaluate model.safetensors --data parts/ --json metrics.json --pictures pictures/'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--data', type=path, required=True, metavar='DIR', help=f'{DATA_LAYOUT} (required)'
     )
     parser.add_argument(
-        '--json', type=path, metavar='FILE', help='also write the figures to this file'
+        '--json', type=path, metavar='FILE', help='also write the metrics to this file'
     )
     parser.add_argument(
         '--pictures',

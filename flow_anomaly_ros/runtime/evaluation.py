@@ -63,8 +63,8 @@ class Evaluation:
     aupro: float | None
     image_f1: float | None
 
-    def figures(self) -> dict[str, float | int | None]:
-        """Return everything but the rows as plain values for JSON."""
+    def metrics(self) -> dict[str, float | int | None]:
+        """Return the metrics, the counts and the latencies as values for JSON."""
         latencies = [row.latency_ms for row in self.rows]
         good = [row for row in self.rows if not row.is_defect]
         return {

@@ -26,13 +26,13 @@ def save_loss_curve(path: Path, report: FitReport) -> None:
     if not report.losses:
         msg = f'cannot draw {path}: the training reported no losses'
         raise ValueError(msg)
-    # Half a second of import, which only who draws is to pay for.
+    # Imported here: this takes half a second, and most trainings draw no plot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     width, height = PANEL_SIZE
     figure = Figure((width, height * len(report.losses)), dpi=DPI, layout='constrained')
-    # Asked of a canvas of its own, no window system and no state of pyplot is involved.
+    # A canvas of its own needs neither a window system nor pyplot's global state.
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(report.losses), squeeze=False)[:, 0]
     for axes, (stage, losses) in zip(panels, report.losses.items(), strict=True):

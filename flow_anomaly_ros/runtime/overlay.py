@@ -178,7 +178,7 @@ def _write(
     colour: Colour,
     background: Colour | None = None,
 ) -> None:
-    """Write one line into a box two letters high, narrower letters where the picture is narrow."""
+    """Write one line into a box two letters high; a line wider than the picture is scaled down."""
     margin = letter // 2
     room = max(1, picture.shape[1] - 2 * margin)
     scale = letter / cv2.getTextSize('O', FONT, 1, 1)[0][1]

@@ -30,20 +30,20 @@ def format_row(row: Row) -> str:
 
 
 def format_summary(evaluation: Evaluation) -> str:
-    """One line of figures; those that cannot be computed are left out."""
-    figures = evaluation.figures()
-    parts = [f'{figures["verdicts_right"]} right, {figures["verdicts_wrong"]} wrong']
+    """One line of metrics; those that cannot be computed are left out."""
+    metrics = evaluation.metrics()
+    parts = [f'{metrics["verdicts_right"]} right, {metrics["verdicts_wrong"]} wrong']
     for name, label in (
         ('image_auroc', 'image AUROC'),
         ('pixel_auroc', 'pixel AUROC'),
         ('aupro', 'AUPRO'),
         ('image_f1', 'image F1'),
     ):
-        if figures[name] is not None:
-            parts.append(f'{label} {figures[name]:.3f}')
-    if figures['latency_ms_p50'] is not None:
+        if metrics[name] is not None:
+            parts.append(f'{label} {metrics[name]:.3f}')
+    if metrics['latency_ms_p50'] is not None:
         parts.append(
-            f'latency median {figures["latency_ms_p50"]:.0f} ms, '
-            f'p95 {figures["latency_ms_p95"]:.0f} ms'
+            f'latency median {metrics["latency_ms_p50"]:.0f} ms, '
+            f'p95 {metrics["latency_ms_p95"]:.0f} ms'
         )
     return '; '.join(parts)

@@ -42,10 +42,10 @@ def test_perfect_engine(engine, tmp_path):
         ('spot', 'defect', True),
         ('spot', 'defect', True),
     ]
-    figures = result.figures()
-    assert figures['images'] == figures['verdicts_right'] == 4
-    assert figures['verdicts_wrong'] == figures['false_positive_rate'] == 0
-    assert 0 < figures['latency_ms_p50'] <= figures['latency_ms_p95']
+    metrics = result.metrics()
+    assert metrics['images'] == metrics['verdicts_right'] == 4
+    assert metrics['verdicts_wrong'] == metrics['false_positive_rate'] == 0
+    assert 0 < metrics['latency_ms_p50'] <= metrics['latency_ms_p95']
 
 
 def test_wrong_and_uncertain_verdicts_are_not_right(engine, tmp_path):
@@ -54,14 +54,14 @@ def test_wrong_and_uncertain_verdicts_are_not_right(engine, tmp_path):
     add(tmp_path, 'good', '2', 60)
     add(tmp_path, 'spot', '0', 160)
     add(tmp_path, 'spot', '1', 60)
-    figures = evaluate(engine, samples(tmp_path)).figures()
-    assert figures['verdicts_right'] == 1
-    assert figures['verdicts_wrong'] == 4
-    assert figures['false_positive_rate'] == pytest.approx(1 / 3)
-    assert figures['image_auroc'] == pytest.approx((0 + 0.5 + 1 + 0 + 0 + 0.5) / 6)
+    metrics = evaluate(engine, samples(tmp_path)).metrics()
+    assert metrics['verdicts_right'] == 1
+    assert metrics['verdicts_wrong'] == 4
+    assert metrics['false_positive_rate'] == pytest.approx(1 / 3)
+    assert metrics['image_auroc'] == pytest.approx((0 + 0.5 + 1 + 0 + 0 + 0.5) / 6)
 
 
-def test_missing_masks_leave_the_pixel_figures_out(engine, tmp_path):
+def test_missing_masks_leave_the_pixel_metrics_out(engine, tmp_path):
     add(tmp_path, 'good', '0', 60)
     add(tmp_path, 'spot', '0', 255)
     result = evaluate(engine, samples(tmp_path))
@@ -77,7 +77,7 @@ def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
     assert result.pixel_auroc == pytest.approx(1)
 
 
-def test_masks_of_whole_images_leave_the_pixel_figures_out(engine, tmp_path):
+def test_masks_of_whole_images_leave_the_pixel_metrics_out(engine, tmp_path):
     path = add(tmp_path, 'spot', '0', 255, masked=True)
     write_image(
         tmp_path / 'ground_truth/spot' / f'{path.stem}_mask.png', np.full((32, 32), 255, np.uint8)
@@ -87,12 +87,12 @@ def test_masks_of_whole_images_leave_the_pixel_figures_out(engine, tmp_path):
 
 
 @pytest.mark.parametrize('label', ['good', 'spot'])
-def test_one_class_has_no_image_figures(engine, tmp_path, label):
+def test_one_class_has_no_image_metrics(engine, tmp_path, label):
     add(tmp_path, label, '0', 60)
     add(tmp_path, label, '1', 255)
     result = evaluate(engine, samples(tmp_path))
     assert [getattr(result, name) for name in FIGURES] == [None] * 4
-    assert result.figures()['false_positive_rate'] == (0.5 if label == 'good' else None)
+    assert result.metrics()['false_positive_rate'] == (0.5 if label == 'good' else None)
 
 
 def test_unreadable_image_is_named_and_left_out(engine, tmp_path):
@@ -103,7 +103,7 @@ def test_unreadable_image_is_named_and_left_out(engine, tmp_path):
     assert len(result.rows) == 1
     (line,) = result.skipped
     assert str(broken) in line
-    assert result.figures()['skipped'] == 1
+    assert result.metrics()['skipped'] == 1
 
 
 def test_nothing_readable(engine, tmp_path):

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if publish is None:
         print('publish was not measured: rclpy and vision_msgs are missing')
     if arguments.json:
-        write_json(arguments.json, [_plain(candidate) for candidate in candidates])
+        write_json(arguments.json, [_to_dict(candidate) for candidate in candidates])
     return 0
 
 
@@ -142,7 +142,7 @@ def _table(candidate: _Candidate) -> str:
     )
 
 
-def _plain(candidate: _Candidate) -> dict[str, object]:
+def _to_dict(candidate: _Candidate) -> dict[str, object]:
     count = len(candidate.images)
     return {
         'model': str(candidate.path),

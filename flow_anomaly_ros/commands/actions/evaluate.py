@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Inspect the test images of a data folder, print a table and the figures.
+    """Inspect the test images of a data folder, print a table and the metrics.
 
     Returns:
         1 when an image could not be read, 0 otherwise.
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(_figure_lines(result))
     if arguments.json:
         about = {'model': str(arguments.model), 'data': str(arguments.data)}
-        write_json(arguments.json, about | result.figures())
+        write_json(arguments.json, about | result.metrics())
     return 1 if result.skipped else 0
 
 
@@ -97,4 +97,4 @@ def _figure_lines(result: Evaluation) -> str:
             return 'not available for these images'
         return str(value) if isinstance(value, int) else f'{value:.4f}'
 
-    return '\n'.join(f'{name:<20} {text(value)}' for name, value in result.figures().items())
+    return '\n'.join(f'{name:<20} {text(value)}' for name, value in result.metrics().items())

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         inspection = engine.inspect([image], criteria)[0]
         print(describe(path, inspection), flush=True)
         if arguments.json:
-            inspected[index] = plain(path, inspection)
+            inspected[index] = _to_dict(path, inspection)
         if arguments.output:
             name = names[index]
             strip = inspection_strip(image, inspection)
@@ -78,10 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.explain:
                 picture = explanation(engine, image, inspection)
                 write_image(arguments.output / f'{name}.explanation.png', picture)
-    images, errors = (
-        data_parallel.all_gather_indexed(inspected),
-        data_parallel.all_gather_indexed(unreadable),
-    )
+    images = data_parallel.all_gather_indexed(inspected)
+    errors = data_parallel.all_gather_indexed(unreadable)
     if arguments.json and data_parallel.rank() == 0:
         values = {'model': str(arguments.model), 'images': images, 'unreadable': errors}
         write_json(arguments.json, values)
@@ -129,7 +127,7 @@ def describe(path: Path, inspection: Inspection) -> str:
     return f'{path}  {part_class}{verdict}  {count}{where}'
 
 
-def plain(path: Path, inspection: Inspection) -> dict[str, object]:
+def _to_dict(path: Path, inspection: Inspection) -> dict[str, object]:
     """Return an inspection as values for JSON, without its score map and mask."""
     score = inspection.image_score
     return {
