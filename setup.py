@@ -41,7 +41,9 @@ setup(
             f'flow-anomaly = {NAME}.cli:main',
             f'flow-anomaly-demo = {NAME}.demo:main',
             f'image_source = {NAME}.nodes.image_source:main',
-            f'listener = {NAME}.nodes.inspection_report:main',
+            f'inspection_report = {NAME}.nodes.inspection_report:main',
+            # The former name of inspection_report.
+            f'listener = {NAME}.nodes.inspection_report:listener_main',
             f'rejecter = {NAME}.nodes.rejecter:main',
             f'trainer = {NAME}.nodes.trainer:main',
         ],

@@ -45,7 +45,7 @@ def run(executable, *arguments):
     return result.returncode, result.stdout + result.stderr
 
 
-def test_image_source_detector_and_listener_inspect_a_folder(tmp_path, model_file, capfd):
+def test_image_source_detector_and_inspection_report_inspect_a_folder(tmp_path, model_file, capfd):
     data = write_dataset(tmp_path / 'data', train=1, good=3, per_defect=1, size=64)
     options = demo.parse_arguments(['--data', str(data), '--output', str(tmp_path)])
     assert demo.model_file(options) == tmp_path / 'model.safetensors'
@@ -104,8 +104,8 @@ def test_an_inactive_detector_ends_cleanly(
         ('detector', ['-p', 'cameras:=["left cam"]'], 'left cam'),
         ('image_source', ['-p', 'path:=/none'], '/none does not exist'),
         ('image_source', ['-p', 'path:=/none/film.mp4'], 'cannot open video /none/film.mp4'),
-        ('listener', ['-p', 'data:=/none'], '/none does not exist'),
-        ('listener', [], 'parameter data is empty'),
+        ('inspection_report', ['-p', 'data:=/none'], '/none does not exist'),
+        ('inspection_report', [], 'parameter data is empty'),
         ('rejecter', ['-p', 'least_defects:=2'], 'least_defects is 2'),
         ('rejecter', ['-p', 'arm_service:="the arm"'], 'the arm'),
     ],
@@ -117,6 +117,16 @@ def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected)
     assert len(lines) == 1
     assert expected in lines[0]
     assert 'Traceback' not in output
+
+
+def test_the_former_name_of_the_inspection_report_still_works_and_says_what_to_start():
+    code = 'from flow_anomaly_ros.nodes.inspection_report import listener_main as m; m()'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    (warning,) = [line for line in output.splitlines() if 'WARN' in line]
+    assert '[listener]: listener is now called inspection_report' in warning
+    assert 'parameter data is empty' in output
 
 
 @pytest.mark.parametrize(
