@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: train on ten good parts, then inspect good and defective ones over ROS 2."""
+"""The demo: trains on ten good parts, then inspects good and defective parts over ROS 2."""
 
 import argparse
 import json
@@ -17,15 +17,15 @@ from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.output_files import make_folder
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
 
-# Seconds a node gets to end after an interrupt.
+# Seconds for a node to exit after an interrupt.
 SHUTDOWN_TIMEOUT_S = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; returns the exit status, 0 if enough verdicts are right."""
+    """Run the demo; returns the exit status, 0 if enough verdicts are correct."""
     options = parse_arguments(arguments)
-    # The nodes are in sessions of their own, so this process has to end them whatever ends it;
-    # a shell's background jobs start with SIGINT ignored.
+    # The nodes run in their own sessions, so this process must stop them however it is stopped; a
+    # shell starts background jobs with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     status = prepare(options)
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(options: argparse.Namespace) -> int:
-    """Generate the data set unless one is given, and train; returns the exit status."""
+    """Generate the data set unless one is given, then train; returns the exit status."""
     try:
         if options.data is not None:
             read_folder(options.data)
@@ -63,17 +63,17 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def data_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the images that are shown."""
+    """Return the folder of the images that are inspected."""
     return options.data or options.output / 'data'
 
 
 def model_file(options: argparse.Namespace) -> Path:
-    """Return the file that the trained model is in."""
+    """Return the path of the trained model file."""
     return options.output / 'model.safetensors'
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Start the nodes as processes; returns 0 if enough verdicts are right."""
+    """Inspect the images with three nodes; returns 0 if enough verdicts are correct."""
     print('demo: starting image source, detector and inspection report', flush=True)
     pictures = options.output / 'pictures'
     processes: dict[str, subprocess.Popen] = {}
@@ -82,7 +82,7 @@ def inspect(options: argparse.Namespace) -> int:
         processes['image_source'] = start(
             'image_source', {'path': data, 'rate': 0.0, 'loop': False}
         )
-        # A core is left to the other processes: threads that wait for one of theirs stall.
+        # One core is left for the other processes, which would slow the detector's threads down.
         threads = max(1, (os.cpu_count() or 2) - 1)
         processes['detector'] = start(
             'detector',
@@ -96,7 +96,7 @@ def inspect(options: argparse.Namespace) -> int:
         processes['inspection_report'] = start(
             'inspection_report', {'data': data, 'output': pictures}
         )
-        # A source that has shown everything ends by itself; a node that fails ends the demo.
+        # The image source exits after its last image; a node that fails ends the demo.
         while processes['inspection_report'].poll() is None:
             if any(process.poll() for process in processes.values()):
                 break
@@ -105,35 +105,35 @@ def inspect(options: argparse.Namespace) -> int:
         print('demo: stopped', file=sys.stderr)
         return 130
     finally:
-        # The first to fail is the one to name: the others end because of it.
+        # The first node that failed is the cause: the others fail because of it.
         failed = [name for name, process in processes.items() if process.poll()]
         failed += [name for name, process in processes.items() if stop(process)]
     if failed:
-        print(f'demo: failed, because of the {failed[0]}', file=sys.stderr)
+        print(f'demo: {failed[0]} failed, see its messages above', file=sys.stderr)
         return 1
     print(f'demo: pictures are in {pictures}', flush=True)
     return 0
 
 
 def start(executable: str, parameters: dict[str, object]) -> subprocess.Popen:
-    """Start a node of this package as a process of its own."""
+    """Start a node of this package in its own process."""
     command = [sys.executable, '-m', 'flow_anomaly_ros.nodes.executables', executable, '--ros-args']
     for name, value in parameters.items():
-        # JSON, so that a path such as 2024 stays a string: ROS reads values as YAML.
+        # ROS reads values as YAML: JSON keeps a path such as 2024 a string.
         plain = value if isinstance(value, bool | int | float | list) else str(value)
         command += ['-p', f'{name}:={json.dumps(plain)}']
     environment = {
-        # Nothing of the demo leaves this machine, and nothing from outside gets in.
+        # The demo neither reaches nor hears other machines.
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
         **os.environ,
     }
-    # A session of its own: Ctrl-C reaches the demo alone, which then ends the nodes in order.
+    # In its own session, so that Ctrl-C reaches only the demo, which then stops the nodes in order.
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
 def stop(process: subprocess.Popen) -> int:
-    """End a process as Ctrl-C would; returns its exit status."""
+    """Stop a process as Ctrl-C would; returns its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
@@ -150,16 +150,23 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         '--data',
         type=Path,
         metavar='DIR',
-        help='folder in MVTec layout; without it, images of a machined part are generated',
+        help='folder in MVTec layout; by default images of a machined part are generated',
     )
     parser.add_argument(
-        '--backbone', metavar='NAME', help='torchvision model for features, such as mobilenet_v2'
+        '--backbone', metavar='NAME', help='network that extracts features, such as mobilenet_v2'
     )
     parser.add_argument(
-        '--weights', type=Path, metavar='FILE', help='weights of the backbone; else downloaded'
+        '--weights',
+        type=Path,
+        metavar='FILE',
+        help='weights file of the backbone; downloaded by default',
     )
     parser.add_argument(
-        '--max-images', type=int, default=10, metavar='N', help='good images to train on (10)'
+        '--max-images',
+        type=int,
+        default=10,
+        metavar='N',
+        help='number of good images to train on (10)',
     )
     parser.add_argument(
         '--device', default='auto', metavar='NAME', help='auto, cpu or cuda[:N] (auto)'
@@ -170,10 +177,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         type=Path,
         default=Path('demo_output'),
         metavar='DIR',
-        help='where the model and the pictures go (demo_output)',
+        help='folder for the model and the pictures (demo_output)',
     )
     parser.add_argument(
-        '--prepare', action='store_true', help='make data and model, then stop (demo.launch.py)'
+        '--prepare',
+        action='store_true',
+        help='generate the data, train the model and stop, as demo.launch.py needs',
     )
     return parser.parse_args(arguments)
 

@@ -1,12 +1,12 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A machining cell: cameras, a detector, a trainer for each camera, and a rejecter.
+"""Starts the nodes of a machining cell: a detector, a trainer for each camera, and a rejecter.
 
 ros2 launch flow_anomaly_ros cell.launch.py cameras:=front,side namespace:=cell_a folder:=cell_a
 ros2 launch flow_anomaly_ros cell.launch.py images:=/usb_cam/image_raw rviz:=true
 
-In `folder` each camera has a folder of its own, with the images of good parts (good/) and the model
-(model.safetensors). A camera whose model is still to be trained waits for it.
+Each camera has a folder in `folder`, with the images of good parts (good/) and the model
+(model.safetensors). A camera without a model is not inspected until its model is trained.
 """
 
 from pathlib import Path
@@ -22,50 +22,75 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'flow_anomaly_ros'
-YES = ('true', 'false')
-# Seconds; what cannot start is to be read, not to scroll by.
-RESPAWN_DELAY = 2.0
+BOOLEANS = ('true', 'false')
+# Long enough to read the error of a node that does not start.
+RESPAWN_DELAY_S = 2.0
 
 
 def _config(name: str) -> PathJoinSubstitution:
     return PathJoinSubstitution([FindPackageShare(PACKAGE), 'config', name])
 
 
-# Of the nodes that publish images.
-IMAGES = transport_environment(_config('fastdds.xml'))
+# Environment of the nodes that publish images.
+IMAGE_ENVIRONMENT = transport_environment(_config('fastdds.xml'))
 
 ARGUMENTS = (
-    ('cameras', 'camera', 'Names of the cameras, with commas between them.', None),
+    ('cameras', 'camera', 'Names of the cameras, separated by commas.', None),
     (
         'images',
         '',
-        'Their image topics in the same order, of compressed images without the /compressed at '
-        'their end; empty takes <camera>/image.',
+        'Image topics of the cameras in the same order, separated by commas. For compressed images '
+        'give them without /compressed at their end. Empty: <camera>/image.',
         None,
     ),
-    ('transport', 'raw', 'raw (sensor_msgs/Image) or compressed.', ('raw', 'compressed')),
-    ('namespace', '', 'Namespace of the cell; two cells in two of them do not meet.', None),
-    ('folder', 'cell', 'Where the images of good parts and the models are.', None),
-    ('device', 'auto', 'auto, cpu or cuda[:N].', None),
+    ('transport', 'raw', 'Type of the images: raw or compressed.', ('raw', 'compressed')),
+    ('namespace', '', 'Namespace of the cell; cells in different namespaces are separate.', None),
+    ('folder', 'cell', 'Folder with the images of good parts and the models.', None),
+    ('device', 'auto', 'Device: auto, cpu or cuda[:N].', None),
     (
         'backbone',
         '',
-        'Network of the trainers, such as mobilenet_v2; empty for that of trainer_params.',
+        'Backbone of the trainers, such as mobilenet_v2. Empty: the one in trainer_params.',
         None,
     ),
-    ('weights', '', 'Weights file of the backbone; empty downloads it.', None),
-    ('source', '', 'Folder or video that stands in for each camera; empty for real ones.', None),
-    ('detector', 'true', 'Start the detector; false where another machine runs it.', YES),
-    ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', YES),
-    ('rejecter', 'true', 'Start a rejecter.', YES),
-    ('grouping', 'window', 'What makes a part for the rejecter.', ('window', 'trigger')),
-    ('one_image', 'false', 'Each camera takes one image of a part, by a hardware trigger.', YES),
-    ('arm_service', '', 'Service of the arm that the rejecter calls.', None),
-    ('rviz', 'false', 'Start rviz2 with the pictures of all cameras.', YES),
-    ('detector_params', _config('detector.yaml'), 'Parameter file; the arguments win.', None),
-    ('trainer_params', _config('trainer.yaml'), 'Parameter file; the arguments win.', None),
-    ('rejecter_params', _config('rejecter.yaml'), 'Parameter file; the arguments win.', None),
-    ('rviz_config', _config('inspection.rviz'), 'Configuration with a group of `camera`.', None),
+    ('weights', '', 'Weights file of the backbone. Empty: it is downloaded.', None),
+    ('source', '', 'Folder or video published in place of each camera. Empty: real cameras.', None),
+    ('detector', 'true', 'Start the detector; false if another machine runs it.', BOOLEANS),
+    ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', BOOLEANS),
+    ('rejecter', 'true', 'Start a rejecter.', BOOLEANS),
+    ('grouping', 'window', 'How the rejecter groups verdicts into parts.', ('window', 'trigger')),
+    (
+        'one_image',
+        'false',
+        'Each camera takes one image of a part, as with a hardware trigger.',
+        BOOLEANS,
+    ),
+    ('arm_service', '', 'Service of the arm that the rejecter calls. Empty: none.', None),
+    ('rviz', 'false', 'Start rviz2 with the images of all cameras.', BOOLEANS),
+    (
+        'detector_params',
+        _config('detector.yaml'),
+        'Parameter file; the other arguments override it.',
+        None,
+    ),
+    (
+        'trainer_params',
+        _config('trainer.yaml'),
+        'Parameter file; the other arguments override it.',
+        None,
+    ),
+    (
+        'rejecter_params',
+        _config('rejecter.yaml'),
+        'Parameter file; the other arguments override it.',
+        None,
+    ),
+    (
+        'rviz_config',
+        _config('inspection.rviz'),
+        'rviz configuration with a display group named camera.',
+        None,
+    ),
 )
 
 
@@ -83,8 +108,8 @@ def _cell(context: LaunchContext) -> list:
     images = _image_topics(values['cameras'], values['images'])
     if values['source'] and (values['images'] or values['transport'] != 'raw'):
         msg = (
-            f'source:={values["source"]} stands in for cameras that publish raw images on '
-            '<camera>/image: leave images and transport out'
+            f'source:={values["source"]} publishes raw images on <camera>/image: do not set images '
+            'or transport'
         )
         raise ValueError(msg)
     actions = [_detector(values, images)] if values['detector'] == 'true' else []
@@ -103,7 +128,7 @@ def _image_topics(cameras: str, images: str) -> dict[str, str]:
     names = [name.strip() for name in cameras.split(',')]
     topics = [topic.strip() for topic in images.split(',')] if images else [''] * len(names)
     if len(topics) != len(names) or not all(names):
-        msg = f'cameras:={cameras} images:={images}: give one image topic for each camera, or none'
+        msg = f'cameras:={cameras} images:={images}: give one image topic per camera, or none'
         raise ValueError(msg)
     if len(set(names)) < len(names):
         msg = f'cameras:={cameras}: give each camera a name of its own'
@@ -134,10 +159,10 @@ def _detector(values: dict[str, str], images: dict[str, str]) -> LifecycleNode:
         name='detector',
         namespace=values['namespace'],
         parameters=[values['detector_params'], parameters],
-        additional_env=IMAGES,
+        additional_env=IMAGE_ENVIRONMENT,
         output='screen',
         respawn=True,
-        respawn_delay=RESPAWN_DELAY,
+        respawn_delay=RESPAWN_DELAY_S,
     )
 
 
@@ -148,7 +173,7 @@ def _source(values: dict[str, str], camera: str) -> Node:
         name=f'{camera}_source',
         namespace=values['namespace'],
         parameters=[{'path': values['source'], 'camera': camera}],
-        additional_env=IMAGES,
+        additional_env=IMAGE_ENVIRONMENT,
         output='screen',
     )
 
@@ -175,7 +200,7 @@ def _trainer(values: dict[str, str], camera: str, topic: str) -> Node:
         ],
         output='screen',
         respawn=True,
-        respawn_delay=RESPAWN_DELAY,
+        respawn_delay=RESPAWN_DELAY_S,
     )
 
 
@@ -196,7 +221,7 @@ def _rejecter(values: dict[str, str], cameras: list[str]) -> Node:
         ],
         output='screen',
         respawn=True,
-        respawn_delay=RESPAWN_DELAY,
+        respawn_delay=RESPAWN_DELAY_S,
     )
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Train on ten good parts, then inspect good and defective ones: three nodes over DDS.
+"""Trains on ten good parts, then inspects good and defective parts with three nodes.
 
 ros2 launch flow_anomaly_ros demo.launch.py
 ros2 launch flow_anomaly_ros demo.launch.py data:=DIR backbone:=mobilenet_v2 weights:=FILE
@@ -26,16 +26,16 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 ARGUMENTS = (
-    ('data', '', 'Folder in MVTec layout; empty generates images of a machined part.'),
-    ('backbone', '', 'torchvision model for features; empty uses pixels.'),
-    ('weights', '', 'Weights file of the backbone; empty downloads it.'),
-    ('output', 'demo_output', 'Where the model and the pictures go.'),
-    ('device', 'auto', 'auto, cpu or cuda[:N].'),
+    ('data', '', 'Folder in MVTec layout. Empty: images of a machined part are generated.'),
+    ('backbone', '', 'Network that extracts features. Empty: none, pixels are compared.'),
+    ('weights', '', 'Weights file of the backbone. Empty: it is downloaded.'),
+    ('output', 'demo_output', 'Folder for the model and the pictures.'),
+    ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),
 )
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments, train, then start the nodes."""
+    """Declare the arguments; train, then start the nodes."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in ARGUMENTS
@@ -46,15 +46,15 @@ def generate_launch_description() -> LaunchDescription:
 def _train_then_inspect(context: LaunchContext) -> list:
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     for name in ('data', 'weights', 'output'):
-        # No shell has seen what stands behind :=.
+        # No shell expands ~ after :=.
         values[name] = values[name] and str(Path(values[name]).expanduser())
     data = values['data'] or f'{values["output"]}/data'
-    # No Node, which would add ROS arguments.
+    # Not a Node action, which would add ROS arguments.
     training = ExecuteProcess(
         cmd=[
             ExecutableInPackage('flow-anomaly-demo', 'flow_anomaly_ros'),
             '--prepare',
-            *(one for name, value in values.items() if value for one in (f'--{name}', value)),
+            *(word for name, value in values.items() if value for word in (f'--{name}', value)),
         ],
         output='screen',
     )

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Start a detector node and bring it to the active state.
+"""Starts a detector node with one camera and activates it.
 
 ros2 launch flow_anomaly_ros detector.launch.py model:=model.safetensors image:=/camera/image_raw
 """
@@ -23,13 +23,12 @@ ARGUMENTS = (
     (
         'image',
         'camera/image',
-        'Image topic of the camera named camera, of compressed images without the /compressed at '
-        'its end.',
+        'Image topic of the camera. For compressed images give it without /compressed at its end.',
     ),
-    ('namespace', '', 'Namespace of the node and its topics.'),
-    ('device', 'auto', 'auto, cpu or cuda[:N].'),
-    ('autostart', 'true', 'Configure and activate at start; false leaves that to a manager.'),
-    ('params_file', _config('detector.yaml'), 'Parameter file; the arguments above win.'),
+    ('namespace', '', 'Namespace of the node and of its topics.'),
+    ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),
+    ('autostart', 'true', 'Configure and activate at start; false: a lifecycle manager does it.'),
+    ('params_file', _config('detector.yaml'), 'Parameter file; the other arguments override it.'),
 )
 
 
@@ -47,7 +46,7 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             LaunchConfiguration('params_file'),
             {
-                # A file with other cameras must not make the arguments those of nobody.
+                # The arguments belong to this camera, whatever cameras the file has.
                 'cameras': ['camera'],
                 'camera.model': ParameterValue(LaunchConfiguration('model'), value_type=str),
                 'camera.topic': ParameterValue(LaunchConfiguration('image'), value_type=str),

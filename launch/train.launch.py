@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A trainer for one camera: take pictures of good parts, train, hand the model to the detector.
+"""Starts a trainer node, which captures images of good parts of one camera and trains a model.
 
 ros2 launch flow_anomaly_ros train.launch.py image:=/camera/image_raw data:=good
 """
@@ -13,24 +13,24 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 ARGUMENTS = (
-    ('camera', 'camera', 'Camera name, as the detector has it.'),
+    ('camera', 'camera', 'Camera name, the same as in the detector.'),
     (
         'image',
         '',
-        'Image topic, of compressed images without the /compressed at its end; empty takes '
-        '<camera>/image.',
+        'Image topic. For compressed images give it without /compressed at its end. '
+        'Empty: <camera>/image.',
     ),
-    ('data', 'good', 'Folder for the images of good parts; those that are there count.'),
+    ('data', 'good', 'Folder for the images of good parts; existing images are used too.'),
     ('model', 'model.safetensors', 'Model file to write.'),
-    ('bag', '', 'rosbag2 recording to take the images from; empty takes live ones.'),
-    ('auto', 'false', 'Capture and train at start, without being called.'),
-    ('detector', '', 'Node to hand the model to, such as detector; empty for none.'),
+    ('bag', '', 'rosbag2 recording to take the images from. Empty: live images.'),
+    ('auto', 'false', 'Capture and train at start, without a service call.'),
+    ('detector', '', 'Detector node that loads the model, such as detector. Empty: none.'),
     ('namespace', '', 'Namespace of the node.'),
-    ('device', 'auto', 'auto, cpu or cuda[:N].'),
+    ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),
     (
         'params_file',
         PathJoinSubstitution([FindPackageShare('flow_anomaly_ros'), 'config', 'trainer.yaml']),
-        'Parameter file; the arguments above win.',
+        'Parameter file; the other arguments override it.',
     ),
 )
 

@@ -1,14 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The one place where ROS image messages become numpy arrays and numpy arrays become messages.
+"""Conversion between ROS image messages and numpy arrays.
 
 Encodings are those of ``sensor_msgs/image_encodings.hpp``. The OpenCV types ``8UC3``, ``8UC4``,
-``16UC3`` name no colour order; they are taken as BGR and BGRA, the order OpenCV itself uses.
+``16UC3`` name no colour order; they are read as BGR and BGRA, the order that OpenCV itself uses.
 
-A message is read by ``cv_bridge`` where that is installed and works, and by numpy otherwise. OpenCV
-converts the colours in both cases, so that both give the same array. ``cv_bridge`` is not asked for
-that: its binary part, built against NumPy 1, may crash when it is handed an array of NumPy 2
-(https://github.com/ros-perception/vision_opencv/issues/535), and no self-test survives a crash.
+A message is read by ``cv_bridge`` if that is installed and works, by numpy otherwise. OpenCV
+converts the colours in both cases, so that both give the same array. ``cv_bridge`` does not convert
+them: its binary part, built against NumPy 1, may crash when it gets an array of NumPy 2
+(https://github.com/ros-perception/vision_opencv/issues/535), which no self-test could detect.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ImageConversionError(ValueError):
-    """An image that cannot be converted; the message is one line that says why and what to do."""
+    """An image cannot be converted; the message says why and what to do, in one line."""
 
 
 class _Layout(NamedTuple):
@@ -59,7 +59,7 @@ _LAYOUTS = {
     'bgra16': _Layout(np.uint16, 4, cv2.COLOR_BGRA2RGB),
     '16UC1': _Layout(np.uint16, 1),
     '16UC3': _Layout(np.uint16, 3, cv2.COLOR_BGR2RGB),
-    # Not to be mixed up with OpenCV's older names, which call rggb 'BG' after its second row.
+    # OpenCV's older constants name these after the second row: rggb is 'BG'.
     'bayer_rggb8': _Layout(np.uint8, 1, cv2.COLOR_BayerRGGB2RGB),
     'bayer_bggr8': _Layout(np.uint8, 1, cv2.COLOR_BayerBGGR2RGB),
     'bayer_gbrg8': _Layout(np.uint8, 1, cv2.COLOR_BayerGBRG2RGB),
@@ -68,14 +68,14 @@ _LAYOUTS = {
     'bayer_bggr16': _Layout(np.uint16, 1, cv2.COLOR_BayerBGGR2RGB),
     'bayer_gbrg16': _Layout(np.uint16, 1, cv2.COLOR_BayerGBRG2RGB),
     'bayer_grbg16': _Layout(np.uint16, 1, cv2.COLOR_BayerGRBG2RGB),
-    # 4:2:2, two bytes per pixel, ITU-R BT.601 limited range. cv_bridge knows the older names only.
+    # 4:2:2, two bytes per pixel, ITU-R BT.601 limited range. cv_bridge has only the older names.
     'yuv422': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
     'uyvy': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY, in_cv_bridge=False),
     'yuv422_yuy2': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
     'yuyv': _Layout(np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV, in_cv_bridge=False),
 }
 
-# What the nodes publish: array type and channels per encoding.
+# Encodings that the nodes publish.
 _PUBLISHED = {name: _LAYOUTS[name] for name in ('mono8', 'rgb8', 'bgr8', 'mono16')}
 _PUBLISHED['32FC1'] = _Layout(np.float32, 1)
 
@@ -101,15 +101,13 @@ def to_array(msg: 'Image') -> np.ndarray:
         ImageConversionError: Unsupported encoding, zero size, or rows or data that are too short.
     """
     layout = _layout_of(msg.encoding)
-    if problem := _problem_with(msg, layout):
-        text = f'{msg.encoding} image of {msg.width}x{msg.height} pixels {problem}'
-        raise ImageConversionError(text)
+    _require_consistent_size(msg, layout)
     pixels = _read_pixels(msg, layout)
     return pixels if layout.to_rgb is None else cv2.cvtColor(pixels, layout.to_rgb)
 
 
 def compressed_to_array(msg: 'CompressedImage') -> np.ndarray:
-    """Decode a compressed image message (JPEG, PNG and whatever else OpenCV reads).
+    """Decode a compressed image message (JPEG, PNG or another format that OpenCV reads).
 
     The pixels stay where the camera put them: an EXIF orientation is not applied.
 
@@ -124,21 +122,43 @@ def compressed_to_array(msg: 'CompressedImage') -> np.ndarray:
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = None
-    # OpenCV 4 would fill up half an image with grey.
+    # OpenCV 4 would fill the missing part of an image with grey.
     if not is_truncated(bytes(msg.data)):
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         name = f"compressed image (format '{msg.format}', {len(msg.data)} bytes)"
-        text = f'{name} is not a whole 8-bit or 16-bit image that OpenCV reads: publish jpeg or png'
+        text = (
+            f'{name} is not a complete 8-bit or 16-bit image that OpenCV reads: publish jpeg or png'
+        )
         raise ImageConversionError(text)
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    # image_transport compresses Bayer mosaics as they are: 'bayer_rggb8; png compressed '.
+    # image_transport compresses Bayer mosaics without conversion: 'bayer_rggb8; png compressed '.
     source = _LAYOUTS.get(msg.format.split(';')[0])
     if source and source.channels == 1 and source.to_rgb is not None:
         return cv2.cvtColor(image, source.to_rgb)
     return image
+
+
+def score_map_to_array(msg: 'Image') -> np.ndarray:
+    """Convert a score map message, as the detector node publishes it, into an array.
+
+    Args:
+        msg: ``sensor_msgs/Image`` of encoding ``32FC1``; rows may be padded, values big-endian.
+
+    Returns:
+        HxW ``float32``; a **view** of ``msg.data`` where possible, as with `to_array`.
+
+    Raises:
+        ImageConversionError: Another encoding, zero size, or rows or data that are too short.
+    """
+    if msg.encoding != '32FC1':
+        text = f"score map has encoding '{msg.encoding}': it must be 32FC1"
+        raise ImageConversionError(text)
+    layout = _PUBLISHED[msg.encoding]
+    _require_consistent_size(msg, layout)
+    return _read_by_numpy(msg, layout)
 
 
 def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
@@ -147,8 +167,8 @@ def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
     Args:
         array: HxW ``uint8`` (``mono8``), ``uint16`` (``mono16``) or ``float32`` (``32FC1``), or
             HxWx3 ``uint8`` in the order of the encoding (``rgb8``, ``bgr8``); nothing is converted.
-        encoding: One of these.
-        header: Header of the message, usually that of the image the array was computed from.
+        encoding: One of those in parentheses.
+        header: Header of the message, usually that of the image that the array was computed from.
 
     Returns:
         A little-endian message without padding that holds a copy of the pixels.
@@ -178,14 +198,14 @@ def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
 
 
 def message_to_write(shape: tuple[int, ...], encoding: str) -> tuple['Image', np.ndarray]:
-    """Make an image message and an array of its pixels, to be used again and again.
+    """Make an image message and an array of its pixels, for repeated use.
 
     Args:
         shape: (height, width) of a grey image, (height, width, 3) of a colour image.
-        encoding: As of `to_message`.
+        encoding: As in `to_message`.
 
     Returns:
-        A black image without a header, and the array: what is written to it is in the message.
+        A black image with an empty header, and a writable array that shares its memory.
     """
     from std_msgs.msg import Header
 
@@ -194,7 +214,7 @@ def message_to_write(shape: tuple[int, ...], encoding: str) -> tuple['Image', np
 
 
 def conversion_backend() -> str:
-    """Say what reads image messages: ``'cv_bridge <version>'`` or ``'numpy/OpenCV'``."""
+    """Return what reads image messages: ``'cv_bridge <version>'`` or ``'numpy/OpenCV'``."""
     if _cv_bridge() is None:
         return 'numpy/OpenCV'
     try:
@@ -204,7 +224,7 @@ def conversion_backend() -> str:
 
 
 def _layout_of(encoding: str) -> _Layout:
-    """Look up an encoding; raise ImageConversionError where it is not one of a camera image."""
+    """Look up an encoding; raises ImageConversionError if it is not that of a camera image."""
     if encoding.startswith(('32F', '64F')):
         text = f"image encoding '{encoding}' is floating-point (depth?): use a colour or grey topic"
         raise ImageConversionError(text)
@@ -214,8 +234,14 @@ def _layout_of(encoding: str) -> _Layout:
     return _LAYOUTS[encoding]
 
 
-def _problem_with(msg: Any, layout: _Layout) -> str | None:
-    """Say why the sizes of a message do not fit its encoding and what to do, or None."""
+def _require_consistent_size(msg: Any, layout: _Layout) -> None:
+    """Raise ImageConversionError if size, step and data of a message do not fit its encoding."""
+    if problem := _size_problem(msg, layout):
+        text = f'{msg.encoding} image of {msg.width}x{msg.height} pixels {problem}'
+        raise ImageConversionError(text)
+
+
+def _size_problem(msg: Any, layout: _Layout) -> str | None:
     if not msg.width or not msg.height:
         return 'is empty: check the publisher'
     if layout.channels == 2 and msg.width % 2:
@@ -230,9 +256,9 @@ def _problem_with(msg: Any, layout: _Layout) -> str | None:
 
 
 def _read_pixels(msg: Any, layout: _Layout) -> np.ndarray:
-    """Read the stored channels of a checked message, by cv_bridge where it can be trusted.
+    """Read the stored channels of a checked message, by cv_bridge where that is reliable.
 
-    It cannot with padded rows, nor with big-endian data (it calls ``ndarray.newbyteorder``, which
+    It is not for padded rows, nor for big-endian data (it calls ``ndarray.newbyteorder``, which
     NumPy 2 no longer has).
     """
     packed = msg.step == msg.width * layout.pixel_bytes
@@ -242,7 +268,7 @@ def _read_pixels(msg: Any, layout: _Layout) -> np.ndarray:
 
 
 def _read_by_numpy(msg: Any, layout: _Layout) -> np.ndarray:
-    """Return HxW or HxWxC in this machine's byte order, without a copy where that is possible."""
+    """Return HxW or HxWxC in this machine's byte order, without a copy if possible."""
     dtype = np.dtype(layout.dtype)
     shape = (msg.height, msg.width, layout.channels)
     strides = (msg.step, layout.pixel_bytes, dtype.itemsize)
@@ -255,7 +281,7 @@ def _read_by_numpy(msg: Any, layout: _Layout) -> np.ndarray:
 def _cv_bridge() -> Any | None:
     """Return a ``CvBridge`` that reads every encoding as numpy does, or None.
 
-    It may be missing, or fail at import or at an image with the NumPy and OpenCV beside it.
+    It may be missing, or fail on import or on an image with the installed NumPy and OpenCV.
     """
     try:
         from cv_bridge import CvBridge

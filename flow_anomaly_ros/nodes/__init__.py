@@ -1,3 +1,3 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Thin ROS 2 adapters around the pure core; importing this package needs no ROS installation."""
+"""ROS 2 nodes, thin adapters around the rest of the package, which needs no ROS installation."""

@@ -2,109 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """One camera of the detector node: its parameters, topics, model and statistics."""
 
+from collections.abc import Callable
 from pathlib import Path
+import threading
 
+from flow_anomaly_ros.data.image_messages import message_to_array
 from flow_anomaly_ros.nodes.camera_input import CameraInput
 from flow_anomaly_ros.nodes.camera_output import CameraOutput
-from flow_anomaly_ros.nodes.parameters import check_name, Parameter, ParameterTable
+from flow_anomaly_ros.nodes.parameters.camera import CameraParameters
+from flow_anomaly_ros.nodes.parameters.listener import ParameterListener
 from flow_anomaly_ros.nodes.statistics import CameraStatistics
-from flow_anomaly_ros.runtime.engine import Criteria, Engine
+from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
 from flow_anomaly_ros.scoring.roi import read_roi
-from flow_anomaly_ros.scoring.thresholds import RULES
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.parameter import Parameter as RosParameter
-
-# 0 keeps what the model was calibrated with.
-_CALIBRATED = '0 takes the calibrated one from the model file'
-_ANY_SCORE = (0.0, 1e9)
-
-# Each camera has all of these; their names begin with that of the camera, as front.model.
-CAMERA_PARAMETERS = (
-    Parameter(
-        'model',
-        '',
-        'Model file written by flow-anomaly train (.safetensors) or flow-anomaly export (.onnx, '
-        '.xml); a camera without one waits. A change counts from the next call of ~/load_model on.',
-    ),
-    Parameter(
-        'part_class',
-        '',
-        'Class of the parts in front of the camera, of a model that knows several; empty: the '
-        'model estimates it. May be changed while parts are inspected.',
-    ),
-    Parameter(
-        'topic',
-        '',
-        'Image topic, of compressed images without the /compressed at its end; empty takes '
-        '<camera>/image.',
-        check=check_name,
-        read_only=True,
-    ),
-    Parameter(
-        'transport',
-        'raw',
-        'raw reads sensor_msgs/Image, compressed the sensor_msgs/CompressedImage of '
-        '<topic>/compressed.',
-        choices=('raw', 'compressed'),
-        read_only=True,
-    ),
-    Parameter('enabled', True, 'Inspect the images of this camera.'),
-    Parameter(
-        'roi',
-        '',
-        'Region of interest: an image (PNG) of the aspect ratio of the camera image, black where '
-        'nothing counts as a defect; empty inspects everything.',
-    ),
-    Parameter(
-        'silence',
-        10.0,
-        'Seconds without an image after which the camera is reported; 0 never does, for cameras '
-        'that are triggered at long intervals.',
-        limits=(0.0, 1e6),
-    ),
-    Parameter(
-        'defect_threshold',
-        0.0,
-        f'Image score from which a part is a defect; {_CALIBRATED}.',
-        limits=_ANY_SCORE,
-    ),
-    Parameter(
-        'uncertain_threshold',
-        0.0,
-        f'Image score from which a part is uncertain; {_CALIBRATED}.',
-        limits=_ANY_SCORE,
-    ),
-    Parameter(
-        'region_threshold',
-        0.0,
-        f'Peak score that a region has to reach; {_CALIBRATED}.',
-        limits=_ANY_SCORE,
-    ),
-    Parameter(
-        'pixel_threshold',
-        0.0,
-        f'Score above which a pixel belongs to a region; {_CALIBRATED}.',
-        limits=_ANY_SCORE,
-    ),
-    Parameter(
-        'min_area',
-        1,
-        'Regions smaller than this many px of the camera image are left out; a part that has only '
-        'such ones is uncertain.',
-        limits=(1, 10**9),
-    ),
-    Parameter(
-        'mask_rule',
-        'calibrated',
-        'Which pixels are abnormal: above the calibrated thresholds, above the mean of the score '
-        'map, or above half of its range.',
-        choices=RULES,
-    ),
-    Parameter('publish_mask', True, 'Publish <camera>/mask while somebody subscribes.'),
-    Parameter('publish_score_map', True, 'Publish <camera>/score_map while somebody subscribes.'),
-    Parameter('publish_overlay', True, 'Publish <camera>/overlay while somebody subscribes.'),
-)
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 # Parameter names to fields of Thresholds.
 _THRESHOLDS = {
@@ -115,8 +28,7 @@ _THRESHOLDS = {
     'min_area': 'min_area',
     'mask_rule': 'rule',
 }
-# Parameters that make up the rest of the criteria.
-_OTHER_CRITERIA = ('roi', 'part_class')
+_CRITERIA = frozenset((*_THRESHOLDS, 'roi', 'part_class'))
 
 
 class Camera:
@@ -125,110 +37,201 @@ class Camera:
     Args:
         node: The detector node.
         name: Camera name.
+        inspecting: Lock that is held while frames are inspected; the criteria change only while
+            the camera holds it.
 
     Attributes:
         name: Camera name.
-        parameters: Its parameters, by their names without that of the camera.
-        statistics: What happened to its frames since activation.
-        input: Where its images come from.
-        output: Where its results go.
-        engine: What inspects it; None until a model is loaded.
-        model_file: The file that `engine` was loaded from.
-        model_problem: Why the model that is wanted could not be loaded, in one line; empty if it
-            was, or is not there yet.
-        criteria: What its images are judged by.
-        is_open: Whether it has its topics.
+        statistics: Counters of its frames since `restart`.
+        input: Its image topic; exists while the camera is open.
     """
 
     input: CameraInput
-    output: CameraOutput
-    criteria: Criteria
-    model_file: Path
+    _output: CameraOutput
+    _criteria: Criteria
+    _model_file: Path
 
-    def __init__(self, node: LifecycleNode, name: str) -> None:
+    def __init__(self, node: LifecycleNode, name: str, inspecting: threading.Lock) -> None:
         self.name = name
-        self.parameters = ParameterTable(node, CAMERA_PARAMETERS, f'{name}.')
         self.statistics = CameraStatistics()
-        self.engine: Engine | None = None
-        self.model_problem = ''
         self._node = node
-        self.is_open = False
+        self._inspecting = inspecting
+        self._engine: Engine | None = None
+        self._model_problem = ''
+        self._is_open = False
+        self._listener = ParameterListener(node, CameraParameters, f'{name}.')
+        self._listener.on_change(self._apply, self._validate)
 
     @property
-    def wanted_model(self) -> Path | None:
-        """The model file that its parameter names; None if it names none."""
-        name = self.parameters['model']
-        return Path(name).expanduser() if name else None
+    def parameters(self) -> CameraParameters:
+        """The present values of its parameters."""
+        return self._listener.values
+
+    # Topics ---------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Create its topics."""
-        self.input = CameraInput(
-            self._node,
-            self.name,
-            self.parameters['topic'],
-            self.parameters['transport'] == 'compressed',
-        )
-        self.output = CameraOutput(self._node, self.name, self.parameters)
-        self.is_open = True
+        is_compressed = self.parameters.transport == 'compressed'
+        self.input = CameraInput(self._node, self.name, self.parameters.topic, is_compressed)
+        self._output = CameraOutput(self._node, self.name)
+        self._is_open = True
 
     def close(self) -> None:
         """Remove its topics."""
-        if self.is_open:
+        if self._is_open:
             self.input.unsubscribe()
-            self.output.destroy()
-            self.is_open = False
+            self._output.destroy()
+            self._is_open = False
 
-    def criteria_for(self, engine: Engine, changes: dict[str, object] | None = None) -> Criteria:
-        """What its parameters make of a model's thresholds.
+    def restart(self) -> None:
+        """Reset the statistics and what is known of its images."""
+        self.statistics = CameraStatistics()
+        self.input.restart()
+
+    def update_subscription(
+        self, lazy: bool, receive: Callable[[Image | CompressedImage], None]
+    ) -> None:
+        """Subscribe to the images or unsubscribe, as parameters, model and subscribers require.
 
         Args:
-            engine: The engine with the model.
-            changes: Parameters that are about to change.
-
-        Raises:
-            ValueError: Thresholds that contradict each other, a class that the model does not know,
-                or a region of interest that cannot be read; one line.
+            lazy: Subscribe only while one of the results has a subscriber.
+            receive: Called with each image.
         """
-        names = (*_THRESHOLDS, *_OTHER_CRITERIA)
-        values = {name: self.parameters[name] for name in names} | (changes or {})
-        try:
-            limits = {
-                field: values[name] for name, field in _THRESHOLDS.items() if values[name] != 0
-            }
-            thresholds = tuple(one.override(**limits) for one in engine.manifest.thresholds)
-            engine.manifest.class_index(values['part_class'])
-            roi = read_roi(Path(values['roi']).expanduser()) if values['roi'] else None
-        except (ValueError, RuntimeError) as error:
-            # RuntimeError: a home directory that there is not.
-            raise ValueError(str(error)) from error
-        return Criteria(thresholds, roi, values['part_class'])
+        is_wanted = not lazy or self._output.has_subscribers(self.parameters)
+        if self._engine and self.parameters.enabled and is_wanted:
+            self.input.subscribe(receive)
+            self.input.warn_throttled(self.problem())
+        else:
+            self.input.unsubscribe()
 
-    def changes(self, parameters: list[RosParameter]) -> dict[str, object]:
-        """Return those of changed parameters that `criteria_for` depends on."""
-        changed = self.parameters.changed(parameters)
-        return {name: changed[name] for name in (*_THRESHOLDS, *_OTHER_CRITERIA) if name in changed}
+    def unsubscribe(self) -> None:
+        """Stop receiving images."""
+        if self._is_open:
+            self.input.unsubscribe()
 
     def problem(self) -> str:
-        """Say in one line why no images come, or what is odd about them; empty if nothing is."""
-        problem = self.input.problem(self.parameters['silence'])
-        if not problem and self.engine and self.input.array_shape:
-            problem = self.engine.manifest.incompatibility(self.input.array_shape)
+        """Return in one line why no images arrive or what is odd about them; empty if nothing."""
+        problem = self.input.problem(self.parameters.silence)
+        if not problem and self._engine and self.input.array_shape:
+            problem = self._engine.manifest.incompatibility(self.input.array_shape)
         return problem
 
-    def require_fitting_roi(self, image: np.ndarray) -> None:
-        """Check that the region of interest was drawn for images like this one.
+    # Images ---------------------------------------------------------------------------------
+
+    def decode(self, message: Image | CompressedImage) -> np.ndarray:
+        """Convert an image message that can be inspected.
+
+        Returns:
+            HxW grey or HxWx3 RGB, uint8 or uint16.
 
         Raises:
-            ValueError: It has another aspect ratio; one line.
+            ValueError: The message cannot be converted, or the region of interest has another
+                aspect ratio; one line.
         """
-        roi = self.criteria.roi
+        image = message_to_array(message)
+        self.input.note_shape(image, message)
+        self._require_fitting_roi(image)
+        return image
+
+    def publish(self, header: Header, image: np.ndarray, inspection: Inspection) -> None:
+        """Publish an inspection, see `CameraOutput.publish`."""
+        self._output.publish(header, image, inspection, self.parameters)
+
+    def _require_fitting_roi(self, image: np.ndarray) -> None:
+        roi = self._criteria.roi
         if roi is None:
             return
         (height, width), (rows, columns) = image.shape[:2], roi.shape
-        # Half a pixel of rounding, where one is a reduced form of the other.
+        # The region may be a reduced image: half a pixel of rounding is allowed.
         if abs(height * columns - width * rows) > max(width, columns) / 2:
             msg = (
                 f'the region of interest is {columns}x{rows} px, the image {width}x{height}: '
                 'draw it on an image of this camera'
             )
             raise ValueError(msg)
+
+    # Model ----------------------------------------------------------------------------------
+
+    @property
+    def requested_model(self) -> Path | None:
+        """The model file that the parameter names; None if it is empty."""
+        name = self.parameters.model
+        return Path(name).expanduser() if name else None
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that inspects the images; None without a model."""
+        return self._engine
+
+    @property
+    def criteria(self) -> Criteria:
+        """What the images are judged by; exists while there is a model."""
+        return self._criteria
+
+    @property
+    def model_file(self) -> Path:
+        """The file that the model was loaded from; exists while there is a model."""
+        return self._model_file
+
+    @property
+    def model_problem(self) -> str:
+        """Why the requested model could not be loaded, in one line; empty if it could."""
+        return self._model_problem
+
+    def report_model_problem(self, problem: str) -> None:
+        """Set why the requested model could not be loaded; empty if nothing is wrong."""
+        self._model_problem = problem
+
+    def use_model(self, engine: Engine, path: Path) -> None:
+        """Change over to another model; the caller holds the lock of inspection.
+
+        Args:
+            engine: The engine with the model.
+            path: The file that it was loaded from.
+
+        Raises:
+            ValueError: The parameters contradict the model, which is not used; one line.
+        """
+        self._criteria = self._criteria_for(engine, self.parameters)
+        self._engine, self._model_file = engine, path
+
+    def remove_model(self) -> None:
+        """Inspect nothing any more; the caller holds the lock of inspection."""
+        self._engine = None
+
+    @staticmethod
+    def _criteria_for(engine: Engine, parameters: CameraParameters) -> Criteria:
+        """Apply thresholds, region of interest and class from the parameters to a model's.
+
+        Raises:
+            ValueError: The thresholds contradict each other, the model does not have the class, or
+                the region of interest cannot be read; one line.
+        """
+        try:
+            limits = {
+                field: value
+                for name, field in _THRESHOLDS.items()
+                if (value := getattr(parameters, name)) != 0
+            }
+            thresholds = tuple(each.override(**limits) for each in engine.manifest.thresholds)
+            engine.manifest.class_index(parameters.part_class)
+            roi = read_roi(Path(parameters.roi).expanduser()) if parameters.roi else None
+        except RuntimeError as error:
+            # Path.expanduser: there is no such home directory.
+            raise ValueError(str(error)) from error
+        return Criteria(thresholds, roi, parameters.part_class)
+
+    def _validate(self, parameters: CameraParameters, names: frozenset[str]) -> None:
+        if self._engine and names & _CRITERIA:
+            try:
+                self._criteria_for(self._engine, parameters)
+            except ValueError as error:
+                msg = f'camera {self.name}: {error}'
+                raise ValueError(msg) from error
+
+    def _apply(self, parameters: CameraParameters, names: frozenset[str]) -> None:
+        if names & _CRITERIA:
+            # A model that is being loaded gets its criteria under the same lock.
+            with self._inspecting:
+                if self._engine:
+                    self._criteria = self._criteria_for(self._engine, parameters)

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The topic that a camera's images come from, and what is wrong with it."""
+"""The image topic of a camera, and problems with it."""
 
 from collections.abc import Callable
 import time
@@ -19,9 +19,9 @@ from rclpy.qos import qos_policy_name_from_kind, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-# Seconds that a problem has to last to be logged: a camera may start a little later than the node.
+# Seconds that a problem must last to be logged: a camera may start a little later than the node.
 PROBLEM_GRACE_S = 5.0
-# Seconds after which a problem that goes on is logged again.
+# Seconds after which a lasting problem is logged again.
 REMINDER_PERIOD_S = 60.0
 
 
@@ -32,13 +32,13 @@ class CameraInput:
         node: The node that subscribes.
         name: Camera name.
         topic: Image topic; empty takes <name>/image.
-        compressed: Whether to take the sensor_msgs/CompressedImage of <topic>/compressed.
+        compressed: Whether to subscribe to the sensor_msgs/CompressedImage of <topic>/compressed.
 
     Attributes:
         topic: Resolved name of the image topic.
-        lost: Messages that were lost on the way, as far as the middleware tells.
+        lost: Messages that were lost in transport, as far as the middleware reports them.
         shape: Size and encoding of the latest image, empty before the first one.
-        array_shape: HxW or HxWx3 of its array, empty before the first one.
+        array_shape: Shape of its array, HxW or HxWx3; empty before the first one.
     """
 
     def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
@@ -58,7 +58,7 @@ class CameraInput:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what has come so far."""
+        """Reset the counters and what is known of the images."""
         self.lost = 0
         self.shape = ''
         self.array_shape: tuple[int, ...] = ()
@@ -67,29 +67,28 @@ class CameraInput:
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether images are being received, or would be."""
+        """Whether the node is subscribed to the images."""
         return self._subscription is not None
 
     def subscribe(self, callback: Callable[[Image | CompressedImage], None]) -> None:
-        """Subscribe with the publishers' quality of service, anew when that changes.
+        """Subscribe with the publishers' quality of service, and again when that changes.
 
         Args:
             callback: Called with each message.
         """
         expected = f'sensor_msgs/msg/{self._type.__name__}'
         found = self._node.get_publishers_info_by_topic(self.topic)
-        # Those of another type do not reach this node, and do not disturb the others.
-        publishers = [one for one in found if one.topic_type == expected]
+        # Publishers of another type do not reach this node and do not disturb the others.
+        publishers = [publisher for publisher in found if publisher.topic_type == expected]
         self._publishers = len(publishers)
         self._obstacle = ''
         if not found:
-            self._obstacle = f'nobody publishes {self.topic}'
-            # They come back as they were, as a rule.
+            self._obstacle = f'no publisher on {self.topic}'
+            # The subscription is kept: publishers usually return with the same settings.
             return
         if not publishers:
-            self._obstacle = (
-                f'{self.topic} is {found[0].topic_type}, not {expected}: no images come'
-            )
+            actual = found[0].topic_type
+            self._obstacle = f'{self.topic} has type {actual}, not {expected}: no images arrive'
             self._drop()
             return
         profile = matching_profile(publishers)
@@ -110,7 +109,7 @@ class CameraInput:
         self._subscription = self._node.create_subscription(
             self._type,
             self._topic,
-            # rclpy's own annotation knows only callbacks that take no info.
+            # rclpy's annotation covers only callbacks without message info.
             receive,  # type: ignore[arg-type]
             profile,
             event_callbacks=SubscriptionEventCallbacks(
@@ -119,7 +118,7 @@ class CameraInput:
         )
 
     def unsubscribe(self) -> None:
-        """Stop receiving images, and looking for what keeps them from coming."""
+        """Stop receiving images and clear the problems of the subscription."""
         self._drop()
         self._obstacle = self._incompatible = ''
 
@@ -130,7 +129,7 @@ class CameraInput:
             self._sequence = None
 
     def note_shape(self, image: np.ndarray, message: Image | CompressedImage) -> None:
-        """Remember size and encoding of an image that was received."""
+        """Store size and encoding of a received image."""
         self.array_shape = image.shape
         height, width = image.shape[:2]
         encoding = message.encoding if isinstance(message, Image) else message.format
@@ -138,10 +137,10 @@ class CameraInput:
         self._first_shape = self._first_shape or self.shape
 
     def problem(self, silence: float) -> str:
-        """Say in one line why no images come, or what is odd about them; empty if nothing is.
+        """Return in one line why no images arrive or what is odd about them; empty if nothing.
 
         Args:
-            silence: Seconds without an image that are a problem; 0 for any.
+            silence: Seconds without an image that count as a problem; 0: never.
         """
         if self._obstacle:
             return self._obstacle
@@ -158,13 +157,13 @@ class CameraInput:
         return ''
 
     def warn_throttled(self, problem: str) -> None:
-        """Log a problem once it has lasted a while, and again from time to time.
+        """Log a problem after PROBLEM_GRACE_S, and again every REMINDER_PERIOD_S.
 
         Args:
-            problem: What `problem` returns now, called several times a second.
+            problem: Return value of `problem`; to be passed several times a second.
         """
-        # Numbers in it may count on.
-        kind = ''.join(one for one in problem if not one.isdigit())
+        # The same problem may contain a number that increases.
+        kind = ''.join(character for character in problem if not character.isdigit())
         now = time.monotonic()
         if kind != self._problem_kind:
             self._problem_kind, self._next_warning = kind, now + PROBLEM_GRACE_S
@@ -175,13 +174,13 @@ class CameraInput:
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         self._incompatible = (
-            f'a publisher of {self.topic} offers an incompatible quality of service ({policy}): '
-            'its images do not come'
+            f'a publisher on {self.topic} offers incompatible QoS ({policy}): '
+            'its images are not received'
         )
 
     def _count_lost(self, number: int | None) -> None:
-        # A gap shows every loss, also of messages that a full queue pushed out, of which no event
-        # tells. The numbers of several publishers cannot be told apart.
+        # A gap in the numbers reveals every loss, also of messages that a full queue dropped, which
+        # no event reports. The numbers of several publishers cannot be told apart.
         if number and self._sequence and self._publishers == 1:
             self.lost += max(0, number - self._sequence - 1)
         self._sequence = number

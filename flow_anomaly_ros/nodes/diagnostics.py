@@ -1,36 +1,36 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the detector node tells of a camera in /diagnostics."""
+"""The status of a camera that the detector node publishes on /diagnostics."""
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from flow_anomaly_ros.nodes.camera import Camera
 from flow_anomaly_ros.scoring.drift import drift, STRIKING_DRIFT
 
-NO_MODEL = "no model: train one, set parameter '{camera}.model' to the file and call ~/load_model"
+NO_MODEL = 'no model: train one, set parameter {camera}.model to its file, then call ~/load_model'
 
 
 def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> DiagnosticStatus:
-    """Level, message and figures of one camera.
+    """Return level, message and figures of one camera.
 
     Args:
-        node: Name of the node, which begins the status's name as diagnostic_updater has it.
-        camera: The camera, open.
+        node: Name of the node; the status's name begins with it, as with diagnostic_updater.
+        camera: The camera, which is open.
         is_active: Whether the node inspects.
-        dropped: Frames for which a newer one came before they were inspected.
+        dropped: Frames that a newer one replaced before they were inspected.
     """
     engine = camera.engine
     statistics = camera.statistics.snapshot()
     calibration = [
-        one.calibration_scores
-        for one in (engine.manifest.classes if engine else ())
-        if one.name == statistics.part_class
+        part_class.calibration_scores
+        for part_class in (engine.manifest.classes if engine else ())
+        if part_class.name == statistics.part_class
     ]
-    moved = drift(statistics.ok_scores, *(calibration or [()]))
+    deviations = drift(statistics.ok_scores, *(calibration or [()]))
     level, message = DiagnosticStatus.OK, 'inspecting'
     problem = camera.problem()
     if not is_active:
         message = 'inactive'
-    elif not camera.parameters['enabled']:
+    elif not camera.parameters.enabled:
         message = 'disabled by parameter'
     elif engine is None and camera.model_problem:
         level, message = DiagnosticStatus.ERROR, camera.model_problem
@@ -41,12 +41,12 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     elif problem:
         level, message = DiagnosticStatus.WARN, problem
     elif not camera.input.is_subscribed:
-        message = 'idle: nobody subscribes to its results'
-    elif moved is not None and abs(moved) > STRIKING_DRIFT:
+        message = 'idle: no subscriber to its results'
+    elif deviations is not None and abs(deviations) > STRIKING_DRIFT:
         level = DiagnosticStatus.WARN
         message = (
-            f'scores of good parts have moved by {moved:+.1f} standard deviations since '
-            'calibration: check light and lens, or train anew'
+            f'scores of good parts have drifted by {deviations:+.1f} standard deviations since '
+            'calibration: check lighting and lens, or retrain'
         )
     values = {
         'model': camera.model_file if engine else 'none',
@@ -60,7 +60,9 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
         'lost': camera.input.lost,
         'failed': statistics.failed,
         **{f'verdict {name}': count for name, count in statistics.verdicts.items()},
-        'drift (standard deviations)': 'unknown yet' if moved is None else f'{moved:+.2f}',
+        'drift (standard deviations)': 'not known yet'
+        if deviations is None
+        else f'{deviations:+.2f}',
     }
     for stage, (median, high) in statistics.latencies.items():
         values[f'{stage} p50 (ms)'] = f'{median:.1f}'

@@ -1,16 +1,16 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Hand-over of the newest camera frames from ROS callbacks to the inspecting thread."""
+"""Passes the newest camera frames from ROS callbacks to the inspecting thread."""
 
 import threading
 from typing import Any
 
 
 class LatestFrameBuffer:
-    """Holds the newest message per camera; what is not fetched in time is dropped and counted.
+    """Holds the newest message of each camera; messages that a newer one replaces are counted.
 
-    Inspection takes longer than a frame at times. A queue would then grow and every verdict would
-    come later than the one before; the newest part is the one the robot waits for.
+    Inspection sometimes takes longer than the time between two frames. A queue would then grow and
+    delay every later verdict, while the robot waits for the newest part.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class LatestFrameBuffer:
         self._changed = threading.Condition()
 
     def put(self, camera: str, message: Any) -> None:
-        """Leave a message, replacing the camera's previous one."""
+        """Store a message, replacing the camera's previous one."""
         with self._changed:
             if camera in self._newest:
                 self._dropped[camera] = self._dropped.get(camera, 0) + 1
@@ -28,7 +28,7 @@ class LatestFrameBuffer:
             self._changed.notify()
 
     def take_all(self) -> dict[str, Any]:
-        """Wait for a message, then take the newest of every camera; empty once closed."""
+        """Wait for a message, then take the newest of each camera; empty after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._closed)
             if self._closed:
@@ -37,12 +37,12 @@ class LatestFrameBuffer:
             return newest
 
     def dropped(self, camera: str) -> int:
-        """Messages of a camera that were replaced before they were taken."""
+        """Return how many messages of a camera were replaced before they were taken."""
         with self._changed:
             return self._dropped.get(camera, 0)
 
     def close(self) -> None:
-        """Wake the waiting thread for good."""
+        """Wake the waiting thread; nothing can be taken from now on."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -20,9 +20,10 @@ REGION_CLASS = 'defect'
 
 
 def verdict_message(inspection: Inspection, header: Header) -> Classification:
-    """One hypothesis: the verdict and the image score, in the units of the thresholds.
+    """Return a message with one hypothesis: the verdict and the image score.
 
-    The score is how anomalous the image is, not how sure the verdict.
+    The score has the unit of the thresholds. It says how anomalous the image is, not how certain
+    the verdict is.
     """
     hypothesis = ObjectHypothesis(
         class_id=str(inspection.verdict), score=float(inspection.image_score)
@@ -31,7 +32,7 @@ def verdict_message(inspection: Inspection, header: Header) -> Classification:
 
 
 def defects_message(inspection: Inspection, header: Header) -> Detection2DArray:
-    """One detection per region, the worst first; see `detection_message`."""
+    """Return one detection per region, the highest score first; see `detection_message`."""
     return Detection2DArray(
         header=header,
         detections=[detection_message(region, header) for region in inspection.regions],
@@ -39,10 +40,10 @@ def defects_message(inspection: Inspection, header: Header) -> Detection2DArray:
 
 
 def detection_message(region: Region, header: Header) -> Detection2D:
-    """Upright box of a region in px of the camera image, and its largest score.
+    """Return the upright box of a region in px of the camera image, and its highest score.
 
-    It has no `id`, which is for what is followed from image to image.
-    The box's centre is given in the coordinates of pixel centres, as `Region` is.
+    The box's centre is in the coordinates of pixel centres, like `Region`. `id` is empty, since
+    regions are not tracked from image to image.
     """
     centre = Point2D(
         x=region.x + (region.width - 1) / 2,

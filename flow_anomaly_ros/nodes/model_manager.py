@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The models of all cameras, and their change while images are inspected."""
+"""Loads the models of all cameras and changes them while images are inspected."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,23 +21,21 @@ class RuntimeOptions(NamedTuple):
 
 
 class _ModelKey(NamedTuple):
-    """A state of a model file and how it is run; another one means another engine."""
+    """One state of a model file and how it is run; any change requires another engine."""
 
     path: Path
-    execution: RuntimeOptions
+    options: RuntimeOptions
     inode: int
     modified: int
 
 
 class LoadResult(NamedTuple):
-    """What came of loading models.
+    """Result of loading models; each entry is one line that names the camera.
 
     Attributes:
-        news: What is new about a camera: the file of its new model, or that its file is gone; a
-            line each.
-        problems: What is wrong with the files, or with the parameters that contradict them; a line
-            each.
-        waiting: Cameras whose model files are not there yet, and may be; a line each.
+        news: Models that were loaded or removed, and files that no longer exist.
+        problems: Files that could not be loaded, and parameters that contradict the model.
+        waiting: Cameras whose model files do not exist yet.
     """
 
     news: list[str]
@@ -46,65 +44,67 @@ class LoadResult(NamedTuple):
 
 
 class ModelManager:
-    """Engines by model file; cameras with the same file share one, and so a batch.
+    """Keeps one engine per model file; cameras with the same file share it, and so a batch.
 
     Args:
         cameras: The cameras that get the engines.
-        inspecting: Held by whoever inspects; models change while nobody does.
+        inspecting: Lock that is held while frames are inspected; models change only while the
+            manager holds it.
     """
 
     def __init__(self, cameras: Sequence[Camera], inspecting: threading.Lock) -> None:
         self._cameras = cameras
         self._inspecting = inspecting
-        self._stamps: dict[str, _ModelKey] = {}
-        # The files as the parameters named them.
-        self._names: dict[str, Path] = {}
+        # By camera name: the loaded state of the file, and the path that the parameter named.
+        self._keys: dict[str, _ModelKey] = {}
+        self._paths: dict[str, Path] = {}
 
     def load(
-        self, cameras: Sequence[Camera], execution: RuntimeOptions, await_missing: bool = False
+        self, cameras: Sequence[Camera], options: RuntimeOptions, await_missing: bool = False
     ) -> LoadResult:
-        """Load and warm up what cameras' parameters name, then change over between two frames.
+        """Load and warm up the requested models, then swap them in between two frames.
 
-        A file that is loaded already is not loaded again. A camera whose file cannot be used keeps
-        what it has; so does one whose file is gone since it was loaded.
+        A file that is already loaded is not loaded again. A camera whose file cannot be loaded
+        keeps its present model, and so does a camera whose file was deleted after loading.
 
         Args:
-            cameras: All cameras, or some.
-            execution: How the models are run.
-            await_missing: A camera without a model may stay so if its file is not there.
+            cameras: The cameras to load models for.
+            options: How the models are run.
+            await_missing: A camera without a model may stay so while its file does not exist.
         """
         engines = {
-            self._stamps[camera.name]: camera.engine
+            self._keys[camera.name]: camera.engine
             for camera in self._cameras
             if camera.engine is not None
         }
-        wanted = {}
+        requested = {}
         for camera in cameras:
-            camera.model_problem = ''
+            camera.report_model_problem('')
             try:
-                wanted[camera] = self._load_wanted(camera, engines, execution, await_missing)
+                requested[camera] = self._load_requested(camera, engines, options, await_missing)
             except Exception as error:
-                # Whatever is wrong with a file, the other cameras get theirs.
-                camera.model_problem = error_summary(error)
+                # A bad file of one camera must not keep the others from their models.
+                camera.report_model_problem(error_summary(error))
         news = []
         with self._inspecting:
-            for camera, stamp in wanted.items():
-                if stamp == self._stamps.get(camera.name):
-                    if stamp and not stamp.path.exists():
-                        news.append(f'{camera.name}: {stamp.path} is gone, its model stays')
+            for camera, key in requested.items():
+                if key == self._keys.get(camera.name):
+                    if key and not key.path.exists():
+                        news.append(f'{camera.name}: {key.path} no longer exists, its model stays')
                     continue
                 try:
-                    self._hand_over(camera, engines, stamp)
-                    news.append(f'{camera.name}: {stamp.path if stamp else "none"}')
+                    self._swap(camera, engines, key)
+                    change = f'loaded {key.path}' if key else 'its model was removed'
+                    news.append(f'{camera.name}: {change}')
                 except Exception as error:
-                    camera.model_problem = error_summary(error)
-            for loaded, engine in engines.items():
-                if loaded not in self._stamps.values():
+                    camera.report_model_problem(error_summary(error))
+            for key, engine in engines.items():
+                if key not in self._keys.values():
                     engine.close()
         waiting = [
-            f'{camera.name}: no model file at {camera.wanted_model} yet'
-            for camera, stamp in wanted.items()
-            if stamp is None and camera.wanted_model
+            f'{camera.name}: no model file at {camera.requested_model} yet'
+            for camera, key in requested.items()
+            if key is None and camera.requested_model
         ]
         problems = [
             f'camera {camera.name}: {camera.model_problem}'
@@ -113,40 +113,39 @@ class ModelManager:
         ]
         return LoadResult(news, problems, waiting)
 
-    def _load_wanted(
+    def _load_requested(
         self,
         camera: Camera,
         engines: dict[_ModelKey, Engine],
-        execution: RuntimeOptions,
+        options: RuntimeOptions,
         await_missing: bool,
     ) -> _ModelKey | None:
-        """Add the engine that a camera wants to those there are; None if it wants none."""
-        path = camera.wanted_model
+        """Add the engine that a camera requests to `engines`; None if it requests none."""
+        path = camera.requested_model
         if path is None:
             return None
         if not path.exists():
-            if path == self._names.get(camera.name):
-                return self._stamps[camera.name]
+            if path == self._paths.get(camera.name):
+                return self._keys[camera.name]
             if await_missing and not camera.engine:
                 return None
-        stamp = _stamp(path, execution)
-        if stamp not in engines:
-            engines[stamp] = Engine.load(path, *execution)
-        return stamp
+        key = _model_key(path, options)
+        if key not in engines:
+            engines[key] = Engine.load(path, *options)
+        return key
 
-    def _hand_over(
-        self, camera: Camera, engines: dict[_ModelKey, Engine], stamp: _ModelKey | None
+    def _swap(
+        self, camera: Camera, engines: dict[_ModelKey, Engine], key: _ModelKey | None
     ) -> None:
-        """Give a camera another engine; parameters that contradict it leave all as it is."""
-        if stamp is None:
-            camera.engine = None
-            del self._stamps[camera.name], self._names[camera.name]
+        """Give a camera another engine; parameters that contradict it change nothing."""
+        if key is None:
+            camera.remove_model()
+            del self._keys[camera.name], self._paths[camera.name]
             return
-        camera.criteria = camera.criteria_for(engines[stamp])
-        camera.engine, camera.model_file = engines[stamp], stamp.path
-        self._stamps[camera.name] = stamp
-        # There is a stamp because there was a file.
-        self._names[camera.name] = cast(Path, camera.wanted_model)
+        camera.use_model(engines[key], key.path)
+        self._keys[camera.name] = key
+        # There is a key because the camera requested a file.
+        self._paths[camera.name] = cast(Path, camera.requested_model)
 
     def release(self) -> None:
         """Free all models."""
@@ -154,14 +153,14 @@ class ModelManager:
             for engine in {camera.engine for camera in self._cameras if camera.engine}:
                 engine.close()
             for camera in self._cameras:
-                camera.engine = None
-            self._stamps, self._names = {}, {}
+                camera.remove_model()
+            self._keys, self._paths = {}, {}
 
 
-def _stamp(path: Path, execution: RuntimeOptions) -> _ModelKey:
+def _model_key(path: Path, options: RuntimeOptions) -> _ModelKey:
     try:
         status = path.stat()
     except OSError:
-        # LoadResult it says what is wrong.
-        return _ModelKey(path, execution, 0, 0)
-    return _ModelKey(path.resolve(), execution, status.st_ino, status.st_mtime_ns)
+        # Loading the file reports what is wrong with it.
+        return _ModelKey(path, options, 0, 0)
+    return _ModelKey(path.resolve(), options, status.st_ino, status.st_mtime_ns)

@@ -1,43 +1,45 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of service of image topics."""
+"""Quality of service of the topics."""
 
 from collections.abc import Sequence
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-# Deep enough that a burst of large reliable images survives; the mailbox keeps the newest anyway.
+# Deep enough for a burst of large reliable images; only the newest of each camera is inspected.
 INPUT_DEPTH = 10
-# Every place of a queue may come to hold megabytes for each camera and picture.
+# Each queued message of a camera and picture may hold megabytes.
 OUTPUT_DEPTH = 3
-# Verdicts and decisions are small: a listener that is busy for seconds misses none.
+# Verdicts and decisions are small: a subscriber that is busy for seconds must not miss any.
 SMALL_DEPTH = 200
 
 
 def output_profile() -> QoSProfile:
-    """Profile of the images the package publishes."""
+    """Return the profile of the images that the package publishes."""
     return QoSProfile(depth=OUTPUT_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def small_profile() -> QoSProfile:
-    """Profile of verdicts, defects and decisions: none may be lost on the way."""
+    """Return the profile of verdicts, defects and decisions, none of which may be lost."""
     return QoSProfile(depth=SMALL_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def matching_profile(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
     """Return a subscription profile that all publishers of a topic satisfy.
 
-    A subscription that asks for more than a publisher offers receives nothing and says nothing,
-    the most frequent complaint about perception nodes.
+    A subscription that requests more than a publisher offers silently receives nothing.
 
     Args:
-        publishers: As the graph reports them.
+        publishers: Endpoints as the ROS graph reports them.
 
     Returns:
-        Reliable if all publishers are, best effort otherwise; volatile, which every one is.
+        Reliable if all publishers are, best effort otherwise; volatile, which every publisher
+        satisfies.
     """
-    reliable = all(one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers)
+    reliable = all(
+        publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE for publisher in publishers
+    )
     return QoSProfile(
         depth=INPUT_DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,

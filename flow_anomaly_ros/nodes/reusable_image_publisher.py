@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A topic of pictures that are written into the message itself."""
+"""Publishes images from a message that is reused."""
 
 from flow_anomaly_ros.data.image_messages import message_to_write
 from flow_anomaly_ros.nodes.qos import output_profile
@@ -11,15 +11,15 @@ from std_msgs.msg import Header
 
 
 class ReusableImagePublisher:
-    """Publishes one message over and over.
+    """Publishes images that are written directly into one reused message.
 
-    A new one for each picture would cost as much as drawing it: several megabytes to be allocated
-    and copied to. The middleware has made its copy when publishing returns.
+    Allocating and filling a new message of several megabytes for each image would cost as much as
+    drawing the image. The middleware has made its own copy when publishing returns.
 
     Args:
         node: The node that publishes.
         topic: Name of the topic.
-        encoding: Encoding of the pictures, see `image_conversion.to_message`.
+        encoding: Encoding of the images, see `data.image_messages.to_message`.
     """
 
     def __init__(self, node: LifecycleNode, topic: str, encoding: str) -> None:
@@ -29,18 +29,18 @@ class ReusableImagePublisher:
         self._message: Image | None = None
         self._buffer = np.empty(0)
 
-    def is_wanted(self) -> bool:
-        """Whether anybody subscribes."""
+    def has_subscribers(self) -> bool:
+        """Return whether the topic has a subscriber."""
         return self._publisher.get_subscription_count() > 0
 
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the array to write the next picture to; it holds an earlier one."""
+        """Return the array to write the next image to; it still holds an earlier one."""
         if self._message is None or self._buffer.shape != shape:
             self._message, self._buffer = message_to_write(shape, self._encoding)
         return self._buffer
 
     def publish(self, header: Header) -> None:
-        """Publish what is on the buffer."""
+        """Publish the image in the buffer."""
         assert self._message is not None
         self._message.header = header
         self._publisher.publish(self._message)

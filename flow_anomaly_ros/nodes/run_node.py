@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The frame of every executable: start ROS, end cleanly, say in one line what is wrong."""
+"""Main function of every executable: starts ROS, exits cleanly, logs an error as one line."""
 
 from collections.abc import Callable
 import signal
@@ -17,7 +17,7 @@ from rclpy.exceptions import (
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 
-# What a user can get wrong; everything else is a bug and shows its traceback.
+# Errors that a user can cause; every other exception is a bug and shows its traceback.
 USER_ERRORS = (
     ValueError,
     TimeoutError,
@@ -31,18 +31,18 @@ USER_ERRORS = (
 
 
 def run_node(
-    name: str, live: Callable[[], int | None], args: list[str] | None = None
+    name: str, spin: Callable[[], int | None], args: list[str] | None = None
 ) -> int | None:
-    """Start ROS, run a node's life, end ROS.
+    """Start ROS, run a node and shut ROS down.
 
     Args:
-        name: Name in the log, before there is a node.
-        live: Makes a node, spins and destroys it.
-        args: Command line; None takes the process's own.
+        name: Name of the logger for errors in the node's construction.
+        spin: Creates the node, spins it and destroys it.
+        args: Command line; None takes that of the process.
 
     Returns:
-        What `live` returned; None after an interrupt, which ends it quietly at any moment, also
-        in the middle of the node's construction.
+        Return value of `spin`; None after an interrupt, which ends the node without a traceback at
+        any moment, even during its construction.
 
     Raises:
         SystemExit: With status 1 after a user's error, which is logged as one line.
@@ -51,21 +51,21 @@ def run_node(
         _interrupt_on_signals()
         rclpy.init(args=args)
         try:
-            return live()
+            return spin()
         except USER_ERRORS as error:
             get_logger(name).error(' '.join(str(error).split()))
             raise SystemExit(1) from None
         except ExternalShutdownException:
             return None
         except Exception:
-            # Whatever fails because the context is gone, fails because of the interrupt.
+            # An exception after the shutdown of the context is a consequence of the interrupt.
             if rclpy.ok():
                 raise
             return None
         finally:
             rclpy.try_shutdown()
     except KeyboardInterrupt:
-        # rclpy takes the context away first; this comes a moment later, wherever that is.
+        # rclpy shuts the context down first; KeyboardInterrupt follows, wherever the code is then.
         return None
 
 

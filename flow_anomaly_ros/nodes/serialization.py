@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an inspection as bytes: what publishing them takes, without the network."""
+"""Serialises the results of an inspection: the cost of publishing them without the network."""
 
 import cv2
 from flow_anomaly_ros.data.image_messages import to_message
@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 
 def serialize_results(image: np.ndarray, inspection: Inspection) -> list[bytes]:
-    """Verdict, defects, mask, score map and overlay of an inspected image."""
+    """Return the serialised verdict, defects, mask, score map and overlay of an inspected image."""
     header = Header()
     overlay = draw_overlay(
         image,

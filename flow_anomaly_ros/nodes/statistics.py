@@ -11,9 +11,9 @@ from flow_anomaly_ros.runtime.engine import Inspection
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
 
-# Latencies and scores of this many frames are kept.
+# Number of frames whose latencies and scores are kept.
 WINDOW = 200
-# Seconds that the rate is taken over.
+# Seconds over which the rate is averaged.
 RATE_PERIOD_S = 10.0
 
 
@@ -24,11 +24,11 @@ class Snapshot:
     Attributes:
         inspected: Frames inspected.
         failed: Frames that could not be inspected.
-        last_error: Why the last frame failed; empty if it did not.
+        last_error: Why the last frame could not be inspected; empty if it could.
         verdicts: Number of each verdict.
-        rate: Frames inspected per second, lately.
-        part_class: Name of the class that the last part was taken for; empty if it has none.
-        ok_scores: Image scores of the latest frames called ok, since the class changed.
+        rate: Frames inspected per second in the last RATE_PERIOD_S.
+        part_class: Name of the class that the last part was assigned to; empty if it has none.
+        ok_scores: Image scores of the latest frames with verdict ok since the class changed.
         latencies: Median and 95th percentile in ms by stage.
     """
 
@@ -43,9 +43,9 @@ class Snapshot:
 
 
 class CameraStatistics:
-    """What happened to the frames of one camera since activation.
+    """Counts the frames of one camera since activation.
 
-    The inspecting thread writes and the thread of the node reads.
+    The inspecting thread writes, the thread of the node reads.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class CameraStatistics:
             while self._recent[0] < now - RATE_PERIOD_S:
                 self._recent.popleft()
             if inspection.part_class != self._part_class:
-                # Scores of several classes say nothing about drift.
+                # Drift is measured within one class.
                 self._part_class = inspection.part_class
                 self._ok_scores.clear()
             if inspection.verdict == Verdict.OK:
@@ -83,7 +83,7 @@ class CameraStatistics:
         """Count a frame that could not be inspected.
 
         Returns:
-            Whether it is another error than that of the frame before.
+            Whether the error differs from that of the previous frame.
         """
         with self._lock:
             self._failed += 1
@@ -99,7 +99,7 @@ class CameraStatistics:
             verdicts, ok_scores = dict(self._verdicts), tuple(self._ok_scores)
             part_class = self._part_class
             now = time.monotonic()
-            recent = sum(one > now - RATE_PERIOD_S for one in self._recent)
+            recent = sum(moment > now - RATE_PERIOD_S for moment in self._recent)
         latencies = {}
         for stage, values in timings.items():
             median, high = np.percentile(values, (50, 95)).tolist()

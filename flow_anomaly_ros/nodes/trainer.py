@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer node: pictures of good parts to a model, at the machine."""
+"""The trainer node: captures images of good parts at the machine and trains a model."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +13,14 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from flow_anomaly_ros.data.good_parts import GoodParts
 from flow_anomaly_ros.data.image_messages import message_to_array
 from flow_anomaly_ros.nodes.camera_input import CameraInput
-from flow_anomaly_ros.nodes.camera_names import camera_names
+from flow_anomaly_ros.nodes.camera_names import require_camera_names
 from flow_anomaly_ros.nodes.model_client import ModelClient
-from flow_anomaly_ros.nodes.parameters import check_name, Parameter, ParameterTable, warn_of_unknown
+from flow_anomaly_ros.nodes.parameters.listener import ParameterListener, warn_unknown_parameters
+from flow_anomaly_ros.nodes.parameters.trainer import TrainerParameters
 from flow_anomaly_ros.nodes.qos import small_profile
-from flow_anomaly_ros.nodes.recent_images import nanoseconds, RecentImages
+from flow_anomaly_ros.nodes.recent_images import RecentImages
 from flow_anomaly_ros.nodes.run_node import run_node
+from flow_anomaly_ros.nodes.stamps import nanoseconds
 from flow_anomaly_ros.runtime.command_process import CommandProcess
 from flow_anomaly_ros.runtime.option_syntax import parse_assignments
 from flow_anomaly_ros.runtime.training_progress import StageProgress
@@ -31,154 +33,40 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification
 
-# Seconds between looks at the camera, the child process and the detector.
+# Seconds between checks of the camera, the training process and the detector.
 CHECK_PERIOD_S = 0.2
-
-PARAMETERS = (
-    Parameter('camera', 'camera', 'Camera name, as the detector has it.', read_only=True),
-    Parameter(
-        'topic',
-        '',
-        'Image topic, of compressed images without the /compressed at its end; empty takes '
-        '<camera>/image.',
-        check=check_name,
-        read_only=True,
-    ),
-    Parameter(
-        'transport',
-        'raw',
-        'raw reads sensor_msgs/Image, compressed the sensor_msgs/CompressedImage of '
-        '<topic>/compressed.',
-        choices=('raw', 'compressed'),
-        read_only=True,
-    ),
-    Parameter(
-        'data',
-        'good',
-        'Folder that images of good parts are kept in as PNG files; those that are there count.',
-        read_only=True,
-    ),
-    Parameter('model', 'model.safetensors', 'Model file to write.', read_only=True),
-    Parameter('images', 10, 'Images that ~/capture takes.', limits=(1, 100_000)),
-    Parameter(
-        'capture_interval',
-        1.0,
-        'Least seconds between two images taken, so that a part is not taken twice.',
-        limits=(0.0, 3600.0),
-    ),
-    Parameter(
-        'auto_capture',
-        False,
-        'Take images at start until as many as `images` are there.',
-        read_only=True,
-    ),
-    Parameter('auto_train', False, 'Train as soon as the images are taken.'),
-    Parameter(
-        'bag',
-        '',
-        'rosbag2 recording that ~/capture takes the images from, spread over all of it; empty '
-        'takes live ones.',
-    ),
-    Parameter('method', 'restoration', 'Detection method, see flow-anomaly methods.'),
-    Parameter(
-        'backbone',
-        '',
-        'Network that extracts features, such as mobilenet_v2; empty for none.',
-    ),
-    Parameter('weights', '', 'Weights file of the backbone; empty downloads it.'),
-    Parameter(
-        'part_class',
-        '',
-        'Class of the parts in front of the camera, for ~/accept_last and a model of several.',
-    ),
-    Parameter(
-        'options',
-        [''],
-        'Options of the method, NAME=VALUE, see flow-anomaly methods.',
-    ),
-    Parameter(
-        'image_size',
-        256,
-        'Shorter side in px that images are reduced to.',
-        limits=(32, 4096),
-    ),
-    Parameter(
-        'tile',
-        0,
-        'Side in px of the overlapping tiles that these are cut into, a multiple of 64; 0: they '
-        'are seen whole.',
-        limits=(0, 4096),
-    ),
-    Parameter(
-        'false_positive_rate',
-        0.01,
-        'Share of good parts that may be rejected.',
-        limits=(0.0001, 0.49),
-    ),
-    Parameter('seed', 0, 'The same seed gives the same model.', limits=(0, 2**31 - 1)),
-    Parameter(
-        'checkpoints',
-        '',
-        'Folder for the state of a training: ~/train goes on from there if it was interrupted; '
-        'empty begins anew.',
-    ),
-    Parameter('device', 'auto', 'auto, cpu or cuda[:N].'),
-    Parameter(
-        'threads',
-        1,
-        'CPU threads of a training, 0 for one per core. Inspection wants the others.',
-        limits=(0, 256),
-    ),
-    Parameter(
-        'priority',
-        10,
-        'Niceness of a training: 0 competes with inspection, 19 takes only what is left.',
-        limits=(0, 19),
-    ),
-    Parameter(
-        'detector',
-        '',
-        'Detector node to hand the model to; empty for none.',
-        check=check_name,
-    ),
-    Parameter('load', True, 'Hand the model to the detector as soon as it is there.'),
-    Parameter(
-        'recent_images',
-        10,
-        'Images that are kept for ~/accept_last until their verdicts come; 0 for none, and without '
-        'receiving the camera while nothing is captured.',
-        limits=(0, 1000),
-        read_only=True,
-    ),
-)
 
 
 class TrainerNode(Node):
     """Collects images of good parts of one camera and trains its model.
 
-    `PARAMETERS` are its parameters. One thing is done at a time; the rest is refused meanwhile.
+    Its parameters are `TrainerParameters`. Only one of capturing, training, calibrating and loading
+    runs at a time; service calls during it are refused.
 
     Args:
-        options: Passed on to rclpy's node, such as `namespace` and `parameter_overrides`.
+        options: Arguments of rclpy's node, such as `namespace` and `parameter_overrides`.
 
     Raises:
-        ValueError: A bad camera name; one line.
+        ValueError: The camera name or a parameter is invalid; one line.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__('trainer', **options)
-        self.parameters = ParameterTable(self, PARAMETERS)
-        warn_of_unknown(self)
-        (self._camera,) = camera_names([self.parameters['camera']])
-        self._model = Path(self.parameters['model']).expanduser().absolute()
-        self._good_parts = GoodParts(Path(self.parameters['data']).expanduser().absolute())
-        self._recent = RecentImages(self.parameters['recent_images'])
+        self._parameter_listener = ParameterListener(self, TrainerParameters)
+        warn_unknown_parameters(self)
+        parameters = self.parameters
+        self._camera = parameters.camera
+        require_camera_names((self._camera,))
+        self._model = Path(parameters.model).expanduser().absolute()
+        self._good_parts = GoodParts(Path(parameters.data).expanduser().absolute())
+        self._recent = RecentImages(parameters.recent_images)
+        # Images of the running capture: how many it takes, and has taken.
         self._wanted = self._taken = 0
         self._next_image = 0.0
-        self._complaint = ''
-        self._child: CommandProcess | None = None
-        self._doing = ''
-        self._after_child: Callable[[], None] = self._load
+        self._last_error = ''
+        self._process: CommandProcess | None = None
+        self._process_activity = ''
+        self._after_process: Callable[[], None] = self._load
         self._is_cancelled = False
         self._bar = StageProgress(quiet=True)
         self._client: ModelClient | None = None
@@ -187,11 +75,11 @@ class TrainerNode(Node):
         self._input = CameraInput(
             self,
             self._camera,
-            self.parameters['topic'],
-            self.parameters['transport'] == 'compressed',
+            parameters.topic,
+            parameters.transport == 'compressed',
         )
-        if self.parameters['recent_images']:
-            # Only then: a detector that nobody listens to need not inspect.
+        if parameters.recent_images:
+            # A subscription to the verdict makes a lazy detector inspect.
             self.create_subscription(
                 Classification, f'{self._camera}/verdict', self._recent.add_verdict, small_profile()
             )
@@ -205,23 +93,28 @@ class TrainerNode(Node):
         self.create_timer(
             CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
-        self._tell(f'idle, {self._good_parts.count()} good parts in {self.parameters["data"]}')
-        if self.parameters['auto_capture']:
-            self._capture_what_is_missing()
+        self._report(f'idle, {self._good_parts.count()} good parts in {parameters.data}')
+        if parameters.auto_capture:
+            self._capture_missing()
+
+    @property
+    def parameters(self) -> TrainerParameters:
+        """The present values of the parameters."""
+        return self._parameter_listener.values
 
     def close(self) -> None:
-        """Stop whatever goes on."""
-        if self._child:
-            self._child.stop()
-            self._child = None
+        """Stop a running training or calibration."""
+        if self._process:
+            self._process.stop()
+            self._process = None
         self._bar.close()
 
     # Services -------------------------------------------------------------------------------
 
     @property
     def _activity(self) -> str:
-        if self._child:
-            return self._doing
+        if self._process:
+            return self._process_activity
         if self._wanted:
             return 'capturing'
         return 'loading' if self._client and self._client.is_busy else ''
@@ -243,24 +136,24 @@ class TrainerNode(Node):
 
     def _require_idle(self) -> None:
         if activity := self._activity:
-            msg = f'not while {activity}: wait, or call ~/cancel'
+            msg = f'busy {activity}: wait, or call ~/cancel'
             raise ValueError(msg)
 
     def _capture(self, count: int | None = None) -> str:
         self._require_idle()
-        count = count or self.parameters['images']
-        if bag := self.parameters['bag']:
+        count = count or self.parameters.images
+        if bag := self.parameters.bag:
             topic = self._input.topic
             arguments = ['extract', bag, '--topic', topic, '--count', str(count)]
             arguments += ['--output', str(self._good_parts.folder)]
             self._start('extracting', arguments, self._on_captured)
-            return f'taking {count} images of {topic} in {bag}'
-        self._wanted, self._taken, self._next_image, self._complaint = count, 0, 0.0, ''
-        self._tell(f'capturing 0 of {count}')
-        return f'taking the next {count} images of {self._input.topic}'
+            return f'extracting {count} images of {topic} from {bag}'
+        self._wanted, self._taken, self._next_image, self._last_error = count, 0, 0.0, ''
+        self._report(f'capturing 0 of {count}')
+        return f'capturing the next {count} images of {self._input.topic}'
 
-    def _capture_what_is_missing(self) -> None:
-        missing = self.parameters['images'] - self._good_parts.count()
+    def _capture_missing(self) -> None:
+        missing = self.parameters.images - self._good_parts.count()
         if missing > 0:
             self._capture(missing)
         elif not self._model.exists():
@@ -278,34 +171,34 @@ class TrainerNode(Node):
 
     def _training_request(self) -> TrainingRequest:
         values = self.parameters
-        options = {'backbone': values['backbone']} if values['backbone'] else {}
+        options = {'backbone': values.backbone} if values.backbone else {}
         return TrainingRequest(
             data=(self._good_parts.folder,),
             output=self._model,
-            method=values['method'],
-            options=options | parse_assignments([*filter(None, values['options'])]),
-            weights=_path(values['weights']),
-            image_size=values['image_size'],
-            tile=values['tile'] or None,
-            false_positive_rate=values['false_positive_rate'],
-            seed=values['seed'],
-            device=values['device'],
-            threads=values['threads'],
-            checkpoints=_path(values['checkpoints']),
+            method=values.method,
+            options=options | parse_assignments([*filter(None, values.options)]),
+            weights=_path(values.weights),
+            image_size=values.image_size,
+            tile=values.tile or None,
+            false_positive_rate=values.false_positive_rate,
+            seed=values.seed,
+            device=values.device,
+            threads=values.threads,
+            checkpoints=_path(values.checkpoints),
         )
 
     def _cancel(self) -> str:
-        if self._child:
+        if self._process:
             self._is_cancelled = True
-            self._child.cancel()
-            return f'no longer {self._doing}'
+            self._process.cancel()
+            return f'cancel requested while {self._process_activity}'
         if self._wanted:
             self._wanted = 0
-            self._tell(f'cancelled, {self._taken} images were taken')
-            return f'cancelled; the {self._taken} images that were taken stay'
+            self._report(f'capture cancelled after {self._taken} images')
+            return f'capture cancelled; the {self._taken} captured images are kept'
         if self._client and self._client.is_busy:
             self._client.cancel()
-            self._tell('cancelled: the detector may have the model all the same')
+            self._report('cancelled: the detector may still load the model')
             return 'no longer waiting for the detector'
         msg = 'there is nothing to cancel'
         raise ValueError(msg)
@@ -315,41 +208,41 @@ class TrainerNode(Node):
         message = self._recent.rejected
         if message is None:
             msg = (
-                f'no image of a part that {self._camera}/verdict rejected: '
-                'none was, or recent_images is too small'
+                f'no image of a rejected part: {self._camera}/verdict has rejected none, or '
+                'recent_images is too small'
             )
             raise ValueError(msg)
         if not self._model.exists():
-            msg = f'there is no model {self._model} to calibrate: call ~/train first'
+            msg = f'model file {self._model} does not exist: call ~/train first'
             raise ValueError(msg)
         stamp = nanoseconds(message.header.stamp)
         if not stamp:
-            msg = f'{self._input.topic} has no stamps: nobody knows which part was rejected'
+            msg = f'{self._input.topic} has no stamps: the rejected part cannot be identified'
             raise ValueError(msg)
         path = self._good_parts.path_of(stamp)
-        # It may have been captured, or accepted and then not calibrated.
+        # It may have been captured, or accepted by a call whose calibration failed.
         if not path.exists():
             self._good_parts.add(message_to_array(message), stamp)
         arguments = ['calibrate', '--accept', str(self._model), str(path)]
         for name in ('device', 'threads'):
-            arguments += [f'--{name}', str(self.parameters[name])]
-        if part_class := self.parameters['part_class']:
+            arguments += [f'--{name}', str(getattr(self.parameters, name))]
+        if part_class := self.parameters.part_class:
             arguments += ['--class', part_class]
         self._start('calibrating', arguments, self._load)
         return f'accepted as {path}'
 
-    # What goes on ---------------------------------------------------------------------------
+    # Progress -------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        is_wanted = self._wanted or self.parameters['recent_images']
+        is_wanted = self._wanted or self.parameters.recent_images
         if is_wanted:
             self._input.subscribe(self._on_image)
         else:
             self._input.unsubscribe()
         if self._wanted:
             self._input.warn_throttled(self._input.problem(10.0))
-        if self._child:
-            self._follow(self._child)
+        if self._process:
+            self._follow(self._process)
         if self._client:
             self._client.check()
 
@@ -359,21 +252,22 @@ class TrainerNode(Node):
         if not self._wanted or now < self._next_image:
             return
         try:
-            # A driver that does not stamp its images has them taken when they come.
+            # For a driver that does not stamp its images, the time of arrival is used.
             stamp = nanoseconds(message.header.stamp) or self.get_clock().now().nanoseconds
             self._good_parts.add(message_to_array(message), stamp)
         except ValueError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self.get_logger().error(f'not taken: {error}')
-                self._tell(f'capturing {self._taken} of {self._wanted}; not taken: {error}')
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                self.get_logger().error(f'skipped an image: {error}')
+                progress = f'capturing {self._taken} of {self._wanted}'
+                self._report(f'{progress}; skipped an image: {error}')
             return
         self._taken += 1
-        self._next_image = now + self.parameters['capture_interval']
-        self._tell(f'capturing {self._taken} of {self._wanted}')
+        self._next_image = now + self.parameters.capture_interval
+        self._report(f'capturing {self._taken} of {self._wanted}')
         if self._taken == self._wanted:
             self._wanted = 0
-            self._tell(f'captured {self._taken} images')
+            self._report(f'captured {self._taken} images')
             self._on_captured()
 
     def _on_captured(self) -> None:
@@ -381,43 +275,43 @@ class TrainerNode(Node):
 
     def _auto_train(self) -> None:
         """Train if that is to happen without a call; nobody waits for an answer then."""
-        if not self.parameters['auto_train']:
+        if not self.parameters.auto_train:
             return
         try:
             self._train()
         except ValueError as error:
-            self._tell(f'failed: {error}', DiagnosticStatus.ERROR)
+            self._report(f'failed: {error}', DiagnosticStatus.ERROR)
 
-    def _start(self, doing: str, arguments: list[str], then: Callable[[], None]) -> None:
-        self._doing, self._after_child = doing, then
+    def _start(self, activity: str, arguments: list[str], then: Callable[[], None]) -> None:
+        self._process_activity, self._after_process = activity, then
         self._is_cancelled = False
-        self._child = CommandProcess(arguments, self.parameters['priority'])
-        # On a terminal; elsewhere ~/progress says it all.
+        self._process = CommandProcess(arguments, self.parameters.priority)
+        # A bar on a terminal only; ~/progress has the same information.
         self._bar = StageProgress(quiet=not sys.stderr.isatty())
-        self._tell(doing)
+        self._report(activity)
 
-    def _follow(self, child: CommandProcess) -> None:
-        status = child.poll()
-        steps = child.steps()
+    def _follow(self, process: CommandProcess) -> None:
+        status = process.poll()
+        steps = process.steps()
         for step in steps:
             self._bar(step['stage'], step['step'], step['steps'], step['loss'])
         if steps and status is None:
-            self._tell(self._doing, **steps[-1])
+            self._report(self._process_activity, **steps[-1])
         if status is None:
             return
-        self._child = None
+        self._process = None
         self._bar.close()
         if self._is_cancelled:
-            self._tell('cancelled')
+            self._report('cancelled')
         elif status:
-            self._tell(f'failed: {child.message}', DiagnosticStatus.ERROR)
+            self._report(f'failed: {process.message}', DiagnosticStatus.ERROR)
         else:
-            self._tell(f'done: {child.message}')
-            self._after_child()
+            self._report(f'done: {process.message}')
+            self._after_process()
 
     def _load(self) -> None:
-        detector = self.parameters['detector']
-        if not detector or not self.parameters['load']:
+        detector = self.parameters.detector
+        if not detector or not self.parameters.load:
             return
         if self._client:
             self._client.destroy()
@@ -425,10 +319,10 @@ class TrainerNode(Node):
         self._client.load(str(self._model))
 
     def _on_loaded(self, success: bool, message: str) -> None:
-        self._tell(message, DiagnosticStatus.OK if success else DiagnosticStatus.ERROR)
+        self._report(message, DiagnosticStatus.OK if success else DiagnosticStatus.ERROR)
 
-    def _tell(self, message: str, level: bytes = DiagnosticStatus.OK, **values: Any) -> None:
-        """Publish what goes on, and log what is not just a step of it."""
+    def _report(self, message: str, level: bytes = DiagnosticStatus.OK, **values: Any) -> None:
+        """Publish progress; log it unless it is a step of a training."""
         self._progress.publish(
             DiagnosticStatus(
                 level=level,
@@ -453,11 +347,11 @@ def _path(text: str) -> Path | None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node until it is interrupted."""
-    run_node('trainer', _live, args)
+    """Run the trainer node until it is interrupted."""
+    run_node('trainer', _spin, args)
 
 
-def _live() -> None:
+def _spin() -> None:
     node = TrainerNode()
     try:
         rclpy.spin(node)

@@ -13,6 +13,7 @@ from flow_anomaly_ros.data.image_messages import (
     conversion_backend,
     ImageConversionError,
     message_to_write,
+    score_map_to_array,
     to_array,
     to_message,
 )
@@ -336,7 +337,7 @@ def test_compressed_pixels_stay_where_the_camera_put_them():
     [
         (
             SimpleNamespace(format='jpeg', data=array('B')),
-            r"'jpeg', 0 bytes\) is not a whole .* image",
+            r"'jpeg', 0 bytes\) is not a complete .* image",
         ),
         (SimpleNamespace(format='h264', data=array('B', [9] * 50)), "'h264', 50 bytes"),
         (compressed(np.ones((4, 4), np.float32), '.tiff', 'tiff'), r'8-bit .*jpeg or png'),
@@ -423,6 +424,40 @@ def test_what_is_written_to_the_array_is_in_the_message(header, encoding, shape,
         canvas[...] = values
         assert bytes(message.data) == bytes(to_message(values, encoding, header).data)
     assert (message.height, message.width, message.encoding) == (3, 5, encoding)
+
+
+@pytest.mark.parametrize(('padding', 'is_bigendian'), [(0, 0), (8, 0), (0, 1), (4, 1)])
+def test_a_score_map_is_read_whatever_its_rows_and_byte_order(padding, is_bigendian):
+    scores = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
+    stored = scores.astype('>f4' if is_bigendian else '<f4')
+    msg = SimpleNamespace(
+        height=3,
+        width=4,
+        encoding='32FC1',
+        step=16 + padding,
+        is_bigendian=is_bigendian,
+        data=array('B', b''.join(row.tobytes() + b'\xee' * padding for row in stored)),
+    )
+    result = score_map_to_array(msg)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, scores)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'line'),
+    [
+        ({'encoding': 'mono8'}, "score map has encoding 'mono8': it must be 32FC1"),
+        ({'step': 15}, '32FC1 image of 4x1 pixels has a step of 15 bytes, but a row takes 16: '),
+        ({'height': 2}, '32FC1 image of 4x2 pixels has 16 bytes, but step x height is 32: '),
+    ],
+)
+def test_a_bad_score_map_is_refused_in_one_line(changes, line):
+    fields = {'height': 1, 'width': 4, 'encoding': '32FC1', 'step': 16, 'is_bigendian': 0}
+    msg = SimpleNamespace(**fields, data=array('B', bytes(16)))
+    vars(msg).update(changes)
+    with pytest.raises(ImageConversionError, match=line) as error:
+        score_map_to_array(msg)
+    assert '\n' not in str(error.value)
 
 
 def test_real_messages():

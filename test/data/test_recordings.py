@@ -81,11 +81,11 @@ def test_a_topic_without_images_is_refused_with_those_that_have_some(recording):
         list(read_recording(recording, '/rear/image', 10))
 
 
-def test_what_is_no_recording_is_refused(tmp_path):
+def test_a_path_without_a_recording_is_refused(tmp_path):
     with pytest.raises(ValueError, match='does not exist'):
         list(read_recording(tmp_path / 'none', '/front/image', 10))
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='no recording that can be read'):
+    with pytest.raises(ValueError, match='cannot read recording'):
         list(read_recording(tmp_path / 'empty', '/front/image', 10))
 
 

@@ -68,7 +68,7 @@ def test_an_incompatible_quality_of_service_is_a_problem(clock):
     assert camera.problem(0.0) == ''
     kind = QoSPolicyKind.DURABILITY
     camera._on_incompatible(SimpleNamespace(last_policy_kind=kind))
-    assert '/front/image offers an incompatible quality of service (DURABILITY' in camera.problem(0)
+    assert '/front/image offers incompatible QoS (DURABILITY' in camera.problem(0)
     camera.unsubscribe()
     assert camera.problem(0.0) == ''
 

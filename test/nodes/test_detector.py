@@ -13,9 +13,8 @@ pytest.importorskip('vision_msgs')
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from flow_anomaly_ros.data.generated import generate_part
-from flow_anomaly_ros.data.image_messages import to_array, to_message
+from flow_anomaly_ros.data.image_messages import score_map_to_array, to_array, to_message
 from flow_anomaly_ros.nodes.detector import DetectorNode
-from flow_anomaly_ros.nodes.inspection_report import to_float_map
 from flow_anomaly_ros.runtime.engine import Engine
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -85,7 +84,7 @@ def test_a_defective_part_gives_mask_regions_and_verdict(node, make_probe):
     assert abs(box.center.position.x - columns.mean()) < 10
     assert abs(box.center.position.y - rows.mean()) < 10
 
-    score_map = to_float_map(probe.last('score_map'))
+    score_map = score_map_to_array(probe.last('score_map'))
     assert score_map[truth].mean() > score_map[~truth].mean()
     assert to_array(probe.last('overlay')).shape == (*truth.shape, 3)
 
@@ -369,9 +368,9 @@ def test_a_camera_that_nobody_looks_at_is_not_missed(spinner, node, make_probe, 
     probe = make_probe('other')
     wanted = probe.node.create_subscription(Image, 'camera/mask', lambda _: None, 10)
     start(node)
-    wait_for(lambda: 'nobody publishes' in probe.last('diagnostics').status[0].message)
+    wait_for(lambda: 'no publisher' in probe.last('diagnostics').status[0].message)
     probe.node.destroy_subscription(wanted)
-    wait_for(lambda: 'nobody subscribes' in probe.last('diagnostics').status[0].message)
+    wait_for(lambda: 'no subscriber' in probe.last('diagnostics').status[0].message)
     assert probe.last('diagnostics').status[0].level == DiagnosticStatus.OK
 
 

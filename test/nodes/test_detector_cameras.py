@@ -240,7 +240,7 @@ def test_load_model_swaps_the_model_of_a_camera(
     assert set_parameter(node, 'front.model', str(tolerant)).successful
     answer = load_model(front)
     assert answer.success
-    assert answer.message == f'front: {tolerant}'
+    assert answer.message == f'front: loaded {tolerant}'
     assert front.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'ok'
     assert side.verdict_for(message_of(painted=True, seconds=2)).results[0].class_id == 'defect'
     assert not closed, 'the other camera has it still'
@@ -282,9 +282,9 @@ def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
     files['top'].unlink()
     answer = load_model(front)
     assert not answer.success
-    assert f'front: {files["front"]}' in answer.message
+    assert f'front: loaded {files["front"]}' in answer.message
     assert f'camera side: {files["side"]}' in answer.message
-    assert f'top: {files["top"]} is gone, its model stays' in answer.message
+    assert f'top: {files["top"]} no longer exists, its model stays' in answer.message
     for probe in (front, side, top):
         assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
 
@@ -327,7 +327,7 @@ def test_images_are_inspected_while_a_model_is_loaded(
     assert not answer.done()
     may_end.set()
     wait_for(answer.done, what='an answer')
-    assert answer.result().message == f'front: {model}'
+    assert answer.result().message == f'front: loaded {model}'
 
 
 def test_clean_up_while_models_are_loaded_leaves_none(
@@ -375,13 +375,13 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     assert not answer.success
     assert answer.message == f'front: no model file at {path} yet'
     path.write_bytes(model_file.read_bytes())
-    assert load_model(front).message == f'front: {path}'
+    assert load_model(front).message == f'front: loaded {path}'
     assert front.verdict_for(message_of()).results[0].class_id == 'ok'
     # A model that inspects is not lost with its file.
     path.unlink()
     answer = load_model(front)
     assert answer.success
-    assert 'is gone' in answer.message
+    assert 'no longer exists' in answer.message
     assert front.verdict_for(message_of(seconds=2)).results
 
 
@@ -396,7 +396,7 @@ def test_the_model_of_one_camera_is_loaded_whatever_is_wrong_with_another(
     set_parameter(node, 'front.model', str(path))
     answer = load_model(probe, 'front')
     assert answer.success
-    assert answer.message == f'front: {path}'
+    assert answer.message == f'front: loaded {path}'
     assert not load_model(probe, 'side').success
     assert not load_model(probe).success
 
@@ -412,7 +412,7 @@ def test_in_a_cell_a_camera_whose_model_is_broken_waits_and_the_others_inspect(
     wait_for(lambda: str(path) in status_of(front, 'front').message)
     assert status_of(front, 'front').level == DiagnosticStatus.ERROR
     path.write_bytes(model_file.read_bytes())
-    assert load_model(front).message == f'front: {path}'
+    assert load_model(front).message == f'front: loaded {path}'
     assert front.verdict_for(message_of()).results[0].class_id == 'ok'
     wait_for(lambda: status_of(front, 'front').level == DiagnosticStatus.OK)
 
@@ -485,7 +485,7 @@ def test_pictures_can_be_switched_off(make_node, make_probe):
         ('front.min_area', 0, 'range'),
         ('front.min_area', 'many', 'type'),
         ('front.transport', 'compressed', 'read-only'),
-        ('front.mask_rule', 'guess', 'mask rule'),
+        ('front.mask_rule', 'guess', 'must be one of calibrated, mean, half'),
         ('front.uncertain_threshold', 1e8, 'camera front: threshold uncertain'),
     ],
 )

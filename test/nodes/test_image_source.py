@@ -62,7 +62,7 @@ def test_unreadable_files_are_skipped_and_named_once(tmp_path, show, capfd):
     (folder / '0.png').write_bytes(b'no image')
     _, received = show(folder, 3)
     assert {int(to_array(message)[0, 0]) for message in received} == {20}
-    assert capfd.readouterr().err.count('skipped: ') == 1
+    assert capfd.readouterr().err.count('skipped an image: ') == 1
 
 
 def test_sixteen_bits_are_kept(tmp_path, show):
@@ -97,7 +97,7 @@ def test_a_folder_that_loses_its_images_ends_with_what_is_wrong(tmp_path, show):
     with pytest.raises(ValueError, match='none of the images'):
         ImageSourceNode(
             parameter_overrides=[Parameter('path', value=str(folder)), Parameter('rate', value=1.0)]
-        ).show_next()
+        ).publish_next()
 
 
 def test_no_path_is_refused(show):

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.ros
 @pytest.mark.parametrize(
     ('refusal', 'failure', 'told'),
     [
-        ('no such camera', '', (False, 'detector press refuses the model: no such camera')),
+        ('no such camera', '', (False, 'detector press refused the model: no such camera')),
         ('', 'broken', (False, 'detector press cannot load the model: broken')),
-        ('', '', (True, 'detector press loaded ')),
+        ('', '', (True, 'detector press: ')),
     ],
 )
 def test_whether_the_detector_took_the_model_is_told(

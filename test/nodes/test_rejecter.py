@@ -15,7 +15,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from flow_anomaly_ros.cell.rules import Rules
 from flow_anomaly_ros.nodes import arm
-from flow_anomaly_ros.nodes.rejecter import PARAMETERS, RejecterNode
+from flow_anomaly_ros.nodes.parameters.rejecter import RejecterParameters
+from flow_anomaly_ros.nodes.rejecter import RejecterNode
 import rclpy
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -50,7 +51,7 @@ class RejecterHarness:
 
     def is_connected(self):
         inputs = list(self.verdicts.values())
-        if self.rejecter.parameters['grouping'] == 'trigger':
+        if self.rejecter.parameters.grouping == 'trigger':
             inputs.append(self.trigger)
         return (
             all(publisher.get_subscription_count() for publisher in inputs)
@@ -162,9 +163,9 @@ def test_a_trigger_without_a_timestamp_gets_the_current_time(make_harness):
 
 
 def test_the_parameter_defaults_are_those_of_the_rules_and_reject_uncertain_parts(make_harness):
-    declared = {parameter.name: parameter.default for parameter in PARAMETERS}
+    declared = dataclasses.asdict(RejecterParameters())
     for name, value in dataclasses.asdict(Rules(('camera',))).items():
-        assert name == 'cameras' or declared[name] == value, name
+        assert declared[name] == value, name
     harness = make_harness()
     harness.send_trigger(10)
     harness.send_verdict('front', 'ok', 10.1)

@@ -72,9 +72,9 @@ def test_scores_of_good_parts_that_move_either_way_are_told(score, told):
         statistics=counts,
         input=SimpleNamespace(is_subscribed=True, shape='', lost=0),
         problem=lambda: '',
-        parameters={'enabled': True},
+        parameters=SimpleNamespace(enabled=True),
         model_file='model.safetensors',
     )
     status = camera_status('detector', camera, is_active=True, dropped=0)
     assert status.level == (DiagnosticStatus.WARN if told else DiagnosticStatus.OK)
-    assert not told or f'moved by {told} standard deviations' in status.message
+    assert not told or f'drifted by {told} standard deviations' in status.message

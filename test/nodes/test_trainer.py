@@ -49,8 +49,8 @@ class Machine:
     def __init__(self, node, probe, wait_for):
         self.node, self.probe, self.wait_for = node, probe, wait_for
         self.progress = []
-        self.camera = node.parameters['camera']
-        self.model = Path(node.parameters['model'])
+        self.camera = node.parameters.camera
+        self.model = Path(node.parameters.model)
         self.listen()
 
     def listen(self):
@@ -80,7 +80,7 @@ class Machine:
 
     def show(self, count, first=1):
         """Publish parts until so many images of good parts are there."""
-        folder = Path(self.node.parameters['data'])
+        folder = Path(self.node.parameters.data)
         indices = itertools.count(first)
 
         def are_there():
@@ -144,12 +144,14 @@ def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
 
 def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make_machine):
     machine = make_machine(tile=64)
-    assert machine.call('capture').message == f'taking the next 4 images of /{machine.camera}/image'
-    assert 'not while capturing' in machine.call('train').message
+    assert (
+        machine.call('capture').message == f'capturing the next 4 images of /{machine.camera}/image'
+    )
+    assert 'busy capturing' in machine.call('train').message
     machine.show(4)
     machine.until('captured 4 images')
     assert machine.call('train').message == 'training on 4 images'
-    assert 'not while training' in machine.call('capture').message
+    assert 'busy training' in machine.call('capture').message
     machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
     step = next(one for one in machine.progress if one.values)
     assert step.message == 'training'
@@ -267,7 +269,7 @@ def test_good_parts_are_taken_from_a_recording(make_machine, tmp_path):
             # Of one format on the wire and in a recording.
             writer.write(connection, index * 10**9, serialize_message(part(index)))
     machine = make_machine(topic='/line/image', bag=str(tmp_path / 'bag'), auto_train=True)
-    assert 'taking 4 images of /line/image' in machine.call('capture').message
+    assert 'extracting 4 images of /line/image' in machine.call('capture').message
     machine.until('done')
     assert load_artifact(machine.model)[1].training['images'] == 4
 
@@ -278,7 +280,7 @@ def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
     machine.show(1)
     grey = to_message(np.zeros((32, 32), np.uint8), 'mono8', Header(stamp=Time(sec=1000)))
     machine.probe.images.publish(grey)
-    assert '32x32 px grey' in machine.until('capturing 1 of 4; not taken').message
+    assert '32x32 px grey' in machine.until('capturing 1 of 4; skipped an image').message
     machine.show(4, first=2000)
     machine.until('captured 4')
 
@@ -301,9 +303,9 @@ def test_waiting_for_a_detector_can_be_cancelled(make_machine, monkeypatch):
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
     machine.until('done')
-    assert 'not while loading' in machine.call('train').message
+    assert 'busy loading' in machine.call('train').message
     assert machine.call('cancel').success
-    assert 'not while' not in machine.call('train').message
+    assert 'busy' not in machine.call('train').message
 
 
 def test_without_recent_images_nobody_has_the_detector_inspect(make_machine):
@@ -319,8 +321,8 @@ def test_a_capture_can_be_cancelled(make_machine, children):
     machine.call('capture')
     machine.show(1)
     answer = machine.call('cancel').message
-    count = len(list_images(Path(machine.node.parameters['data'])))
-    assert answer == f'cancelled; the {count} images that were taken stay'
+    count = len(list_images(Path(machine.node.parameters.data)))
+    assert answer == f'capture cancelled; the {count} captured images are kept'
     assert machine.call('train').message == f'training on {count} images'
     assert children
 
@@ -333,8 +335,8 @@ def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, 
     machine.until('captured')
     machine.call('train')
     machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
-    pid = machine.node._child.pid
-    assert 'not while training' in machine.call('accept_last').message
+    pid = machine.node._process.pid
+    assert 'busy training' in machine.call('accept_last').message
     assert machine.call('cancel').success
     machine.until('cancelled')
     assert not Path(f'/proc/{pid}').exists()
@@ -382,7 +384,7 @@ def test_a_wrongly_rejected_part_is_accepted_and_the_detector_told(
     machine.model.write_bytes(model_file.read_bytes())
     answer = machine.call('accept_last')
     assert answer.success, answer.message
-    machine.until('detector detector loaded')
+    machine.until('detector detector: ')
     later = part(8, painted=True)
     later.data = image.data
     assert machine.probe.verdict_for(later).results[0].class_id == 'ok'
@@ -392,7 +394,7 @@ def test_a_detector_that_is_not_there_is_told_and_the_model_stays(make_machine, 
     monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 0.5)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
-    told = machine.until('detector /elsewhere/detector is not there')
+    told = machine.until('detector /elsewhere/detector was not found')
     assert told.level == DiagnosticStatus.ERROR
     assert machine.model.is_file()
 
