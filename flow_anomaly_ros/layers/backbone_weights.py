@@ -8,11 +8,15 @@ from pathlib import Path
 import sys
 
 from flow_anomaly_ros.errors import error_first_line
-from flow_anomaly_ros.layers.feature_extraction import BackboneError, import_timm, TIMM_PREFIX
+from flow_anomaly_ros.layers.feature_extraction import (
+    BackboneError,
+    import_timm,
+    import_torchvision_models,
+    TIMM_PREFIX,
+)
 from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
-import torchvision
 
 # Suffixes of the weight files that are looked for in a folder, in this order.
 WEIGHT_SUFFIXES = ('.safetensors', '.pth', '.pt')
@@ -86,7 +90,7 @@ def _pretrained_network(name: str) -> nn.Module:
     if name.startswith(TIMM_PREFIX):
         timm = import_timm(name)
         return timm.create_model(name.removeprefix(TIMM_PREFIX), pretrained=True)
-    return torchvision.models.get_model(name, weights='DEFAULT')
+    return import_torchvision_models().get_model(name, weights='DEFAULT')
 
 
 def load_weights(

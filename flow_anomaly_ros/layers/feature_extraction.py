@@ -17,8 +17,6 @@ from torch import nn, Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
-import torchvision
-from torchvision.models import feature_extraction
 
 # Prefix of the names of timm models; some of them exist in torchvision too.
 TIMM_PREFIX = 'timm/'
@@ -50,13 +48,14 @@ def build_network(name: str) -> nn.Module:
             msg = f'unknown backbone {name!r}: timm has no model of that name'
             raise BackboneError(msg)
         return timm.create_model(name.removeprefix(TIMM_PREFIX), pretrained=False).eval()
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    models = import_torchvision_models()
+    if name not in models.list_models(module=models):
         msg = (
             f'unknown backbone {name!r}: give the name of a torchvision model, such as '
             f'mobilenet_v2, or {TIMM_PREFIX}NAME for a timm model'
         )
         raise BackboneError(msg)
-    return torchvision.models.get_model(name, weights=None).eval()
+    return models.get_model(name, weights=None).eval()
 
 
 def import_timm(name: str) -> ModuleType:
@@ -71,6 +70,14 @@ def import_timm(name: str) -> ModuleType:
     except ImportError as error:
         msg = f'backbone {name} needs timm: pip install timm'
         raise BackboneError(msg) from error
+
+
+def import_torchvision_models() -> ModuleType:
+    """Import torchvision's models, which takes as long as importing torch.
+
+    Detectors without such a network start in half the time because they do not call this.
+    """
+    return importlib.import_module('torchvision.models')
 
 
 def create_feature_extractor(network: nn.Module, name: str, levels: tuple[str, ...]) -> nn.Module:
@@ -92,7 +99,11 @@ def create_feature_extractor(network: nn.Module, name: str, levels: tuple[str, .
         if is_transformer(network):
             return TokenMaps(network, levels)
         # timm's own function knows which of timm's modules torch.fx must not enter.
-        library = import_timm(name).models if name.startswith(TIMM_PREFIX) else feature_extraction
+        library = (
+            import_timm(name).models
+            if name.startswith(TIMM_PREFIX)
+            else importlib.import_module('torchvision.models.feature_extraction')
+        )
         with warnings.catch_warnings():
             # torchvision warns about nodes that exist in training mode only; none of them is used.
             warnings.simplefilter('ignore', UserWarning)
