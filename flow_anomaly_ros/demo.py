@@ -123,7 +123,7 @@ def start(executable: str, parameters: dict[str, object]) -> subprocess.Popen:
         plain = value if isinstance(value, bool | int | float | list) else str(value)
         command += ['-p', f'{name}:={json.dumps(plain)}']
     environment = {
-        # The demo neither reaches nor hears other machines.
+        # Keep the demo's topics on this machine.
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
         **os.environ,

@@ -179,7 +179,7 @@ def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch)
         assert f'{name}: thresholds: uncertain from' in out
     # What an interrupted training goes on from is not needed any more.
     assert not kept.exists()
-    assert [one.name for one in load_artifact(model)[1].classes] == ['dark', 'light']
+    assert [part_class.name for part_class in load_artifact(model)[1].classes] == ['dark', 'light']
 
     status, out, _ = outcome('predict', model, dark / 'test/good', light / 'test/good')
     assert status == 0
@@ -190,7 +190,7 @@ def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch)
         'predict', model, dark / 'test/good', '--class', 'light', '--json', figures
     )
     assert status == 0
-    assert {one['class'] for one in json.loads(figures.read_text())['images']} == {'light'}
+    assert {image['class'] for image in json.loads(figures.read_text())['images']} == {'light'}
     assert outcome('evaluate', model, '--data', dark, '--class', 'dark')[0] == 0
     status, out, _ = outcome('calibrate', model, light / 'test/good', '--class', 'light')
     assert status == 0

@@ -92,7 +92,7 @@ def test_backends_judge_bottles_alike(small_models, backend, library, int8):
     images = [read_image(sample.path) for sample in read_folder(BOTTLE).test[::6]]
     # Whole numbers are not always rounded to the same side.
     score, share = (2e-2, 1e-2) if int8 else (1e-3, 1e-3)
-    for one, other in zip(*(engine.inspect(images) for engine in engines), strict=True):
-        np.testing.assert_allclose(other.scores, one.scores, atol=score, rtol=0)
-        assert (one.mask != other.mask).mean() <= share
-        assert one.verdict == other.verdict
+    for inspection, other in zip(*(engine.inspect(images) for engine in engines), strict=True):
+        np.testing.assert_allclose(other.scores, inspection.scores, atol=score, rtol=0)
+        assert (inspection.mask != other.mask).mean() <= share
+        assert inspection.verdict == other.verdict

@@ -10,7 +10,7 @@ NO_MODEL = 'no model: train one, set parameter {camera}.model to its file, then 
 
 
 def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> DiagnosticStatus:
-    """Return level, message and figures of one camera.
+    """Return level, message and values of one camera.
 
     Args:
         node: Name of the node; the status's name begins with it, as with diagnostic_updater.

@@ -146,7 +146,7 @@ class TrainerNode(Node):
             topic = self._input.topic
             arguments = ['extract', bag, '--topic', topic, '--count', str(count)]
             arguments += ['--output', str(self._good_parts.folder)]
-            self._start('extracting', arguments, self._on_captured)
+            self._start('extracting', arguments, self._auto_train)
             return f'extracting {count} images of {topic} from {bag}'
         self._wanted, self._taken, self._next_image, self._last_error = count, 0, 0.0, ''
         self._report(f'capturing 0 of {count}')
@@ -268,10 +268,7 @@ class TrainerNode(Node):
         if self._taken == self._wanted:
             self._wanted = 0
             self._report(f'captured {self._taken} images')
-            self._on_captured()
-
-    def _on_captured(self) -> None:
-        self._auto_train()
+            self._auto_train()
 
     def _auto_train(self) -> None:
         """Train if that is to happen without a call; nobody waits for an answer then."""

@@ -114,16 +114,16 @@ def recalibrate(
     added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
     seen = {*trained, *added['digests']}
     scores = {image_digest(image): _score(detector, manifest, image, index) for image in images}
-    new = {digest: one for digest, one in scores.items() if digest not in seen}
+    new = {digest: image_scores for digest, image_scores in scores.items() if digest not in seen}
     old = CalibrationScores(
         np.array(known['image_scores']), np.array(known['peaks']), known['pixel_quantile']
     )
     merged = merge([old, *new.values()])
     added['digests'] = [*added['digests'], *new]
     if accept:
-        for one in scores.values():
-            added['image_score'] = max(added['image_score'], float(one.image_scores[0]))
-            added['peak'] = max(added['peak'], float(one.peaks[0]))
+        for accepted in scores.values():
+            added['image_score'] = max(added['image_score'], float(accepted.image_scores[0]))
+            added['peak'] = max(added['peak'], float(accepted.peaks[0]))
     rate = known['false_positive_rate']
     limits = calibrate(merged, rate)
     raised = limits.override(
@@ -175,4 +175,4 @@ def _score(
 
 
 def _device_of(detector: Detector) -> torch.device:
-    return next((one.device for one in detector.state_dict().values()), torch.device('cpu'))
+    return next((tensor.device for tensor in detector.state_dict().values()), torch.device('cpu'))

@@ -106,7 +106,7 @@ def _counting(size: int, tile: int) -> list[slice]:
     half, seams = RAMP * tile / 2, _seams(size, tile)
     starts = [0, *(math.floor(seam - half + 0.5) for seam in seams)]
     stops = [*(math.ceil(seam + half - 0.5) for seam in seams), size]
-    return [slice(*one) for one in zip(starts, stops, strict=True)]
+    return [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
 class TiledDetector(Detector):
@@ -206,12 +206,12 @@ def score_tiles(
         some = places[first : first + at_once]
         output = detect(_cut(images, some))
         tile_scores.append(output.image_score)
-        for one, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
+        for tile_map, (image, row, column, down, right) in zip(output.score_map, some, strict=True):
             weights = rows[row, down, None] * columns[column, right]
-            score_map[image, down, right] += weights * one
+            score_map[image, down, right] += weights * tile_map
     downs, rights = (_counting(x, tile) for x in size_of(images))
     peaks = torch.stack(
-        [score_map[one.image, downs[one.row], rights[one.column]].amax() for one in places]
+        [score_map[place.image, downs[place.row], rights[place.column]].amax() for place in places]
     )
     image_score = torch.minimum(torch.cat(tile_scores), peaks).view(len(images), -1).amax(1)
     return DetectorOutput(score_map, image_score)
@@ -231,7 +231,7 @@ def _places(images: Tensor, tile: int) -> list[_Place]:
 
 
 def _cut(images: Tensor, places: Sequence[_Place]) -> Tensor:
-    return torch.stack([images[one.image, :, one.down, one.right] for one in places])
+    return torch.stack([images[place.image, :, place.down, place.right] for place in places])
 
 
 def tiled(detector: Detector, tile: int | None) -> Detector:

@@ -71,7 +71,10 @@ def generate_test_description():
     model = folder / 'a' / 'front' / 'model.safetensors'
     model.parent.mkdir(parents=True)
     command = ['train', '--data', str(good), '--output', str(model), '--threads', '1', '--quiet']
-    assert cli.main([*command, *(one for option in OPTIONS for one in ('--set', option))]) == 0
+    assert (
+        cli.main([*command, *(argument for option in OPTIONS for argument in ('--set', option))])
+        == 0
+    )
     params = folder / 'trainer.yaml'
     params.write_text(
         '/**:\n'
@@ -166,7 +169,7 @@ class TestCells(unittest.TestCase):
         assert self.good[part] == 'reject'
         answer = self.call(Trigger, 'cell_b/front_trainer/capture', Trigger.Request())
         assert answer.success, answer.message
-        self.wait_for(lambda: any('loaded' in one for one in self.progress), what='a model')
+        self.wait_for(lambda: any('loaded' in text for text in self.progress), what='a model')
         self.wait_for(lambda: self.good.get(self.announce()) == 'pass', what='a part that passes')
         assert set(self.painted.values()) == {'reject'}
         # Taken at another time than the good ones that the cell sees meanwhile.

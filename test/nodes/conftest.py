@@ -104,7 +104,7 @@ class _Probe:
     def seen(self):
         """How many messages of each topic there are, and the latest of the diagnostics."""
         counts = {topic: len(messages) for topic, messages in self.received.items()}
-        return counts, [one.message for one in self.statuses()]
+        return counts, [status.message for status in self.statuses()]
 
     def statuses(self):
         """The latest diagnostics, of all cameras."""

@@ -97,14 +97,14 @@ def test_no_part_passes_while_the_detector_is_dead_and_the_cell_resumes(
         belt.send(number, painted)
         time.sleep(0.2)
     while_dead = range(died + 1, number + 1)
-    assert {belt.decision(one) for one in while_dead} == {'reject'}
+    assert {belt.decision(part) for part in while_dead} == {'reject'}
 
     process = start('detector', **detector)
     last = number
     wait_for(
         passes, 'a part that passes', seen=lambda: belt.decisions, processes=[process], pause=0.3
     )
-    assert not [one for one in belt.defective if belt.decisions.get(one) == 'pass']
+    assert not [part for part in belt.defective if belt.decisions.get(part) == 'pass']
     # From the first that was heard of on, every part has one decision.
     belt.decision(number)
     assert set(belt.decisions) == set(range(min(belt.decisions), number + 1))

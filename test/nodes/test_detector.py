@@ -381,7 +381,7 @@ def test_diagnostics_tell_counts_and_latency(node, make_probe, wait_for):
 
     def values():
         status = probe.last('diagnostics').status[0]
-        found = {one.key: one.value for one in status.values}
+        found = {entry.key: entry.value for entry in status.values}
         return found if int(found['inspected']) > 0 else None
 
     found = wait_for(values, what='a count')

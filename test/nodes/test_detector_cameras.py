@@ -204,7 +204,7 @@ def test_the_class_of_parts_changes_while_they_are_inspected(
     (part, blank) = Engine.load(class_model_file, 'cpu').manifest.classes
 
     def value(key):
-        return next(one.value for one in status_of(probe, 'front').values if one.key == key)
+        return next(entry.value for entry in status_of(probe, 'front').values if entry.key == key)
 
     probe.verdict_for(message_of())
     wait_for(lambda: value('class') == part.name, what='the class that is estimated')
@@ -511,5 +511,5 @@ def test_dropped_frames_are_counted(make_node, make_probe, wait_for):
 
 
 def _counted(status):
-    values = {one.key: one.value for one in status.values}
+    values = {entry.key: entry.value for entry in status.values}
     return sum(int(values[key]) for key in ('inspected', 'dropped', 'lost', 'failed'))

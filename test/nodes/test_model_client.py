@@ -29,7 +29,9 @@ def test_whether_the_detector_took_the_model_is_told(
     asked = []
 
     def set_parameters(request, response):
-        asked.extend((one.name, one.value.string_value) for one in request.parameters)
+        asked.extend(
+            (parameter.name, parameter.value.string_value) for parameter in request.parameters
+        )
         response.results = [SetParametersResult(successful=not refusal, reason=refusal)]
         return response
 

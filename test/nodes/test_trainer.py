@@ -74,7 +74,7 @@ class Machine:
         """Wait for progress that begins with something: paths in it hold any word."""
 
         def told():
-            return [one for one in self.progress if one.message.startswith(text)]
+            return [status for status in self.progress if status.message.startswith(text)]
 
         return self.wait_for(told, repr(text), seen=lambda: self.progress[-1:])[0]
 
@@ -152,10 +152,10 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     machine.until('captured 4 images')
     assert machine.call('train').message == 'training on 4 images'
     assert 'busy training' in machine.call('capture').message
-    machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
-    step = next(one for one in machine.progress if one.values)
+    machine.wait_for(lambda: any(status.values for status in machine.progress), what='a step')
+    step = next(status for status in machine.progress if status.values)
     assert step.message == 'training'
-    values = {one.key: one.value for one in step.values}
+    values = {entry.key: entry.value for entry in step.values}
     assert values.keys() == {'stage', 'step', 'steps', 'loss', 'seconds_left'}
     assert 'trained restoration on 4 images' in machine.until('done').message
     _, manifest = load_artifact(machine.model)
@@ -181,7 +181,7 @@ def test_a_cancelled_training_goes_on(make_machine, tmp_path):
     machine.progress.clear()
     machine.call('train')
     machine.until('done')
-    steps = [{one.key: one.value for one in step.values} for step in machine.progress]
+    steps = [{entry.key: entry.value for entry in step.values} for step in machine.progress]
     # Stages that were over are told once, with their last step.
     first = next(step for step in steps if step)
     assert first['step'] == first['steps']
@@ -293,7 +293,7 @@ def test_images_without_a_stamp_are_taken_one_after_the_other(make_machine):
 
     def published():
         machine.probe.images.publish(unstamped)
-        return any(one.message.startswith('captured 4') for one in machine.progress)
+        return any(status.message.startswith('captured 4') for status in machine.progress)
 
     machine.wait_for(published, what='four images')
 
@@ -311,7 +311,7 @@ def test_waiting_for_a_detector_can_be_cancelled(make_machine, monkeypatch):
 def test_without_recent_images_nobody_has_the_detector_inspect(make_machine):
     for count in (0, 1):
         machine = make_machine(recent_images=count)
-        topics = [one.topic_name for one in machine.node.subscriptions]
+        topics = [subscription.topic_name for subscription in machine.node.subscriptions]
         assert topics.count(f'/{machine.camera}/verdict') == count
 
 
@@ -334,7 +334,7 @@ def test_a_training_that_is_stopped_leaves_no_process_and_no_file(make_machine, 
     machine.show(4)
     machine.until('captured')
     machine.call('train')
-    machine.wait_for(lambda: any(one.values for one in machine.progress), what='a step')
+    machine.wait_for(lambda: any(status.values for status in machine.progress), what='a step')
     pid = machine.node._process.pid
     assert 'busy training' in machine.call('accept_last').message
     assert machine.call('cancel').success

@@ -108,13 +108,13 @@ def random_images():
 
 def require_same(reference, engine, images, part_class=''):
     criteria = [Criteria(reference.manifest.thresholds, part_class=part_class)] * len(images)
-    expected, found = (one.inspect(images, criteria) for one in (reference, engine))
-    for one, other in zip(expected, found, strict=True):
-        scale = max(1.0, float(one.scores.max()))
-        np.testing.assert_allclose(other.scores, one.scores, atol=TOLERANCE * scale, rtol=0)
-        assert other.image_score == pytest.approx(one.image_score, abs=TOLERANCE * scale)
-        assert (one.mask != other.mask).mean() <= 1e-3
-        assert one.part_class == other.part_class
+    expected, found = (tested.inspect(images, criteria) for tested in (reference, engine))
+    for inspection, other in zip(expected, found, strict=True):
+        scale = max(1.0, float(inspection.scores.max()))
+        np.testing.assert_allclose(other.scores, inspection.scores, atol=TOLERANCE * scale, rtol=0)
+        assert other.image_score == pytest.approx(inspection.image_score, abs=TOLERANCE * scale)
+        assert (inspection.mask != other.mask).mean() <= 1e-3
+        assert inspection.part_class == other.part_class
 
 
 def test_a_loaded_model_finds_what_the_detector_did_before_it_was_saved(files):
@@ -161,7 +161,8 @@ def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, ba
         Engine.load(path, 'cpu') for path in (whole_numbers, whole_numbers.with_suffix(suffix))
     )
     expected, found = (
-        np.stack([one.scores for one in each.inspect(images)]) for each in (reference, engine)
+        np.stack([inspection.scores for inspection in each.inspect(images)])
+        for each in (reference, engine)
     )
     assert np.square(found - expected).mean() <= 0.05**2 * np.square(expected).mean()
 
@@ -265,7 +266,7 @@ def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
 
 
 def refusal(capsys, *arguments):
-    status = cli.main([str(one) for one in arguments])
+    status = cli.main([str(argument) for argument in arguments])
     lines = capsys.readouterr().err.splitlines()
     assert status == 2
     assert len(lines) == 1
@@ -452,13 +453,13 @@ def test_benchmark_measures_models_side_by_side(capsys, exported_files, tmp_path
     assert cli.main(['benchmark', *models, *batches, '--json', str(figures)]) == 0
     printed = capsys.readouterr().out
     results = json.loads(figures.read_text())
-    assert [(one['model'], one['batch']) for one in results] == [
+    assert [(result['model'], result['batch']) for result in results] == [
         (model, batch) for model in models for batch in (1, 3)
     ]
-    for one in results:
-        assert one['backend'] in printed
-        assert {'decode', 'preprocess', 'regions', 'total'} <= set(one['stages_ms'])
-        assert 0 < one['stages_ms']['total']['median'] <= one['stages_ms']['total']['p95']
-        assert one['images_per_second'] > 0
-        assert one['memory_mib'] >= 0
+    for result in results:
+        assert result['backend'] in printed
+        assert {'decode', 'preprocess', 'regions', 'total'} <= set(result['stages_ms'])
+        assert 0 < result['stages_ms']['total']['median'] <= result['stages_ms']['total']['p95']
+        assert result['images_per_second'] > 0
+        assert result['memory_mib'] >= 0
     assert {'features', 'flow', 'restore', 'score'} <= set(results[0]['stages_ms'])

@@ -59,8 +59,8 @@ def test_colour_becomes_luma_for_a_grey_detector(make_engine):
 def test_results_have_the_size_of_their_image(engine):
     sizes = [(32, 32), (48, 64), (100, 30)]
     inspections = engine.inspect([part(size=size, spot=255) for size in sizes])
-    assert [one.score_map.shape for one in inspections] == sizes
-    assert [one.mask.shape for one in inspections] == sizes
+    assert [inspection.score_map.shape for inspection in inspections] == sizes
+    assert [inspection.mask.shape for inspection in inspections] == sizes
     large = engine.inspect([np.kron(part(spot=255), np.ones((4, 4), np.uint8))])[0]
     (region,) = large.regions
     assert abs(region.x - 16) <= 2
@@ -127,7 +127,7 @@ def test_each_image_of_a_batch_has_its_own_criteria(engine):
     elsewhere = np.ones((32, 32), bool)
     elsewhere[:16] = False
     results = engine.inspect([part(spot=255)] * 2, [Criteria(limits), Criteria(limits, elsewhere)])
-    assert [one.verdict for one in results] == [Verdict.DEFECT, Verdict.OK]
+    assert [inspection.verdict for inspection in results] == [Verdict.DEFECT, Verdict.OK]
     assert results[0].mask[:16].any()
     assert not results[1].mask.any()
     assert not results[1].regions

@@ -119,9 +119,9 @@ def test_every_image_is_shown(engine, tmp_path):
     add(tmp_path, 'good', '0', 60)
     add(tmp_path, 'spot', '0', 255)
     shown = []
-    evaluate(engine, samples(tmp_path), lambda *one: shown.append(one))
-    assert [(sample.label, one.verdict) for sample, _, one in shown] == [
+    evaluate(engine, samples(tmp_path), lambda *arguments: shown.append(arguments))
+    assert [(sample.label, inspection.verdict) for sample, _, inspection in shown] == [
         ('good', 'ok'),
         ('spot', 'defect'),
     ]
-    assert all(image.shape == one.mask.shape == (32, 32) for _, image, one in shown)
+    assert all(image.shape == inspection.mask.shape == (32, 32) for _, image, inspection in shown)

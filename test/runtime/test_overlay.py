@@ -148,7 +148,7 @@ def test_strip_shows_all_four():
     quarter = columns // 4
     middles = [strip[rows - 40, quarter * index + quarter // 2] for index in range(4)]
     expected = [(GREY,) * 3, (10, 20, 30), (0, 0, 0), (40, 50, 60)]
-    assert [tuple(int(one) for one in pixel) for pixel in middles] == expected
+    assert [tuple(int(channel) for channel in pixel) for pixel in middles] == expected
     for index in range(4):
         caption = strip[: rows - 480, quarter * index : quarter * index + 200]
         assert caption.min() < 80

@@ -66,7 +66,8 @@ def test_a_part_that_was_accepted_stays_ok_after_darker_ones_were(calibrated):
 def test_parts_are_scored_as_of_their_class(class_engine):
     calibration = calibration_record(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
     classes = [
-        dataclasses.replace(one, calibration=calibration) for one in class_engine.manifest.classes
+        dataclasses.replace(part_class, calibration=calibration)
+        for part_class in class_engine.manifest.classes
     ]
     manifest = dataclasses.replace(
         class_engine.manifest, classes=tuple(classes), training={'digests': []}

@@ -351,7 +351,10 @@ def test_an_engine_and_a_calibration_see_the_same(unseen):
     )
     engine = Engine.of(training.detector, training.manifest, 'cpu')
     other = np.full((96, 128), 200, np.uint8)
-    assert [one.image_score for one in engine.inspect([images[0], other])] == [1.0, 2.0]
+    assert [inspection.image_score for inspection in engine.inspect([images[0], other])] == [
+        1.0,
+        2.0,
+    ]
     assert engine.inspect([other])[0].scores.shape == (96, 128)
     renewed = recalibrate(training.detector, training.manifest, [other])
     assert renewed.classes[0].calibration['images'] == 5

@@ -137,7 +137,7 @@ def test_one_image_is_enough_to_train(memory, good_images, tiny_options):
 def test_the_model_carries_a_golden_sample_that_must_be_ok(training, good_images, tmp_path):
     manifest = training.manifest
     image = to_image(manifest.golden_sample, manifest.input_size)
-    assert any(np.array_equal(image, one) for one in good_images)
+    assert any(np.array_equal(image, good_image) for good_image in good_images)
     Engine.of(training.detector, manifest, 'cpu').require_golden_sample()
     (part_class,) = manifest.classes
     limits = dataclasses.replace(part_class.thresholds, uncertain=0.0)

@@ -207,7 +207,7 @@ class _Training:
         made: list[_Pairs] = []
         state = context.checkpoints.load(stage)
         if state:
-            made = [_Pairs(*(x.to(latents.device) for x in one)) for one in state['pairs']]
+            made = [_Pairs(*(x.to(latents.device) for x in pairs)) for pairs in state['pairs']]
             context.generator.set_state(state['generator'])
             context.progress(stage, len(made), batches, None)
         while len(made) < batches:
@@ -225,7 +225,7 @@ class _Training:
             context.checkpoints.save(
                 stage,
                 lambda: {
-                    'pairs': [tuple(one) for one in made],
+                    'pairs': [tuple(pairs) for pairs in made],
                     'generator': context.generator.get_state(),
                 },
                 is_over=len(made) == batches,

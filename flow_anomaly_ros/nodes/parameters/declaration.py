@@ -69,6 +69,6 @@ def parameter(
 def parameters_of(kind: type) -> tuple[ParameterInfo, ...]:
     """Return the parameters that a dataclass declares, in the order of its fields."""
     return tuple(
-        ParameterInfo(name=one_field.name, **one_field.metadata[_METADATA_KEY])
-        for one_field in fields(kind)
+        ParameterInfo(name=declared.name, **declared.metadata[_METADATA_KEY])
+        for declared in fields(kind)
     )

@@ -85,12 +85,12 @@ class OpenVinoBackend(ExportedBackend):
         # The remainder of a batch uses all threads.
         together = len(each) - len(each) % beside
         for first in range(0, together, beside):
-            for request, one in zip(self._requests, each[first:], strict=False):
-                request.start_async(one)
+            for request, image in zip(self._requests, each[first:], strict=False):
+                request.start_async(image)
             for request in self._requests:
                 request.wait()
                 found.append([*request.results.values()])
-        found += [[*self._model(one).values()] for one in each[together:]]
+        found += [[*self._model(image).values()] for image in each[together:]]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def close(self) -> None:

@@ -333,9 +333,9 @@ def test_images_are_fused_before_their_features():
     image = good_images(1)
     apart = build(fusion=()).scale_images(image)
     fused = build(fusion=('images',)).scale_images(image)
-    for one, other in zip(apart, fused, strict=True):
-        assert one.shape == other.shape
-        assert 0 <= other.min() <= other.max() <= 1
+    for separate_image, fused_image in zip(apart, fused, strict=True):
+        assert separate_image.shape == fused_image.shape
+        assert 0 <= fused_image.min() <= fused_image.max() <= 1
     # The finest image becomes smoother by the coarser one.
     assert fused[0].diff(dim=3).abs().mean() < 0.9 * apart[0].diff(dim=3).abs().mean()
 
@@ -415,9 +415,9 @@ def test_a_second_flow_model_is_trained_separately():
         features = detector.extract(detector.scale_images(good_images(1)))
         latents, _ = detector.flow(features)
         learned, exact = detector.reverse(latents), detector.flow.inverse(latents)
-    for wanted, one, other in zip(features, learned, exact, strict=True):
-        torch.testing.assert_close(other, wanted, atol=1e-3, rtol=0)
-        assert 1e-3 < (one - wanted).square().mean() < 0.5 * wanted.square().mean()
+    for wanted, approximate, inverted in zip(features, learned, exact, strict=True):
+        torch.testing.assert_close(inverted, wanted, atol=1e-3, rtol=0)
+        assert 1e-3 < (approximate - wanted).square().mean() < 0.5 * wanted.square().mean()
 
 
 def two_networks(**options):
@@ -696,8 +696,8 @@ def test_scores_need_no_decoder(backbone_training):
     report = fit(other, good_images(2))
     assert report.losses.keys() == {'flow'}
     images = stained(good_images(2, seed=1))
-    for one, same in zip(other(images)[:2], detector(images)[:2], strict=True):
-        assert torch.equal(one, same)
+    for expected, same in zip(other(images)[:2], detector(images)[:2], strict=True):
+        assert torch.equal(expected, same)
     # There is nothing to make pictures with.
     assert detector.explain(images)
     assert other.explain(images) == []

@@ -68,8 +68,8 @@ def test_the_class_changes_what_is_restored_and_what_is_scored(detector):
     image = parts()[0][:1]
     right, wrong = torch.tensor([0]), torch.tensor([1])
     assert detector(image, right).image_score < detector(image, wrong).image_score
-    restored = [detector.restore(image, one).images for one in (right, wrong)]
-    errors = [(one - image).square().mean().item() for one in restored]
+    restored = [detector.restore(image, part_class).images for part_class in (right, wrong)]
+    errors = [(image_restored - image).square().mean().item() for image_restored in restored]
     assert errors[0] < errors[1]
 
 
@@ -117,8 +117,8 @@ def test_stages_can_be_left_out_and_repeated(reflows, perception):
 def test_what_perceives_learns_and_the_flow_stays():
     images, classes = parts()
     without, beside = build(perception=False), build()
-    for one in (without, beside):
-        fit(one, images, classes=classes)
+    for detector in (without, beside):
+        fit(detector, images, classes=classes)
     flow = beside.denoiser.state_dict()
     # The same choices are made up to there.
     assert all(torch.equal(x, flow[name]) for name, x in without.denoiser.state_dict().items())
