@@ -3,9 +3,8 @@
 """Declares the parameters of a dataclass on a node and follows their changes."""
 
 from collections.abc import Callable
-import dataclasses
 from difflib import get_close_matches
-from typing import Any, Generic, TYPE_CHECKING, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flow_anomaly_ros.nodes.parameters.declaration import ParameterInfo, parameters_of
 from rcl_interfaces.msg import (
@@ -19,10 +18,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.validate_topic_name import validate_topic_name
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar('T', bound='DataclassInstance')
+T = TypeVar('T')
 # Called with the values and the names of the parameters that were set.
 ChangeCallback = Callable[[T, frozenset[str]], None]
 
@@ -41,6 +37,7 @@ class ParameterListener(Generic[T]):
     """
 
     def __init__(self, node: Node, kind: type[T], prefix: str = '') -> None:
+        self._kind = kind
         self._prefix = prefix
         self._infos = {info.name: info for info in parameters_of(kind)}
         self._validate: ChangeCallback[T] | None = None
@@ -78,14 +75,16 @@ class ParameterListener(Generic[T]):
             and parameter.name.removeprefix(self._prefix) in self._infos
         }
 
+    def _changed(self, changes: dict[str, Any]) -> T:
+        return self._kind(**(vars(self._values) | changes))
+
     def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
         changes = self._changes(parameters)
         try:
             for name, value in changes.items():
                 _require_allowed(self._prefix + name, self._infos[name], value)
             if changes and self._validate:
-                proposed = dataclasses.replace(self._values, **changes)
-                self._validate(proposed, frozenset(changes))
+                self._validate(self._changed(changes), frozenset(changes))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -94,7 +93,7 @@ class ParameterListener(Generic[T]):
         changes = self._changes(parameters)
         if not changes:
             return
-        self._values = dataclasses.replace(self._values, **changes)
+        self._values = self._changed(changes)
         if self._apply:
             self._apply(self._values, frozenset(changes))
 
