@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accuracy of our detectors beside anomalib's, on the same images, size and backbone weights.
 
-Every cell (method, set, number of good images, seed) is one file in the output folder; a cell that
-is there is not run again, so that an interrupted benchmark goes on where it was. With --ablation a
-method is compared with itself, by the rows of its source's tables. See README.md.
+Every run (method, set, number of good images, seed) is a file in the output folder. A run whose
+file exists is skipped, so an interrupted benchmark resumes. With --ablation a method is compared
+with itself, by the rows of its source's tables. See README.md.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SIZE = 256
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchmarkRun:
     """One training and evaluation."""
 
     method: str
@@ -73,8 +73,8 @@ def main() -> int:
     arguments = _parse()
     arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
-    cells = [
-        Cell(method, data, images, seed, row)
+    runs = [
+        BenchmarkRun(method, data, images, seed, row)
         for seed in arguments.seeds
         for images in arguments.images
         for row in arguments.rows
@@ -82,14 +82,14 @@ def main() -> int:
         for method in arguments.methods
         if method not in PEERS or arguments.peers_python
     ]
-    for cell in cells:
-        path = arguments.output / cell.name
+    for run in runs:
+        path = arguments.output / run.name
         if path.exists():
             continue
-        result = _run_peer(cell, arguments) if cell.method in PEERS else _run(cell, arguments)
+        result = _run_peer(run, arguments) if run.method in PEERS else _run_own(run, arguments)
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(result, indent=1))
-        print(cell.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
+        print(run.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
     text = table(arguments.output, ABLATIONS.get(arguments.ablation, METHODS))
     (arguments.output / 'table.md').write_text(text)
     print(text)
@@ -122,20 +122,20 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
+def _run_own(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, object]:
     """Train and evaluate one of our methods as a user does."""
-    folder = read_folder(cell.data)
+    folder = read_folder(run.data)
     part_class = ''
-    if METHODS[cell.method].is_multiclass:
-        engine, part_class = _joint_engine(cell, arguments), cell.data.name
+    if METHODS[run.method].is_multiclass:
+        engine, part_class = _joint_engine(run, arguments), run.data.name
     else:
-        images = load_good_images(folder, cell.max_images, cell.seed).images
+        images = load_good_images(folder, run.max_images, run.seed).images
         training = train(
             TrainingRequest(
-                method=cell.method,
-                options=cell.options,
+                method=run.method,
+                options=run.options,
                 weights=arguments.weights,
-                seed=cell.seed,
+                seed=run.seed,
                 image_size=SIZE,
                 device='cpu',
             ),
@@ -143,8 +143,8 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
         )
         engine = Engine.of(training.detector, training.manifest, 'cpu')
     metrics = evaluate(engine, folder.test, part_class=part_class).metrics()
-    if cell.seed == arguments.seeds[0] and not cell.row:
-        _write_pictures(cell, folder, engine, arguments.output, part_class)
+    if run.seed == arguments.seeds[0] and not run.row:
+        _write_pictures(run, folder, engine, arguments.output, part_class)
     return {
         'image_auroc': metrics['image_auroc'],
         'pixel_auroc': metrics['pixel_auroc'],
@@ -158,14 +158,14 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _joint_engine(cell: Cell, arguments: argparse.Namespace) -> Engine:
-    """One model of all sets, as that of a cell; see `multiclass`."""
+def _joint_engine(run: BenchmarkRun, arguments: argparse.Namespace) -> Engine:
+    """One model of all sets, see `multiclass`."""
     given = (
         arguments.models or arguments.output,
-        cell.method,
+        run.method,
         arguments.data,
-        cell.max_images,
-        cell.seed,
+        run.max_images,
+        run.seed,
     )
     engine = joint_engine(
         *given,
@@ -173,30 +173,30 @@ def _joint_engine(cell: Cell, arguments: argparse.Namespace) -> Engine:
         arguments.weights,
         SIZE,
     )
-    if not cell.row:
+    if not run.row:
         return engine
-    row = ABLATIONS[cell.method][cell.row]
+    row = ABLATIONS[run.method][run.row]
     return ablated_engine(*given, row, arguments.weights)
 
 
 def _write_pictures(
-    cell: Cell, folder: ImageFolder, engine: Engine, output: Path, part_class: str
+    run: BenchmarkRun, folder: ImageFolder, engine: Engine, output: Path, part_class: str
 ) -> None:
     """Explain the first image of every kind of defect."""
     for label in sorted({sample.label for sample in folder.test}):
         sample = next(s for s in folder.test if s.label == label)
         image = read_image(sample.path)
         truth = load_mask(sample, image.shape[:2])
-        name = f'{cell.data.name}-{cell.images}-{cell.method}-{label}.png'
+        name = f'{run.data.name}-{run.images}-{run.method}-{label}.png'
         criteria = Criteria(engine.manifest.thresholds, part_class=part_class)
         inspection = engine.inspect([image], [criteria])[0]
         write_image(output / name, explanation(engine, image, inspection, truth))
 
 
-def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
+def _run_peer(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, object]:
     """Give anomalib the same images and compute the metrics from what it returns."""
-    folder = read_folder(cell.data)
-    good = load_good_images(folder, cell.max_images, cell.seed).images
+    folder = read_folder(run.data)
+    good = load_good_images(folder, run.max_images, run.seed).images
     test = [read_image(sample.path) for sample in folder.test]
     masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
     with tempfile.TemporaryDirectory() as scratch:
@@ -204,9 +204,9 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
         np.savez(given, train=_resized(good), test=_resized(test))
         command = [
             *(arguments.peers_python, str(Path(__file__).with_name('peers.py'))),
-            *(cell.method, str(given), str(result)),
+            *(run.method, str(given), str(result)),
             *('--weights', str(arguments.weights)),
-            *('--seed', str(cell.seed), '--threads', str(arguments.threads)),
+            *('--seed', str(run.seed), '--threads', str(arguments.threads)),
         ]
         subprocess.run(command, check=True)
         with np.load(result) as data:
@@ -214,7 +214,7 @@ def _run_peer(cell: Cell, arguments: argparse.Namespace) -> dict[str, object]:
             seconds, milliseconds = float(data['seconds']), float(data['milliseconds'])
             note = str(data['note'])
     labels = np.array([sample.is_defect for sample in folder.test])
-    chosen = [one for one, mask in zip(maps, masks, strict=True) if mask is not None]
+    chosen = [score_map for score_map, mask in zip(maps, masks, strict=True) if mask is not None]
     truth = [mask for mask in masks if mask is not None]
     return {
         'image_auroc': auroc(scores, labels),

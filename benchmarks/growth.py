@@ -54,7 +54,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cases: dict[tuple[str, int, int], Callable[[], object]] = {}
         for size in arguments.sizes:
-            images = [cv2.resize(one, (size, size)) for one in good]
+            images = [cv2.resize(image, (size, size)) for image in good]
             # More images at a time at the smallest size only.
             batches = arguments.batches if size == arguments.sizes[0] else [1]
             for name, engine in _engines(Path(folder), images, size, arguments):

@@ -166,8 +166,8 @@ def _stages(engine: Engine, images: Tensor, runs: int) -> dict[str, list[float]]
         with profile_stages(engine) as spent:
             detect()
         if run >= UNCOUNTED:
-            for stage, one in spent.items():
-                found.setdefault(stage, []).append(one)
+            for stage, milliseconds in spent.items():
+                found.setdefault(stage, []).append(milliseconds)
     return found
 
 
@@ -191,15 +191,15 @@ def _rooflines(
 def _rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations in a millisecond, of products of matrices."""
     side = SIDE[device.type]
-    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / min(_timed(lambda: one @ other, TRIES, device))
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min(_timed(lambda: left @ right, TRIES, device))
 
 
 def _bandwidth(device: torch.device) -> float:
     """Bytes in a millisecond, read and written."""
     count = COPIED[device.type]
-    one, other = (torch.zeros(count, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2 * count / min(_timed(lambda: other.copy_(one), TRIES, device))
+    source, target = (torch.zeros(count, dtype=torch.uint8, device=device) for _ in range(2))
+    return 2 * count / min(_timed(lambda: target.copy_(source), TRIES, device))
 
 
 def _timed(

@@ -80,9 +80,9 @@ def main() -> int:
 def table(figures: dict[str, dict[str, float]]) -> str:
     """Figures as Markdown, each beside FastFlow in PyTorch."""
     lines = [f'| ms | median | p95 | of {REFERENCE} |', '|---|---|---|---|']
-    for name, one in figures.items():
-        share = one['median'] / figures[REFERENCE]['median'] if REFERENCE in figures else np.nan
-        lines.append(f'| {name} | {one["median"]:.1f} | {one["p95"]:.1f} | {share:.2f} |')
+    for name, times in figures.items():
+        share = times['median'] / figures[REFERENCE]['median'] if REFERENCE in figures else np.nan
+        lines.append(f'| {name} | {times["median"]:.1f} | {times["p95"]:.1f} | {share:.2f} |')
     return '\n'.join(lines)
 
 
@@ -110,8 +110,8 @@ def _prepare(arguments: argparse.Namespace, models: Path) -> None:
     images = load_good_images(read_folder(arguments.data), None, 0).images
     batch = torch.cat(
         [
-            to_tensor(one, 3, (arguments.size, arguments.size), torch.device('cpu'))
-            for one in images[: arguments.batch]
+            to_tensor(image, 3, (arguments.size, arguments.size), torch.device('cpu'))
+            for image in images[: arguments.batch]
         ]
     )
     mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))

@@ -12,10 +12,10 @@ FIGURES = {'image_auroc': 'image AUROC', 'pixel_auroc': 'pixel AUROC', 'aupro': 
 
 
 def table(folder: Path, first: Iterable[str]) -> str:
-    """Summarise all cells in a folder, one table per number of good images.
+    """Summarise all runs in a folder, one table per number of good images.
 
     Args:
-        folder: Where the cells are.
+        folder: Where the runs are.
         first: Methods, or rows of an ablation, that come first, in this order.
     """
     results: dict[tuple[str, str, str], list[dict]] = defaultdict(list)
@@ -38,27 +38,27 @@ def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequenc
     lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for method in methods:
         rows = [(data, results[data, method]) for data in sets if (data, method) in results]
-        for data, cells in rows:
-            lines.append(_row([method, data], cells))
+        for data, runs in rows:
+            lines.append(_row([method, data], runs))
         if len(rows) == len(sets):
-            seeds = min(len(cells) for _, cells in rows)
+            seeds = min(len(runs) for _, runs in rows)
             means = [
-                {key: mean(cells[i][key] for _, cells in rows) for key in FIGURES}
+                {key: mean(runs[i][key] for _, runs in rows) for key in FIGURES}
                 for i in range(seeds)
             ]
             lines.append(_row([f'**{method}**', '**mean**'], means))
     return '\n'.join(lines)
 
 
-def _row(names: Sequence[str], cells: list[dict]) -> str:
-    texts = [*names, *(_spread([100 * cell[key] for cell in cells]) for key in FIGURES)]
-    if 'false_positive_rate' in cells[0]:
-        texts.append(_spread([100 * cell['false_positive_rate'] for cell in cells]) + ' %')
-        texts.append(f'{mean(cell["right"] for cell in cells):.0f} of {cells[0]["tested"]}')
+def _row(names: Sequence[str], runs: list[dict]) -> str:
+    texts = [*names, *(_spread([100 * run[key] for run in runs]) for key in FIGURES)]
+    if 'false_positive_rate' in runs[0]:
+        texts.append(_spread([100 * run['false_positive_rate'] for run in runs]) + ' %')
+        texts.append(f'{mean(run["right"] for run in runs):.0f} of {runs[0]["tested"]}')
     else:
         texts += ['', '']
     for key in ('seconds', 'milliseconds'):
-        texts.append(f'{mean(cell[key] for cell in cells):.0f}' if key in cells[0] else '')
+        texts.append(f'{mean(run[key] for run in runs):.0f}' if key in runs[0] else '')
     return '| ' + ' | '.join(texts) + ' |'
 
 

@@ -21,7 +21,7 @@ def serve(functions: Mapping[str, Callable[[], object]]) -> None:
             started = time.perf_counter()
             functions[name]()
             seconds.append(time.perf_counter() - started)
-        print(json.dumps([1e3 * one for one in seconds]), flush=True)
+        print(json.dumps([1e3 * duration for duration in seconds]), flush=True)
 
 
 class Worker:
