@@ -111,7 +111,7 @@ def _train_then_inspect(context: LaunchContext) -> list:
                 target_action=report,
                 on_exit=[
                     LogInfo(msg=f'pictures are in {values["output"]}/pictures'),
-                    EmitEvent(event=Shutdown(reason='all images are inspected')),
+                    EmitEvent(event=Shutdown(reason='the inspection report has ended')),
                 ],
             )
         ),

@@ -23,7 +23,8 @@ ARGUMENTS = (
     (
         'image',
         'camera/image',
-        'Image topic of the camera. For compressed images give it without /compressed at its end.',
+        'Image topic of the camera. For compressed images give it without /compressed at its end, '
+        'and set camera.transport to compressed in params_file.',
     ),
     ('namespace', '', 'Namespace of the node and of its topics.'),
     ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),

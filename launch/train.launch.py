@@ -17,8 +17,8 @@ ARGUMENTS = (
     (
         'image',
         '',
-        'Image topic. For compressed images give it without /compressed at its end. '
-        'Empty: <camera>/image.',
+        'Image topic. For compressed images give it without /compressed at its end, and set '
+        'transport to compressed in params_file. Empty: <camera>/image.',
     ),
     ('data', 'good', 'Folder for the images of good parts; existing images are used too.'),
     ('model', 'model.safetensors', 'Model file to write.'),

@@ -258,7 +258,7 @@ def test_evaluate(parts, model_file, tmp_path, outcome):
     )
     assert (status, err) == (0, [])
     lines = out.splitlines()
-    assert lines[0].split()[:3] == ['label', 'images', 'right']
+    assert lines[0].split()[:3] == ['label', 'images', 'correct']
     assert lines[4].split()[:2] == ['good', '3']
     figures = json.loads(figures_file.read_text())
     assert figures['model'] == str(model_file)

@@ -53,7 +53,7 @@ def test_bottles_are_told_apart_after_ten_good_ones():
     # Half the size and the steps of the defaults: the test suite has to be quick.
     training = train_small(folder, 10, flow_steps=50, decoder_steps=20, augmented_samples=40)
     evaluation = evaluate(Engine.of(training.detector, training.manifest, 'cpu'), folder.test[::2])
-    right = sum(row.is_right for row in evaluation.rows)
+    right = sum(row.is_correct for row in evaluation.rows)
     assert evaluation.image_auroc > 0.95
     assert evaluation.pixel_auroc > 0.9
     assert right >= 0.85 * len(evaluation.rows)

@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=rate,
         default=0.01,
         metavar='RATE',
-        help='share of good parts that may be rejected (default: %(default)s)',
+        help='share of good parts that may be called defect (default: %(default)s); about as many '
+        'again are called uncertain',
     )
     parser.add_argument(
         '--preset',

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Textures for pseudo anomalies, from a folder of images or generated.
+"""Textures for synthetic anomalies, from a folder of images or generated.
 
 TimeNet and DRAEM use the images of DTD (Cimpoi et al., "Describing textures in the wild",
 CVPR 2014).

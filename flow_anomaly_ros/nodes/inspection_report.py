@@ -155,7 +155,7 @@ class InspectionReportNode(Node):
         if self.parameters.output:
             _write_pictures(Path(self.parameters.output), inspected)
         least = self.parameters.least_right
-        correct = sum(row.is_right for _, row, _ in inspected)
+        correct = sum(row.is_correct for _, row, _ in inspected)
         if not inspected or correct < least * len(inspected):
             print(
                 f'failed: {correct} of {len(inspected)} verdicts are correct, '

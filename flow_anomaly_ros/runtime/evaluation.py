@@ -38,8 +38,8 @@ class Row:
     latency_ms: float
 
     @property
-    def is_right(self) -> bool:
-        """Whether the verdict is right: ok for good, defect for defective; uncertain never is."""
+    def is_correct(self) -> bool:
+        """Whether the verdict is correct: ok for good, defect for defective; uncertain never is."""
         return self.verdict == (Verdict.DEFECT if self.is_defect else Verdict.OK)
 
 
@@ -74,8 +74,8 @@ class Evaluation:
             'pixel_auroc': self.pixel_auroc,
             'aupro': self.aupro,
             'image_f1': self.image_f1,
-            'verdicts_right': sum(row.is_right for row in self.rows),
-            'verdicts_wrong': sum(not row.is_right for row in self.rows),
+            'verdicts_right': sum(row.is_correct for row in self.rows),
+            'verdicts_wrong': sum(not row.is_correct for row in self.rows),
             'false_positive_rate': (
                 sum(row.verdict == Verdict.DEFECT for row in good) / len(good) if good else None
             ),

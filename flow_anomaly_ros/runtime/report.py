@@ -4,7 +4,7 @@
 
 from flow_anomaly_ros.runtime.evaluation import Evaluation, Row
 
-ROW = '{image:<36} {truth:<14} {verdict:<10} {score:>8} {regions:>8} {latency:>11}  {right}'
+ROW = '{image:<36} {truth:<14} {verdict:<10} {score:>8} {regions:>8} {latency:>11}  {remark}'
 HEADER = ROW.format(
     image='image',
     truth='truth',
@@ -12,7 +12,7 @@ HEADER = ROW.format(
     score='score',
     regions='regions',
     latency='latency ms',
-    right='',
+    remark='',
 ).rstrip()
 
 
@@ -25,14 +25,14 @@ def format_row(row: Row) -> str:
         score=f'{row.score:.3f}',
         regions=row.regions,
         latency=f'{row.latency_ms:.0f}',
-        right='' if row.is_right else 'wrong',
+        remark='' if row.is_correct else 'wrong',
     ).rstrip()
 
 
 def format_summary(evaluation: Evaluation) -> str:
     """One line of metrics; those that cannot be computed are left out."""
     metrics = evaluation.metrics()
-    parts = [f'{metrics["verdicts_right"]} right, {metrics["verdicts_wrong"]} wrong']
+    parts = [f'{metrics["verdicts_right"]} correct, {metrics["verdicts_wrong"]} wrong']
     for name, label in (
         ('image_auroc', 'image AUROC'),
         ('pixel_auroc', 'pixel AUROC'),

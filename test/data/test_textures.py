@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Textures for pseudo anomalies, generated and from a folder."""
+"""Textures for synthetic anomalies, generated and from a folder."""
 
 from flow_anomaly_ros.data.images import write_image
 from flow_anomaly_ros.data.textures import from_folder, generate, value_noise

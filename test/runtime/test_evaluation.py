@@ -36,7 +36,7 @@ def test_perfect_engine(engine, tmp_path):
     add(tmp_path, 'spot', '1', 250, masked=True)
     result = evaluate(engine, samples(tmp_path))
     assert [getattr(result, name) for name in FIGURES] == pytest.approx([1, 1, 1, 1])
-    assert [(row.label, row.verdict, row.is_right) for row in result.rows] == [
+    assert [(row.label, row.verdict, row.is_correct) for row in result.rows] == [
         ('good', 'ok', True),
         ('good', 'ok', True),
         ('spot', 'defect', True),

@@ -74,17 +74,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(result: Evaluation) -> str:
-    """One line per label: images, right verdicts, verdicts by kind, mean score."""
+    """One line per label: images, correct verdicts, verdicts by kind, mean score."""
     labels = sorted({row.label for row in result.rows})
     width = max(len(label) for label in [*labels, 'label'])
     lines = [
-        f'{"label":<{width}}  images  right  {"  ".join(f"{v:>9}" for v in Verdict)}  mean score'
+        f'{"label":<{width}}  images  correct  {"  ".join(f"{v:>9}" for v in Verdict)}  mean score'
     ]
     for label in labels:
         rows = [row for row in result.rows if row.label == label]
         counts = [sum(row.verdict == verdict for row in rows) for verdict in Verdict]
         lines.append(
-            f'{label:<{width}}  {len(rows):>6}  {sum(row.is_right for row in rows):>5}  '
+            f'{label:<{width}}  {len(rows):>6}  {sum(row.is_correct for row in rows):>7}  '
             f'{"  ".join(f"{count:>9}" for count in counts)}  '
             f'{np.mean([row.score for row in rows]):>10.4g}'
         )

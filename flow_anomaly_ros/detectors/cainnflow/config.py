@@ -19,8 +19,8 @@ class CainnFlowConfig:
             the paper's are resnet18, wide_resnet50_2, and a DeiT and a CaiT of timm (table 4).
         levels: Levels of the backbone, each with a flow of its own; empty: the last of stride 4, 8
             and 16, or a transformer's block at two thirds of its depth.
-        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
-            `layers/quantisation.py`.
+        int8: Whether the backbone is quantised to int8 before training, which makes exported
+            models faster.
         form: Coupling networks: convolution (C) and block attention (A) in this order, `CA`, `AC`,
             `CAC` or `CC` (section 3.3, equations 9 to 12; table 2).
         blocks: Coupling blocks of each flow, the paper's steps (table 3).

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-level feature fusion: texture and meaning fused, trained with pseudo anomalies."""
+"""Multi-level feature fusion: texture and meaning fused, trained with synthetic anomalies."""
 
 from flow_anomaly_ros.detectors.feature_fusion.config import FeatureFusionConfig
 from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector

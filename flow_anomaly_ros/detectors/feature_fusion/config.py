@@ -19,8 +19,8 @@ class FeatureFusionConfig:
         backbone: Network that makes the features, a torchvision name or `timm/` and a timm name.
         levels: Three levels of it, the finest first; empty: the last of stride 4, 8 and 16, which
             are layers 1 to 3 of the paper's resnet50 (section 1).
-        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
-            `layers/quantisation.py`.
+        int8: Whether the backbone is quantised to int8 before training, which makes exported
+            models faster.
         stride: Stride in px of the fused features and of the scores.
         hidden: Channels inside the network.
         features: Channels of the fused features.
@@ -30,7 +30,7 @@ class FeatureFusionConfig:
         self_calibration: Whether the self-calibrated convolution refines the highest level
             (section 1.2; table 4).
         calibration_rate: How much smaller the second scale of that convolution is, r (section 1.2).
-        anomaly_ratio: Share of the training images that get a pseudo anomaly (table 3).
+        anomaly_ratio: Share of the training images that get a synthetic anomaly (table 3).
         score_loss: Whether scores are made from the features and trained by equation 5; otherwise
             the distance from the centre of the hypersphere is the score (table 4).
         consistency_loss: Whether features and scores have to be alike in the same places,

@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-level feature fusion: an anomaly detector that has seen pseudo anomalies."""
+"""Multi-level feature fusion: an anomaly detector that has seen synthetic anomalies."""
 
 from pathlib import Path
 from typing import ClassVar

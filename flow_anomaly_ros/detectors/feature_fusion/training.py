@@ -1,9 +1,9 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training of the feature fusion detector with pseudo anomalies: section 2."""
+"""Training of the feature fusion detector with synthetic anomalies: section 2."""
 
 from flow_anomaly_ros import data_parallel
-from flow_anomaly_ros.data.pseudo_anomalies import synthesize_anomaly
+from flow_anomaly_ros.data.synthetic_anomalies import synthesize_anomaly
 from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.feature_fusion.losses import (
@@ -35,7 +35,7 @@ def fit(
     checkpoints: CheckpointStore = NULL_CHECKPOINTS,
     classes: Tensor | None = None,
 ) -> FitReport:
-    """Train the fusion network and the scores on good images and such with pseudo anomalies."""
+    """Train the fusion network and the scores on good images and such with synthetic anomalies."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     calibrate_quantizers(context, detector, images, detector.backbone.extract)
@@ -62,7 +62,7 @@ def fit(
 def synthesize_anomalies(
     images: Tensor, ratio: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Make pseudo anomalies on some of BxCxHxW images in [0, 1]: section 2.1.
+    """Make synthetic anomalies on some of BxCxHxW images in [0, 1]: section 2.1.
 
     Args:
         images: The images.

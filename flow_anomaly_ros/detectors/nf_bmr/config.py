@@ -20,8 +20,8 @@ class NfBmrConfig:
         levels: Levels of it, resized to one map; empty: `features.6` of efficientnet_b5, which ends
             with its 36th block, of 304 channels (section 4.2), and the last ones of stride 8 and
             16 of any other.
-        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
-            `layers/quantisation.py`.
+        int8: Whether the backbone is quantised to int8 before training, which makes exported
+            models faster.
         stride: Stride of that map in px; 0: 32 for efficientnet_b5, 16 for any other.
         components: Principal components of the features that make the source domain; even; 0: all.
         blocks: Coupling blocks of the flow (section 4.2).

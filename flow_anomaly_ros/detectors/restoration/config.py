@@ -57,7 +57,7 @@ class RestorationConfig:
         aggregation: Side of the window, in positions, that each level is averaged over; odd; 1:
             no averaging.
         coarse_weight: Factor of the levels that are coarser than `stride`.
-        int8: Whether the backbone is quantized to int8 before training, which makes exported
+        int8: Whether the backbone is quantised to int8 before training, which makes exported
             models faster.
         components: Principal components of the features that the flow sees; even. 0: all of them
             for pixels, 64 for a backbone.

@@ -28,7 +28,7 @@ from torch import nn, Tensor
 
 BACKBONE_COMPONENTS = 64
 # The memory bank is searched in this share of the principal components, which hold nearly all of
-# the variance. On pseudo anomalies no accuracy figure changed by more than 0.2 %.
+# the variance. On synthetic anomalies no accuracy figure changed by more than 0.2 %.
 SEARCHED_SHARE = 0.5
 
 

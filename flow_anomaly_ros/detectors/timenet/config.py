@@ -22,8 +22,8 @@ class TimeNetConfig:
             `timm/` and a timm name (table 4).
         strides: Strides in px of its levels that are compared: f1 to f5 are 2, 4, 8, 16, 32
             (table 5).
-        int8: Whether the backbone computes with 8-bit whole numbers, in exported models faster; see
-            `layers/quantisation.py`.
+        int8: Whether the backbone is quantised to int8 before training, which makes exported
+            models faster.
         space: What the flow makes: `pixel`, or the latents of an `autoencoder` (figure 1).
         block: Side in px of the blocks that the autoencoder makes latents of.
         latents: Channels of the latents, at most.
@@ -31,9 +31,9 @@ class TimeNetConfig:
         multipliers: Channels of each level, in units of `base`.
         attention: How many of the coarsest levels have self-attention.
         blocks: Residual blocks of a level.
-        reflows: How often the flow's ways are straightened, k (algorithm 1).
-        pairs: Pairs of noise and image that each of these generates.
-        tolerance: What a step on the way from noise to image may err by.
+        reflows: Rounds of reflow, which straighten the trajectories, k (algorithm 1).
+        pairs: Pairs of noise and image that each round generates.
+        tolerance: Error tolerance of a step of the RK45 solver.
         perception: Whether a network perceives the time step and guides the denoiser (section 2.2).
         steps: Steps that restore an image; more than one only without `perception` (table 3).
         time: Time step that images are noised to; 1 is no noise (figure 7).
@@ -42,8 +42,8 @@ class TimeNetConfig:
         pixel_weight: How much pixels count beside levels, lambda (equation 5).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         pooling: Rounds of average pooling of the score map before its maximum is the image score.
-        textures: Folder of pictures that pseudo anomalies are made of; empty: they are generated.
-        anomaly_ratio: Share of the perceptive network's training images that get pseudo anomalies.
+        textures: Folder of textures for synthetic anomalies; empty: they are generated.
+        anomaly_ratio: Share of the perceptive network's training images with synthetic anomalies.
         max_shift: Where images are few, they are also seen shifted by up to this many px.
         augmented_samples: Images and shifted copies in the training set, at least.
         flow_steps: Training steps of the flow.

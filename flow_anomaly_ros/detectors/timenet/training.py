@@ -10,7 +10,7 @@ import typing
 
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data import textures
-from flow_anomaly_ros.data.pseudo_anomalies import blend_texture
+from flow_anomaly_ros.data.synthetic_anomalies import blend_texture
 from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.timenet.autoencoder import Autoencoder
@@ -159,7 +159,7 @@ class _Training:
             )
 
     def perception(self) -> None:
-        """Train what perceives the time on pseudo anomalies, algorithm 2; the rest is frozen."""
+        """Train what perceives the time on synthetic anomalies, algorithm 2; the rest is frozen."""
         detector, config = self.detector, self.detector.config
         perception = detector.perception
         if perception is None:
@@ -260,7 +260,7 @@ class _Training:
         return torch.randn(shape, generator=self.context.generator).to(latents)
 
     def _with_synthetic_anomalies(self, chosen: Tensor) -> Tensor:
-        """The chosen samples, some of them with pseudo anomalies, the same in every process."""
+        """The chosen samples, some of them with synthetic anomalies, the same in every process."""
         config, generator = self.detector.config, self.context.generator
         chances = torch.rand(len(chosen), generator=generator)
         return torch.stack(

@@ -55,10 +55,12 @@ class CameraParameters:
         limits=(0.0, 1e6),
     )
     defect_threshold: float = parameter(
-        0.0, f'Image score from which a part is a defect. {_CALIBRATED}', limits=_ANY_SCORE
+        0.0, f'Image score from which an image is called defect. {_CALIBRATED}', limits=_ANY_SCORE
     )
     uncertain_threshold: float = parameter(
-        0.0, f'Image score from which a part is uncertain. {_CALIBRATED}', limits=_ANY_SCORE
+        0.0,
+        f'Image score from which an image is called uncertain. {_CALIBRATED}',
+        limits=_ANY_SCORE,
     )
     region_threshold: float = parameter(
         0.0, f'Peak score that a region must reach. {_CALIBRATED}', limits=_ANY_SCORE
@@ -68,8 +70,9 @@ class CameraParameters:
     )
     min_area: int = parameter(
         1,
-        'Smallest area of a region in px of the camera image. Smaller regions are ignored; a part '
-        'with only such regions is uncertain.',
+        'Smallest area of a region in px of the camera image. Smaller regions are ignored. An '
+        'image whose score reaches the defect threshold but that has only such regions is '
+        'uncertain.',
         limits=(1, 10**9),
     )
     mask_rule: str = parameter(

@@ -14,7 +14,7 @@ class ImageSourceParameters:
     path: str = parameter(
         '',
         'Video file, folder of images, or folder in MVTec layout, whose test images are '
-        'published. Required.',
+        'published (training images if there are none). Required.',
         read_only=True,
         example='images',
     )

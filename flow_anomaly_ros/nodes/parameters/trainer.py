@@ -68,7 +68,9 @@ class TrainerParameters:
         limits=(0, 4096),
     )
     false_positive_rate: float = parameter(
-        0.01, 'Share of good parts that may be rejected.', limits=(0.0001, 0.49)
+        0.01,
+        'Share of good parts that may be called defect. About as many again are called uncertain.',
+        limits=(0.0001, 0.49),
     )
     seed: int = parameter(
         0, 'Random seed: the same seed gives the same model.', limits=(0, 2**31 - 1)

@@ -1,9 +1,9 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pseudo anomalies change a part of the image, have correct masks and are reproducible."""
+"""Synthetic anomalies change a part of the image, have correct masks and are reproducible."""
 
-from flow_anomaly_ros.data import pseudo_anomalies
-from flow_anomaly_ros.data.pseudo_anomalies import (
+from flow_anomaly_ros.data import synthetic_anomalies
+from flow_anomaly_ros.data.synthetic_anomalies import (
     confetti_noise,
     cut_paste,
     MIN_VISIBLE_CHANGE,
@@ -39,7 +39,7 @@ def test_a_part_of_the_image_is_changed_and_the_original_is_not_modified(image, 
 
 
 def test_a_pasted_patch_is_a_contiguous_patch_of_the_image(monkeypatch):
-    monkeypatch.setattr(pseudo_anomalies, 'PATCH_COUNT', (1, 1))
+    monkeypatch.setattr(synthetic_anomalies, 'PATCH_COUNT', (1, 1))
     # Every pixel has a unique value, one more than its left neighbour.
     image = torch.arange(1.0 * SIZE[0] * SIZE[1]).reshape(1, *SIZE)
     for seed in range(10):

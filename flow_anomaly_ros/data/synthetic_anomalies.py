@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pseudo anomalies on images of good parts: confetti noise, CutPaste and blended textures."""
+"""Synthetic anomalies on images of good parts: confetti noise, CutPaste and blended textures."""
 
 from collections.abc import Callable
 import math
