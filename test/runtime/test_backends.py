@@ -30,7 +30,7 @@ for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
 OPTIONS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))[
     'OPTIONS'
 ]
-# The last restoration has a network and registers parts.
+# The last restoration has a network and registers parts, the other one has several scales.
 WAYS = {
     'cainnflow': OPTIONS['cainnflow'][0],
     'feature_fusion': OPTIONS['feature_fusion'][0],
@@ -40,6 +40,7 @@ WAYS = {
     'restoration with a network': {
         'backbone': 'squeezenet1_1',
         'levels': ['features.4', 'features.7'],
+        'scales': [1.0],
         'stride': 4,
         'components': 8,
         'hidden': 8,
@@ -65,30 +66,37 @@ def _fewer_refinements():
         yield
 
 
-def save_trained(path, method, options):
-    images = [generate_part(seed, SIZE)[0] for seed in range(4)]
+def save_trained(path, method, options, images=None, tile=None):
+    images = images or [generate_part(seed, SIZE)[0] for seed in range(4)]
+    size = min(images[0].shape[:2])
+    options = {k: min(v, 2) if k.endswith('steps') else v for k, v in options.items()}
     with pytest.MonkeyPatch.context() as patch:
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
         training = train(
-            TrainingRequest(method=method, options=options, image_size=SIZE, device='cpu'),
+            TrainingRequest(
+                method=method, options=options, image_size=size, tile=tile, device='cpu'
+            ),
             TrainingDataset(images, tuple(CLASSES.get(method, ()))),
         )
     save_artifact(path, training.detector, training.manifest)
 
 
-@pytest.fixture(scope='module', params=WAYS)
+@pytest.fixture(
+    scope='module',
+    params=[
+        # On the worker that has the files of other tests, see `exported_files`.
+        pytest.param(way, marks=pytest.mark.xdist_group('exported') if way == 'restoration' else ())
+        for way in WAYS
+    ],
+)
 def files(request, tmp_path_factory):
     """A tiny model of a method, as its own file and exported."""
     if request.param == 'restoration':
         return request.getfixturevalue('exported_files')
     method = request.param.split()[0]
-    options = {**WAYS[request.param]}
-    for name in options:
-        if name.endswith('steps'):
-            options[name] = 2
     source = tmp_path_factory.mktemp('models') / 'model.safetensors'
-    save_trained(source, method, options)
+    save_trained(source, method, WAYS[request.param])
     for backend, suffix in EXPORT_SUFFIXES.items():
         export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
@@ -366,18 +374,12 @@ def test_an_exported_model_is_there_when_all_that_belongs_to_it_is(
 
 
 @pytest.fixture(scope='module')
-def tiled_file(tmp_path_factory, tiny_options):
+def tiled_file(tmp_path_factory):
     """A model of tiles, as its own file and exported."""
     images = [generate_part(seed, 96)[0] for seed in range(2)]
-    options = tiny_options | {'flow_steps': 2}
-    training = train(
-        TrainingRequest(
-            method='restoration', options=options, image_size=96, tile=64, device='cpu'
-        ),
-        TrainingDataset(images),
-    )
     source = tmp_path_factory.mktemp('tiles') / 'model.safetensors'
-    save_artifact(source, training.detector, training.manifest)
+    # The method whose graph is the shortest.
+    save_trained(source, 'nf_bmr', WAYS['nf_bmr'], images, tile=64)
     for backend, suffix in EXPORT_SUFFIXES.items():
         export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
