@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(config, items):
     """
     if config.pluginmanager.hasplugin('xdist'):
         for item in items:
+            if item.get_closest_marker('xdist_group'):
+                continue
             file = item.nodeid.partition('::')[0]
             group = 'exported' if 'exported_files' in getattr(item, 'fixturenames', ()) else file
             item.add_marker(pytest.mark.xdist_group(group))
