@@ -99,12 +99,21 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, action='append', required=True)
-    parser.add_argument('--weights', type=Path, required=True, help='of mobilenet_v2')
-    parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
-    parser.add_argument('--images', action='append', help='10 or all; both by default')
+    parser.add_argument('--weights', type=Path, required=True, help='weights file of mobilenet_v2')
+    parser.add_argument(
+        '--peers-python',
+        help='Python of an environment with anomalib (default: its models are skipped)',
+    )
+    parser.add_argument(
+        '--images',
+        action='append',
+        help='number of good training images, 10 or all (default: both)',
+    )
     parser.add_argument('--methods', nargs='+', default=[*METHODS, *PEERS])
-    parser.add_argument('--ablation', choices=ABLATIONS, help='rows of this method instead')
-    parser.add_argument('--rows', nargs='+', help='of the ablation; all by default')
+    parser.add_argument(
+        '--ablation', choices=ABLATIONS, help='run the ablation of this method instead'
+    )
+    parser.add_argument('--rows', nargs='+', help='rows of the ablation (default: all)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--output', type=Path)

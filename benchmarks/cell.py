@@ -86,11 +86,11 @@ def main() -> int:
         training = CommandProcess(
             ['train', '--json-progress', '--data', str(parts), '--threads', '1', *endless], 10
         )
-        print('\nwith a training beside it, as the trainer node starts it:', end='')
+        print('\nwith training in parallel, as the trainer node starts it:', end='')
         _run_cell(model, ('lone',), (640, 480), 2.0, alone)
         training.stop()
         seconds = _restart(model)
-    print(f'\nrestart: first verdict after {seconds:.1f} s (promised: {RESTART_S:g} s)')
+    print(f'\nrestart: first verdict after {seconds:.1f} s (limit: {RESTART_S:g} s)')
     return 0 if seconds <= RESTART_S else 1
 
 

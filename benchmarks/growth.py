@@ -41,7 +41,7 @@ def main() -> int:
     """Train and export a model per size, time them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--weights', type=Path, required=True, help='of the backbone')
+    parser.add_argument('--weights', type=Path, required=True, help='weights file of the backbone')
     parser.add_argument('--backbone', default='mobilenet_v2')
     parser.add_argument('--sizes', type=int, nargs='+', default=[256, 512, 1024])
     parser.add_argument('--batches', type=int, nargs='+', default=[1, 2, 4, 8])
@@ -75,7 +75,7 @@ def main() -> int:
                 run()
                 found[case].append(1e3 * (time.perf_counter() - started))
     medians = {case: float(np.median(times)) for case, times in found.items()}
-    print('| | px | images at a time | ms | ms per image and pixel, of the first |')
+    print('| | px | images at a time | ms | ms per image and pixel, relative to the first |')
     print('|---|---|---|---|---|')
     for (name, size, batch), median in medians.items():
         first = medians[name, arguments.sizes[0], 1] / arguments.sizes[0] ** 2

@@ -79,7 +79,7 @@ def main() -> int:
 
 def table(figures: dict[str, dict[str, float]]) -> str:
     """Figures as Markdown, each beside FastFlow in PyTorch."""
-    lines = [f'| ms | median | p95 | of {REFERENCE} |', '|---|---|---|---|']
+    lines = [f'| ms | median | p95 | relative to {REFERENCE} |', '|---|---|---|---|']
     for name, times in figures.items():
         share = times['median'] / figures[REFERENCE]['median'] if REFERENCE in figures else np.nan
         lines.append(f'| {name} | {times["median"]:.1f} | {times["p95"]:.1f} | {share:.2f} |')
@@ -89,9 +89,12 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--weights', type=Path, required=True, help='of the backbone')
+    parser.add_argument('--weights', type=Path, required=True, help='weights file of the backbone')
     parser.add_argument('--backbone', default='mobilenet_v2')
-    parser.add_argument('--peers-python', help='Python with anomalib; without it: no peers')
+    parser.add_argument(
+        '--peers-python',
+        help='Python of an environment with anomalib (default: its models are skipped)',
+    )
     parser.add_argument('--peers', nargs='+', default=[*PEERS])
     parser.add_argument('--methods', nargs='+', default=[*FEW_STEPS, f'restoration{INT8}'])
     parser.add_argument('--size', type=int, default=256)
@@ -99,7 +102,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--runs', type=int, default=10, help='of each in a round')
-    parser.add_argument('--models', type=Path, help='folder that keeps the models')
+    parser.add_argument(
+        '--models', type=Path, help='folder for the trained models, which are reused'
+    )
     parser.add_argument('--json', type=Path)
     parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -34,7 +34,15 @@ def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequenc
         {method for _, method in results},
         key=lambda m: (first.index(m) if m in first else len(first), m),
     )
-    head = ['good images: ' + images, 'set', *FIGURES.values(), 'good rejected', 'right', 's', 'ms']
+    head = [
+        'good images: ' + images,
+        'set',
+        *FIGURES.values(),
+        'false positive rate',
+        'correct',
+        's',
+        'ms',
+    ]
     lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for method in methods:
         rows = [(data, results[data, method]) for data in sets if (data, method) in results]

@@ -182,7 +182,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--prepare',
         action='store_true',
-        help='generate the data, train the model and stop, as demo.launch.py needs',
+        help='only generate the data and train the model (used by demo.launch.py)',
     )
     return parser.parse_args(arguments)
 

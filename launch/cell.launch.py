@@ -43,7 +43,7 @@ ARGUMENTS = (
         'give them without /compressed at their end. Empty: <camera>/image.',
         None,
     ),
-    ('transport', 'raw', 'Type of the images: raw or compressed.', ('raw', 'compressed')),
+    ('transport', 'raw', 'Image transport: raw or compressed.', ('raw', 'compressed')),
     ('namespace', '', 'Namespace of the cell; cells in different namespaces are separate.', None),
     ('folder', 'cell', 'Folder with the images of good parts and the models.', None),
     ('device', 'auto', 'Device: auto, cpu or cuda[:N].', None),

@@ -27,7 +27,7 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 ARGUMENTS = (
     ('data', '', 'Folder in MVTec layout. Empty: images of a machined part are generated.'),
-    ('backbone', '', 'Network that extracts features. Empty: none, pixels are compared.'),
+    ('backbone', '', 'Network that extracts features. Empty: none, raw pixels are compared.'),
     ('weights', '', 'Weights file of the backbone. Empty: it is downloaded.'),
     ('output', 'demo_output', 'Folder for the model and the pictures.'),
     ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),

@@ -128,7 +128,7 @@ def require_virtual_environment() -> None:
     """End the program outside a virtual environment: a system's Python is not ours to change."""
     if sys.prefix == sys.base_prefix:
         stop(
-            f'{sys.executable} is in no virtual environment: use the Python of one, '
+            f'{sys.executable} is not in a virtual environment: use the Python of one, '
             'or on a ROS installation: apt install ros-jazzy-vision-msgs'
         )
 

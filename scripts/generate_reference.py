@@ -82,7 +82,7 @@ def _parameter_file(node: str, node_parameters: type, camera_parameters: type | 
     start = f'ros2 run flow_anomaly_ros {node} --ros-args --params-file config/{node}.yaml'
     commands = [f'#   {command}' for command in (start, *COMMANDS.get(node, ()))]
     lines = [*_comment(HEADERS[node], ''), '#', *commands]
-    lines += ['#', *_comment(f'{GENERATED} Every line may be left out.', '')]
+    lines += ['#', *_comment(f'{GENERATED} Every line is optional unless it says required.', '')]
     lines += ['/**:', '  ros__parameters:']
     lines += _parameter_lines(node_parameters, '    ')
     if camera_parameters:

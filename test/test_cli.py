@@ -82,7 +82,7 @@ def test_train_writes_a_model_and_its_loss_curve(parts, tmp_path, tiny, outcome)
     assert [line.split(':')[0] for line in err] == [
         prefix + stage
         for prefix in ('calibration 1/3 ', 'calibration 2/3 ', 'calibration 3/3 ', '')
-        for stage in ('registration', 'features', 'flow', 'held out')
+        for stage in ('registration', 'features', 'flow', 'held-out distances')
     ] + ['only 3 training images (minimum 4)']
     _, manifest = load_artifact(model)
     assert manifest.training['seed'] == 5
@@ -157,7 +157,7 @@ def two_kinds(tmp_path):
     return tmp_path / 'dark', tmp_path / 'light'
 
 
-def test_one_model_of_several_classes(two_kinds, tmp_path, outcome, monkeypatch):
+def test_one_model_is_trained_on_several_classes(two_kinds, tmp_path, outcome, monkeypatch):
     monkeypatch.setattr(
         'flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None
     )
@@ -203,14 +203,14 @@ def test_wrong_classes_are_refused_in_one_line(two_kinds, tmp_path, class_model_
     both = ['train', '--data', dark, '--data', light, '--output', target]
     assert 'restoration learns one class of parts per model' in refused(*both)
     again = ['train', '--data', dark, '--data', dark, '--output', target, '--method', 'timenet']
-    assert '2 data folders are called dark' in refused(*again)
+    assert '2 data folders are named dark' in refused(*again)
     images = dark / 'test/good'
     assert 'it has part, blank' in refused('predict', class_model_file, images, '--class', 'nut')
     assert 'name one of part, blank' in refused('calibrate', class_model_file, images)
     assert not target.exists()
 
 
-def test_tiles_from_training_to_calibration(tmp_path, tiny, outcome):
+def test_a_tiled_model_is_trained_evaluated_and_calibrated(tmp_path, tiny, outcome):
     data, model = tmp_path / 'data', tmp_path / 'model.safetensors'
     write_dataset(data, train=3, good=2, per_defect=1, size=128)
     arguments = ['--data', data, '--output', model, '--image-size', 128, '--tile', 64]
@@ -251,7 +251,9 @@ def test_train_names_unreadable_files_with_a_count(parts, tmp_path, tiny, outcom
     assert err[2] == 'skipped 2 of 9 files, training on 7 images'
 
 
-def test_evaluate(parts, model_file, tmp_path, outcome):
+def test_evaluate_prints_a_table_and_writes_metrics_and_pictures(
+    parts, model_file, tmp_path, outcome
+):
     figures_file, pictures = tmp_path / 'figures.json', tmp_path / 'new/pictures'
     status, out, err = outcome(
         'evaluate', model_file, '--data', parts, '--json', figures_file, '--pictures', pictures
@@ -272,7 +274,9 @@ def test_evaluate(parts, model_file, tmp_path, outcome):
     assert Path('stain_000.png') in listed(pictures)
 
 
-def test_evaluate_writes_null_where_there_is_no_figure(parts, model_file, tmp_path, outcome):
+def test_evaluate_writes_null_for_metrics_that_cannot_be_computed(
+    parts, model_file, tmp_path, outcome
+):
     shutil.copytree(parts / 'test/good', tmp_path / 'data/test/good')
     figures_file = tmp_path / 'figures.json'
     status, out, _ = outcome(
@@ -284,7 +288,7 @@ def test_evaluate_writes_null_where_there_is_no_figure(parts, model_file, tmp_pa
     assert 'not available' in out
 
 
-def test_evaluate_with_an_unreadable_image(parts, model_file, tmp_path, outcome):
+def test_evaluate_skips_and_names_an_unreadable_image(parts, model_file, tmp_path, outcome):
     shutil.copytree(parts / 'test', tmp_path / 'test')
     (tmp_path / 'test/good/001.png').write_text('no image')
     status, out, err = outcome('evaluate', model_file, '--data', tmp_path)
@@ -295,7 +299,7 @@ def test_evaluate_with_an_unreadable_image(parts, model_file, tmp_path, outcome)
     assert out.splitlines()[4].split()[:2] == ['good', '2']
 
 
-def test_predict(parts, model_file, tmp_path, outcome):
+def test_predict_prints_and_writes_a_result_per_image(parts, model_file, tmp_path, outcome):
     output, results = tmp_path / 'pictures', tmp_path / 'results.json'
     images = [parts / 'test/good', parts / 'test/stain/000.png']
     status, out, err = outcome(
@@ -345,11 +349,11 @@ def test_predict_explains_into_a_folder_only(refused, model_file, parts):
     assert '--output DIR' in refused('predict', model_file, image, '--explain')
 
 
-def test_predict_does_not_write_among_the_images(refused, model_file, parts, tmp_path):
+def test_predict_refuses_to_write_into_the_input_folder(refused, model_file, parts, tmp_path):
     folder = tmp_path / 'parts'
     shutil.copytree(parts / 'test/good', folder)
     line = refused('predict', model_file, folder / '000.png', '--output', folder)
-    assert f'the pictures would lie among the images in {folder}' in line
+    assert f'the pictures would be written into the input folder {folder}' in line
     assert len(listed(folder)) == 3
 
 
@@ -414,7 +418,9 @@ def test_train_stops_when_its_parent_does(parts, tmp_path, tiny, stop):
     assert not list(tmp_path.iterdir())
 
 
-def test_calibrate(parts, model_file, tmp_path, outcome):
+def test_calibrate_updates_the_thresholds_and_keeps_the_previous_model(
+    parts, model_file, tmp_path, outcome
+):
     model = tmp_path / 'model.safetensors'
     shutil.copy(model_file, model)
     status, out, _ = outcome('calibrate', model, parts / 'test' / 'good', '--device', 'cpu')
@@ -445,7 +451,7 @@ def test_an_accepted_part_passes_after_calibration(painted, model_file, tmp_path
     assert 'ok ' in outcome('predict', model, painted)[1]
 
 
-def test_calibrate_refuses(refused, parts, model_file, tmp_path):
+def test_calibrate_refuses_invalid_arguments(refused, parts, model_file, tmp_path):
     assert 'no model file' in refused(
         'calibrate', tmp_path / 'none.safetensors', parts / 'test/good'
     )
@@ -478,11 +484,11 @@ def test_grey_images_do_not_fit_a_colour_model(refused, parts, model_file, tmp_p
     assert len(errors) == 1
 
 
-def test_train_refuses_to_write_among_its_images(parts, tmp_path, tiny, refused):
+def test_train_refuses_to_write_into_the_image_folder(parts, tmp_path, tiny, refused):
     good = tmp_path / 'good'
     shutil.copytree(parts / 'train' / 'good', good)
     line = refused('train', '--data', good, '--output', good / 'model.safetensors', *tiny)
-    assert 'model.safetensors would lie among the images' in line
+    assert 'model.safetensors would be written into the image folder' in line
 
 
 def test_a_full_disk_is_reported_with_the_file_name(
@@ -521,7 +527,7 @@ def test_methods_lists_every_option_with_its_meaning(outcome, method):
 
 
 @pytest.mark.parametrize('command', [[], ['train'], ['evaluate'], ['predict'], ['methods']])
-def test_help(command, capsys):
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, '--help'])
     out = capsys.readouterr().out
@@ -532,7 +538,7 @@ def test_help(command, capsys):
         assert f'example:\n  flow-anomaly {command[0]}' in out
 
 
-def test_as_a_process(parts, model_file, tmp_path):
+def test_the_command_runs_as_a_process(parts, model_file, tmp_path):
     done = python_m('predict', model_file, parts / 'test/good/000.png', tmp_path / 'absent.png')
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 1
@@ -583,7 +589,7 @@ def train_refused(parts, tmp_path, refused, tiny):
         ),
     ],
 )
-def test_wrong_command_lines(refused, arguments, reason):
+def test_invalid_command_lines_are_refused(refused, arguments, reason):
     assert reason in refused(*arguments)
 
 
@@ -619,7 +625,7 @@ def test_wrong_command_lines(refused, arguments, reason):
         (['--output', '.'], 'it is a folder'),
     ],
 )
-def test_train_refuses(train_refused, arguments, reason):
+def test_train_refuses_invalid_arguments(train_refused, arguments, reason):
     assert reason in train_refused(*arguments)
 
 
@@ -679,14 +685,14 @@ def test_bad_models_are_refused(refused, parts, model_file, tmp_path):
     for model, reason in (
         (tmp_path / 'absent.safetensors', 'no model file'),
         (cut, 'damaged'),
-        (foreign, 'no model of flow-anomaly train'),
+        (foreign, 'has weights but no manifest'),
     ):
         output = tmp_path / 'pictures'
         assert reason in refused('predict', model, image, '--output', output)
         assert reason in refused('evaluate', model, '--data', parts, '--pictures', output)
 
 
-def test_evaluate_refuses(refused, parts, model_file, tmp_path):
+def test_evaluate_refuses_invalid_arguments(refused, parts, model_file, tmp_path):
     plain, figures = parts / 'train/good', tmp_path / 'absent/figures.json'
     assert 'no test images' in refused('evaluate', model_file, '--data', plain)
     assert 'no folder' in refused('evaluate', model_file, '--data', parts, '--json', figures)
@@ -701,7 +707,7 @@ def test_predict_refuses_an_empty_folder(refused, model_file, tmp_path):
     assert 'no images in folder' in refused('predict', model_file, tmp_path / 'empty')
 
 
-def test_predict_names_the_folders_in_a_folder_that_have_images(refused, model_file, parts):
+def test_predict_suggests_subfolders_that_contain_images(refused, model_file, parts):
     test = parts / 'test'
     line = refused('predict', model_file, test)
     assert line.endswith('such as ' + ' '.join(map(str, sorted(test.iterdir()))))
@@ -757,8 +763,8 @@ def test_former_names_of_options_still_work_and_say_what_to_write(parts, tmp_pat
     status, _, err = outcome('train', *arguments, *former)
     assert status == 0
     assert err[:3] == [
-        'option stored is now called memory_bank_size: write memory_bank_size',
-        'option second_images is now called reference_images: write reference_images',
+        'option stored is now called memory_bank_size: use memory_bank_size',
+        'option second_images is now called reference_images: use reference_images',
         'stored of option reference_images is now called memory_bank',
     ]
     _, manifest = load_artifact(model)
@@ -766,7 +772,7 @@ def test_former_names_of_options_still_work_and_say_what_to_write(parts, tmp_pat
     assert manifest.config['reference_images'] == ['memory_bank']
 
 
-def test_a_request_makes_the_arguments_that_make_it_again():
+def test_a_training_request_survives_conversion_to_arguments():
     request = TrainingRequest(
         data=(Path('nuts and bolts'), Path('bolts')),
         output=Path('model.safetensors'),

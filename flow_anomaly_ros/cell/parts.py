@@ -208,7 +208,8 @@ class Parts(ABC):
         if len(self._pending) == MAX_PENDING_PARTS:
             oldest = self._pending.popleft()
             self._on_fault(
-                f'decision forced: {MAX_PENDING_PARTS} parts pending; shorten timeout',
+                f'decided before its timeout, because {MAX_PENDING_PARTS} parts are pending; '
+                'shorten timeout',
                 oldest.header,
             )
             self._decide(oldest, self._final_outcome(oldest))

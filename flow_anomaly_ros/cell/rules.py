@@ -92,7 +92,7 @@ class Rules:
         if self.timeout <= self.window + self.tolerance:
             msg = (
                 f'timeout ({self.timeout:g} s) must be longer than window + tolerance '
-                f'({self.window + self.tolerance:g} s): verdicts may arrive until then'
+                f'({self.window + self.tolerance:g} s): until then verdicts on the part may arrive'
             )
             raise ValueError(msg)
 

@@ -6,9 +6,9 @@ import argparse
 
 from flow_anomaly_ros.commands.arguments import add_backend, integer_from, path
 
-SUMMARY = 'show where the time of an inspection goes'
+SUMMARY = 'measure latency, throughput and memory of models'
 DESCRIPTION = """\
-Measure models, such as one and its exports, in turn on the same images. Print median and 95th
+Time models, such as a model and its exports, alternately on the same images. Print median and 95th
 percentile of every stage, images per second and memory."""
 EXAMPLE = 'benchmark model.safetensors model.onnx --batch 1 --batch 8'
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         action='append',
         metavar='IMAGE_OR_FOLDER',
-        help='images to inspect; may be repeated (default: a generated part of the size that the '
+        help='images to inspect; may be repeated (default: a generated image of the size that the '
         'model was trained on)',
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ from flow_anomaly_ros.commands.arguments import add_class, add_device, add_model
 
 SUMMARY = 'recalibrate a model with more good parts'
 DESCRIPTION = """\
-Add good parts to those that the thresholds of a model are based on, and replace the file. More
+Recalibrate the thresholds of a model with more images of good parts, and replace the file. More
 parts bring the share of rejected good parts closer to the requested rate. Images that the model was
 trained on, or that were added before, change nothing. The previous model is kept as
 MODEL.before."""
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--accept',
         action='store_true',
-        help='raise the thresholds so that all of these parts pass, whatever the rate; only for '
-        'parts that a person has inspected and found good',
+        help='raise the thresholds so that all of these parts pass, regardless of the requested '
+        'rate; only for parts that a person has inspected and found good',
     )
     add_device(parser)
 

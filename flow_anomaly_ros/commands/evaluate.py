@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly evaluate`: measure a model on test images with ground truth."""
+"""`flow-anomaly evaluate`: evaluate a model on test images with ground truth."""
 
 import argparse
 
@@ -12,10 +12,10 @@ from flow_anomaly_ros.commands.arguments import (
     path,
 )
 
-SUMMARY = 'measure a model on test images with ground truth'
+SUMMARY = 'evaluate a model on test images with ground truth'
 DESCRIPTION = """\
 Inspect the test images of a data folder and compare with the ground truth. Print a table of
-verdicts per kind of defect, then AUROC, AUPRO, F1 and latency."""
+verdicts per defect type, then AUROC, AUPRO, F1 and latency."""
 EXAMPLE = 'evaluate model.safetensors --data parts/ --json metrics.json --pictures pictures/'
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--pictures',
         type=path,
         metavar='DIR',
-        help='also write one picture per image there: image, score map, mask and overlay',
+        help='also write one picture per image to this folder: image, score map, mask and overlay',
     )
     add_backend(parser)
 

@@ -1,17 +1,17 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly export`: write a model for a faster runtime."""
+"""`flow-anomaly export`: export a model to ONNX Runtime or OpenVINO."""
 
 import argparse
 
 from flow_anomaly_ros.commands.arguments import add_model, path
 
-SUMMARY = 'write a model for a faster runtime'
+SUMMARY = 'export a model to ONNX Runtime or OpenVINO'
 DESCRIPTION = """\
-Write a model for ONNX Runtime (.onnx) or OpenVINO (.xml and .bin): one graph from RGB bytes of any
-size to score map and image score. It replaces the .safetensors file everywhere except in calibrate,
-export and predict --explain, with the thresholds that the file has now. Needs the packages onnx and
-onnxscript, and onnxruntime or openvino."""
+Write a model for ONNX Runtime (.onnx) or OpenVINO (.xml and .bin): one graph from uint8 RGB images
+of any size to a score map and an image score. It can be used like the .safetensors file, except in
+calibrate, export and predict --explain, and keeps the thresholds of the time of export. Needs the
+packages onnx and onnxscript, and onnxruntime or openvino."""
 EXAMPLE = 'export model.safetensors --backend onnx --output model.onnx'
 
 

@@ -1,13 +1,13 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`flow-anomaly extract`: take images out of a rosbag2 recording."""
+"""`flow-anomaly extract`: extract images from a rosbag2 recording."""
 
 import argparse
 import sys
 
 from flow_anomaly_ros.commands.arguments import integer_from, path
 
-SUMMARY = 'take images out of a rosbag2 recording'
+SUMMARY = 'extract images from a rosbag2 recording'
 DESCRIPTION = """\
 Write images of a topic as PNG files to train on, evenly spaced over a recording (sqlite3 or mcap).
 Needs the package rosbags, but no ROS installation."""
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.count is not None:
             msg = '--images is the former name of --count: give only --count'
             raise ValueError(msg)
-        print('flow-anomaly: --images is now called --count: write --count', file=sys.stderr)
+        print('flow-anomaly: --images is now called --count: use --count', file=sys.stderr)
         arguments.count = arguments.images
     arguments.count = arguments.count or DEFAULT_COUNT
     return extract.run(arguments)

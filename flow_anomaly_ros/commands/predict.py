@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output',
         type=path,
         metavar='DIR',
-        help='also write a mask and a picture per image there (NAME.mask.png, NAME.strip.png)',
+        help='also write a mask and a picture per image to this folder (NAME.mask.png, '
+        'NAME.strip.png)',
     )
     parser.add_argument(
         '--explain',

@@ -44,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backbone',
         metavar='NAME',
         help='pretrained network that extracts features: a torchvision name such as mobilenet_v2, '
-        'or timm/ and a timm name (default: the one of the method; restoration works without)',
+        'or timm/ and a timm name (default: set by the method; restoration uses none)',
     )
     parser.add_argument(
         '--weights',
         type=path,
         metavar='FILE',
-        help='weights of the backbone, or a folder of files named after networks '
-        '(default: download)',
+        help='weights file of the backbone, or a folder of files named after their networks '
+        '(default: weights are downloaded)',
     )
     parser.add_argument(
         '--image-size',
@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=rate,
         default=0.01,
         metavar='RATE',
-        help='share of good parts that may be called defect (default: %(default)s); about as many '
-        'again are called uncertain',
+        help='share of good parts that may be classified as defect (default: %(default)s); about '
+        'as many again are classified as uncertain',
     )
     parser.add_argument(
         '--preset',
@@ -100,14 +100,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the same seed gives the same model (default: %(default)s)',
     )
     parser.add_argument(
-        '--strict', action='store_true', help='refuse a data folder with an unreadable file'
+        '--strict', action='store_true', help='fail on an unreadable file instead of skipping it'
     )
     parser.add_argument(
         '--checkpoints',
         type=path,
         metavar='DIR',
-        help='save a checkpoint there every minute; the same command resumes an interrupted '
-        'training, and deletes the checkpoints when it is done (default: none)',
+        help='save a checkpoint to this folder every minute; the same command resumes an '
+        'interrupted training, and deletes the checkpoints when it is done (default: none)',
     )
     parser.add_argument('--quiet', action='store_true', help='print no progress and no summary')
     parser.add_argument(

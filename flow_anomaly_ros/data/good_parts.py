@@ -45,7 +45,7 @@ class GoodParts:
         """
         path = self.path_of(stamp)
         if path.exists():
-            msg = f'{path} already exists'
+            msg = f'an image with this stamp is already in {path}'
             raise ValueError(msg)
         self._require_same_format(image)
         try:

@@ -104,15 +104,14 @@ def from_folder(folder: Path) -> TextureSource:
     """
     if not folder.is_dir():
         msg = (
-            f'no folder of textures at {folder}; give a folder of images, or none to generate them'
+            f'texture folder {folder} does not exist; give a folder of images, or none to generate '
+            'textures'
         )
         raise ValueError(msg)
     folders = sorted({folder, *_subfolders(folder)})
     paths = [path for subfolder in folders for path in list_images(subfolder)]
     if not paths:
-        msg = (
-            f'no images in the folder of textures {folder}; add some, or give none to generate them'
-        )
+        msg = f'texture folder {folder} has no images; add some, or give none to generate textures'
         raise ValueError(msg)
     images = [_read_rgb(path) for path in paths[:: math.ceil(len(paths) / MAX_IMAGES)]]
 

@@ -113,7 +113,7 @@ class Method:
                 msg = f'{given} is the former name of {name}: give only {name}'
                 raise ValueError(msg)
             if name != given:
-                notes.append(f'option {given} is now called {name}: write {name}')
+                notes.append(f'option {given} is now called {name}: use {name}')
             options[name] = self._current_value(name, value, notes)
         return options, notes
 

@@ -84,7 +84,7 @@ def calibrate_quantizers(
             ).round()
             observe(good)
             observe(functional.interpolate(colours, size_of(good)).to(good))
-            context.progress('ranges', step, len(batches), None)
+            context.progress('quantisation ranges', step, len(batches), None)
     data_parallel.broadcast(detector)
 
 

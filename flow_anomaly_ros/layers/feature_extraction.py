@@ -200,7 +200,7 @@ def probe(network: nn.Module, name: str) -> Any:
             return network(torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX))
     except (AssertionError, RuntimeError, ValueError) as error:
         msg = (
-            f'backbone {name} does not take images of any size ({error_first_line(error)}): '
+            f'backbone {name} does not accept images of any size ({error_first_line(error)}): '
             'choose a convolutional network such as mobilenet_v2'
         )
         raise BackboneError(msg) from error

@@ -112,7 +112,8 @@ class Arm:
         call = self._pop_call()
         if not result.success:
             reason = result.message or 'no reason given'
-            self._fail(f'{self._client.service_name}: {call.decision} failed: {reason}', call)
+            text = f'{call.decision} failed: {reason}; check the arm and the part'
+            self._fail(f'{self._client.service_name}: {text}', call)
 
     def _abandon(self) -> None:
         decision, timeout = self._calls[0].decision, f'{self._timeout():g} s'
@@ -120,11 +121,13 @@ class Arm:
             text = f'no response to {decision} within {timeout}; check the arm and the part'
             self._abandoned_response = self._response
         elif self._abandoned_response:
-            text = f'no response within {timeout} (earlier call still pending); {decision} not sent'
+            reason = 'an earlier call is unanswered; check the arm and the part'
+            text = f'{decision} not sent within {timeout}: {reason}'
         elif self._client.service_is_ready():
-            text = f'busy for {timeout}; {decision} not sent'
+            text = f'{decision} not sent within {timeout}: the arm is busy; check the part'
         else:
-            text = f'service not available for {timeout}; {decision} not sent'
+            reason = 'the service is not available; check the part and start the driver of the arm'
+            text = f'{decision} not sent within {timeout}: {reason}'
         self._fail(f'{self._client.service_name}: {text}', self._pop_call())
 
     def _pop_call(self) -> _QueuedCall:

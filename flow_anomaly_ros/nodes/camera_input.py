@@ -88,7 +88,9 @@ class CameraInput:
             return
         if not publishers:
             actual = found[0].topic_type
-            self._obstacle = f'{self.topic} has type {actual}, not {expected}: no images arrive'
+            self._obstacle = (
+                f'{self.topic} has type {actual}, not {expected}: no images are received'
+            )
             self._drop()
             return
         profile = matching_profile(publishers)

@@ -13,7 +13,7 @@ def require_camera_names(names: tuple[str, ...]) -> None:
         InvalidTopicNameException: A name cannot begin the name of a topic.
     """
     if not all(names) or len(set(names)) < max(1, len(names)):
-        msg = f'camera names are {list(names)}: give each camera a name of its own'
+        msg = f'camera names are {list(names)}: give at least one; they must be unique, none empty'
         raise ValueError(msg)
     for name in names:
         validate_topic_name(f'{name}/image')

@@ -164,7 +164,11 @@ class DetectorNode(LifecycleNode):
                 self._models.release()
         if problems:
             # rclpy would fail the transition without logging a reason.
-            result = 'configuring without a model' if is_possible else 'cannot configure'
+            result = (
+                'the cameras of these models are not inspected'
+                if is_possible
+                else 'cannot configure'
+            )
             self.get_logger().error(f'{result}: {"; ".join(problems)}')
         if not is_possible:
             return TransitionCallbackReturn.FAILURE
@@ -291,7 +295,7 @@ class DetectorNode(LifecycleNode):
                 if self._is_configured:
                     done.set_result(self._load_models(cameras))
                 else:
-                    problem = 'the detector is not configured: configure it, which loads the models'
+                    problem = 'the detector is not configured: configuring it loads the models'
                     done.set_result(LoadResult([], [problem], []))
         except Exception as error:
             done.set_exception(error)

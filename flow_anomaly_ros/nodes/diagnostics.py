@@ -31,7 +31,7 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
     if not is_active:
         message = 'inactive'
     elif not camera.parameters.enabled:
-        message = 'disabled by parameter'
+        message = 'disabled: parameter enabled is false'
     elif engine is None and camera.model_problem:
         level, message = DiagnosticStatus.ERROR, camera.model_problem
     elif engine is None:

@@ -116,7 +116,7 @@ class ImageSourceNode(Node):
                     self.get_logger().warning(f'skipped an image: {error}')
             except StopIteration:
                 if self._current is None:
-                    msg = f'none of the images in {self._path} is readable'
+                    msg = f'none of the images in {self._path} is readable: see the warnings above'
                     raise ValueError(msg) from None
                 if not self.parameters.loop:
                     self.is_done = True

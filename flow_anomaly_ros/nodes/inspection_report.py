@@ -144,7 +144,7 @@ class InspectionReportNode(Node):
             path = response.message
             sample = self._samples.get(str(Path(path).resolve()))
             if sample is None:
-                msg = f'the image source publishes {path}, which is not in the data folder'
+                msg = f'the image source publishes {path}, which is not a test image of the data'
                 raise ValueError(msg)
             messages = self._collect(path)
             row = self._row(sample, messages)
@@ -188,7 +188,7 @@ class InspectionReportNode(Node):
             raise TimeoutError(msg)
         future = client.call_async(Trigger.Request())
         if not self._spin_until(future.done, timeout):
-            msg = f'no response from {client.srv_name} within {timeout:g} s'
+            msg = f'no response from {client.srv_name} within {timeout:g} s: is the source running?'
             raise TimeoutError(msg)
         return future.result()
 

@@ -90,11 +90,17 @@ class ModelManager:
             for camera, key in requested.items():
                 if key == self._keys.get(camera.name):
                     if key and not key.path.exists():
-                        news.append(f'{camera.name}: {key.path} no longer exists, its model stays')
+                        news.append(
+                            f'{camera.name}: {key.path} no longer exists; its model is kept'
+                        )
                     continue
                 try:
                     self._swap(camera, engines, key)
-                    change = f'loaded {key.path}' if key else 'its model was removed'
+                    change = (
+                        f'loaded {key.path}'
+                        if key
+                        else 'unloaded its model, because the parameter is empty'
+                    )
                     news.append(f'{camera.name}: {change}')
                 except Exception as error:
                     camera.report_model_problem(error_summary(error))

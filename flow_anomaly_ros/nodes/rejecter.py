@@ -197,12 +197,15 @@ class RejecterNode(Node):
         self._diagnostics.publish(array)
 
     def _status(self) -> DiagnosticStatus:
-        level, message = DiagnosticStatus.OK, 'deciding'
+        level, message = DiagnosticStatus.OK, 'running'
         unpublished = [topic for topic in self._input_topics if not self.count_publishers(topic)]
         if self._fault.text:
             level, message = DiagnosticStatus.ERROR, self._fault.text
         elif unpublished:
-            level, message = DiagnosticStatus.WARN, f'no publisher on {", ".join(unpublished)}'
+            level, message = (
+                DiagnosticStatus.WARN,
+                f'no publisher on {", ".join(unpublished)}: start it, or correct the name',
+            )
         counts = self._parts.counts
         values = {
             'parts': counts['parts'],

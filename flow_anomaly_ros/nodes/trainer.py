@@ -93,7 +93,7 @@ class TrainerNode(Node):
         self.create_timer(
             CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
-        self._report(f'idle, {self._good_parts.count()} good parts in {parameters.data}')
+        self._report(f'idle, {self._good_parts.count()} images of good parts in {parameters.data}')
         if parameters.auto_capture:
             self._capture_missing()
 
@@ -208,8 +208,8 @@ class TrainerNode(Node):
         message = self._recent.rejected
         if message is None:
             msg = (
-                f'no image of a rejected part: {self._camera}/verdict has rejected none, or '
-                'recent_images is too small'
+                f'no image of a rejected part: none was rejected on {self._camera}/verdict, or '
+                'recent_images is too small: increase it'
             )
             raise ValueError(msg)
         if not self._model.exists():
@@ -217,7 +217,7 @@ class TrainerNode(Node):
             raise ValueError(msg)
         stamp = nanoseconds(message.header.stamp)
         if not stamp:
-            msg = f'{self._input.topic} has no stamps: the rejected part cannot be identified'
+            msg = f'images of {self._input.topic} have no stamps: make the camera driver stamp them'
             raise ValueError(msg)
         path = self._good_parts.path_of(stamp)
         # It may have been captured, or accepted by a call whose calibration failed.

@@ -39,7 +39,7 @@ def save_artifact(path: Path, detector: Detector, manifest: Manifest) -> None:
             # safetensors' own files are unreadable to other users, such as the detector's.
             temporary.write_bytes(save(tensors, metadata={MANIFEST_KEY: manifest.to_json()}))
     except (OSError, SafetensorError) as error:
-        msg = f'cannot write the model: {error}'
+        msg = f'cannot write the model {path}: {error}'
         raise ArtifactError(msg) from error
 
 
@@ -68,7 +68,7 @@ def load_artifact(path: Path) -> tuple[Detector, Manifest]:
         )
         raise ArtifactError(msg) from error
     if text is None:
-        msg = f'{path} holds weights, but no model of flow-anomaly train: give a file that it wrote'
+        msg = f'{path} has weights but no manifest: give a model file written by flow-anomaly train'
         raise ArtifactError(msg)
     try:
         return _build(text, tensors)
@@ -83,14 +83,14 @@ def _build(text: str, tensors: dict[str, torch.Tensor]) -> tuple[Detector, Manif
     manifest = Manifest.from_json(text)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            msg = f'tensor {name} has values that are not finite'
+            msg = f'tensor {name} contains NaN or infinite values: retrain the model'
             raise ValueError(msg)
     method = find_method(manifest.method)
     detector = method.detector(build_config(manifest.method, manifest.config))
     try:
         detector.load_state_dict(method.upgrade_tensors(tensors))
     except RuntimeError as error:
-        msg = f'its tensors do not fit its configuration ({error})'
+        msg = f'its tensors do not match its configuration ({error}): retrain the model'
         raise ValueError(msg) from error
     detector.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode():

@@ -109,7 +109,7 @@ def recalibrate(
     lacking = {'false_positive_rate', 'image_scores', 'peaks', 'pixel_quantile'} - known.keys()
     trained = manifest.training.get('digests')
     if lacking or not isinstance(trained, list):
-        msg = 'the model file lacks the scores of its calibration: retrain it'
+        msg = 'the model file has no calibration scores: retrain the model'
         raise ValueError(msg)
     added = {'digests': [], 'image_score': 0.0, 'peak': 0.0, **known.get('added', {})}
     seen = {*trained, *added['digests']}

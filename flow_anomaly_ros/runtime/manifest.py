@@ -114,7 +114,9 @@ class Manifest:
             return names.index(name)
         if not name:
             return None
-        known = f'it has {", ".join(names)}' if any(names) else 'it has a single one without a name'
+        known = (
+            f'it has {", ".join(names)}' if any(names) else 'it has a single class without a name'
+        )
         msg = f'the model has no class {name!r}: {known}'
         raise ValueError(msg)
 
@@ -147,7 +149,7 @@ class Manifest:
                 len(values[name]) != 2
                 or not 1 <= min(values[name]) <= max(values[name]) <= MAX_SIDE_PX
             ):
-                msg = f'the manifest has {name} {values[name]}'
+                msg = f'the manifest has an invalid {name}: {values[name]}'
                 raise ValueError(msg)
         if values['tile'] is not None:
             values['tile'] = int(values['tile'])
@@ -158,13 +160,13 @@ class Manifest:
                 for entry in values['classes']
             )
         except (KeyError, TypeError) as error:
-            msg = f'the manifest has classes {values["classes"]}'
+            msg = f'the manifest has invalid classes: {values["classes"]}'
             raise ValueError(msg) from error
         if not isinstance(values['golden_sample'], str):
             msg = 'the golden sample in the manifest is not text'
             raise ValueError(msg)
         if values['max_value'] not in MAX_VALUES:
-            msg = f'the manifest has max_value {values["max_value"]}'
+            msg = f'the manifest has an invalid max_value: {values["max_value"]}'
             raise ValueError(msg)
         if not values['classes']:
             msg = 'the manifest has no classes'

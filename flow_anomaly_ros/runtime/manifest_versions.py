@@ -30,7 +30,7 @@ def upgrade_manifest(values: Any) -> dict[str, Any]:
     values = {**values}
     version = values.pop('format_version')
     if version < 1:
-        msg = f'the manifest has format version {version}'
+        msg = f'the manifest has an invalid format version: {version}'
         raise ValueError(msg)
     if version > FORMAT_VERSION:
         msg = (

@@ -236,7 +236,7 @@ def _require_classes(
     if len(names) == 1:
         return
     if request.tile is not None:
-        msg = f'tiles of {request.tile} px do not show whole parts: train one model per class'
+        msg = f'tiles ({request.tile} px) do not show whole parts: train one model per class'
         raise ValueError(msg)
     for name in names:
         if of_images.count(name) < 2:
@@ -283,7 +283,7 @@ def _fit(
             classes,
         )
         if data_parallel.broadcast(detector) > MAX_WEIGHT_DIFFERENCE:
-            msg = 'the processes have learned different weights: use machines of one kind'
+            msg = 'the weights of the processes have diverged: use machines of the same kind'
             raise ValueError(msg)
     report.notes.extend(notes)
     return tiled(detector.eval(), request.tile), report

@@ -49,8 +49,8 @@ def load_dataset(request: TrainingRequest) -> TrainingDataset:
         folder = read_folder(data)
         if request.output and folder.train and _is_in(request.output, folder.train[0].parent):
             msg = (
-                f'{request.output} would lie among the images, and the plot of its losses would be '
-                'taken for a good part: choose another folder'
+                f'{request.output} would be written into the image folder, and its loss plot would '
+                'be read as an image of a good part: choose another folder'
             )
             raise ValueError(msg)
         good = load_good_images(folder, request.max_images, request.seed, request.strict, cache)
@@ -74,7 +74,7 @@ def _class_names(folders: Sequence[Path]) -> list[str]:
     names = [folder.resolve().name for folder in folders]
     for name, count in Counter(names).items():
         if count > 1:
-            msg = f'{count} data folders are called {name}: classes need different names'
+            msg = f'{count} data folders are named {name}: rename them, since they name the classes'
             raise ValueError(msg)
     return names
 

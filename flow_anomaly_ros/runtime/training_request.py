@@ -16,7 +16,7 @@ from flow_anomaly_ros.scoring.calibration import require_rate
 
 # Options that the images decide.
 DERIVED_OPTIONS = {
-    'channels': 'the images decide, 1 if they are grey and 3 if they are in colour',
+    'channels': 'it is derived from the images (1 for grey, 3 for colour)',
     'classes': 'each data folder is a class',
 }
 

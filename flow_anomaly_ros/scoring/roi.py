@@ -25,7 +25,7 @@ def read_roi(path: Path) -> np.ndarray:
         raise ValueError(msg) from error
     roi = (image if image.ndim == 2 else image.max(axis=2)) > 0
     if not roi.any():
-        msg = f'region of interest {path} is black everywhere: paint white where defects count'
+        msg = f'region of interest {path} is black everywhere: paint the area to inspect white'
         raise ValueError(msg)
     return roi
 

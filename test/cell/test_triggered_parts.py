@@ -150,7 +150,7 @@ def test_memory_is_bounded_whatever_arrives(make_harness, monkeypatch):
     assert harness.decisions_by_name == [(index, 'reject') for index in range(40)]
     assert harness.parts.counts['verdicts without part'] == 40
     assert [header for _, header in harness.faults] == list(range(40))
-    assert all('decision forced: 10 parts pending' in text for text in harness.fault_texts)
+    assert all('because 10 parts are pending' in text for text in harness.fault_texts)
 
 
 @pytest.mark.parametrize('cycle', [0.7, 3.0])

@@ -21,7 +21,7 @@ def test_images_are_named_after_their_timestamps_and_stored_without_loss(tmp_pat
 def test_an_existing_image_is_not_overwritten(tmp_path):
     parts = GoodParts(tmp_path)
     path = parts.add(np.zeros((4, 6), np.uint8), 1)
-    with pytest.raises(ValueError, match='already exists'):
+    with pytest.raises(ValueError, match='is already in'):
         parts.add(np.ones((4, 6), np.uint8), 1)
     assert not read_image(path).any()
 

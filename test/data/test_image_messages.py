@@ -125,7 +125,7 @@ def bridge(request, install_cv_bridge):
 
 @pytest.mark.parametrize('encoding', PACKED)
 @pytest.mark.parametrize(('padding', 'is_bigendian'), [(0, 0), (3, 0), (0, 1), (5, 1)])
-def test_packed_encodings(bridge, encoding, padding, is_bigendian):
+def test_every_packed_encoding_is_converted(bridge, encoding, padding, is_bigendian):
     order, size = PACKED[encoding]
     byte_order = 'big' if is_bigendian else 'little'
     scale = 1 if size == 1 else 201  # makes the two bytes of a 16-bit value differ
@@ -146,7 +146,7 @@ def test_packed_encodings(bridge, encoding, padding, is_bigendian):
 
 @pytest.mark.parametrize('encoding', BAYER)
 @pytest.mark.parametrize('is_bigendian', [0, 1])
-def test_bayer_mosaic_of_one_colour(bridge, encoding, is_bigendian):
+def test_a_bayer_mosaic_of_one_colour_is_converted(bridge, encoding, is_bigendian):
     scale, size = (1, 1) if encoding.endswith('8') else (250, 2)
     colour = {'r': 200 * scale, 'g': 100 * scale, 'b': 50 * scale}
     first, second = encoding[6:8], encoding[8:10]
@@ -171,7 +171,7 @@ def test_bayer_mosaic_of_one_colour(bridge, encoding, is_bigendian):
     ],
 )
 @pytest.mark.parametrize('encoding', [*UYVY, *YUYV])
-def test_yuv_of_one_colour(bridge, encoding, yuv, rgb):
+def test_a_yuv_image_of_one_colour_is_converted(bridge, encoding, yuv, rgb):
     y, u, v = yuv
     pair = bytes([u, y, v, y] if encoding in UYVY else [y, u, y, v])
 
@@ -200,7 +200,7 @@ def test_cv_bridge_and_numpy_give_the_same(install_cv_bridge, encoding):
     np.testing.assert_array_equal(by_cv_bridge, by_numpy)
 
 
-def test_working_cv_bridge_reads_what_it_can_be_trusted_with(install_cv_bridge):
+def test_a_working_cv_bridge_is_used_where_it_is_reliable(install_cv_bridge):
     bridge = install_cv_bridge(WorkingBridge)
     assert conversion_backend().startswith('cv_bridge ')
 
@@ -255,13 +255,13 @@ def test_images_are_what_the_installed_cv_bridge_makes_of_them():
 
 
 @pytest.mark.parametrize('encoding', ['mono8', 'rgb8', 'mono16', 'rgb16'])
-def test_nothing_is_copied_without_need(bridge, encoding):
+def test_pixels_are_copied_only_if_necessary(bridge, encoding):
     msg = image(encoding, random_rows(encoding))
     assert np.shares_memory(to_array(msg), np.frombuffer(msg.data, np.uint8))
 
 
 @pytest.mark.parametrize('buffer', [bytes, lambda data: np.frombuffer(data, np.uint8)])
-def test_read_only_buffers(bridge, buffer):
+def test_read_only_buffers_can_be_converted(bridge, buffer):
     msg = image('bgr8', random_rows('bgr8'))
     expected = to_array(msg)
     msg.data = buffer(bytes(msg.data))
@@ -283,7 +283,7 @@ def test_read_only_buffers(bridge, buffer):
         ({'encoding': 'uyvy', 'width': 3}, r'uyvy image of 3x2 pixels has an odd width, .*even'),
     ],
 )
-def test_bad_message_is_one_line(bridge, changes, line):
+def test_an_invalid_message_is_refused_in_one_line(bridge, changes, line):
     msg = image('bgr8', [bytes(12)] * 2)
     vars(msg).update(changes)
     with pytest.raises(ImageConversionError, match=line) as error:
@@ -343,7 +343,7 @@ def test_compressed_pixels_stay_where_the_camera_put_them():
         (compressed(np.ones((4, 4), np.float32), '.tiff', 'tiff'), r'8-bit .*jpeg or png'),
     ],
 )
-def test_bad_compressed_message_is_one_line(msg, line):
+def test_an_invalid_compressed_message_is_refused_in_one_line(msg, line):
     with pytest.raises(ImageConversionError, match=line) as error:
         compressed_to_array(msg)
     assert '\n' not in str(error.value)
@@ -370,7 +370,7 @@ def header():
     ],
 )
 @pytest.mark.parametrize('contiguous', [True, False])
-def test_array_to_message(header, encoding, dtype, shape, contiguous):
+def test_an_array_is_converted_to_a_message(header, encoding, dtype, shape, contiguous):
     values = np.arange(np.prod(shape), dtype=dtype).reshape(shape) + dtype(0.5)
     values = values if contiguous else values[::-1, ::-1]
 
@@ -384,7 +384,7 @@ def test_array_to_message(header, encoding, dtype, shape, contiguous):
 
 @pytest.mark.ros
 @pytest.mark.parametrize(('encoding', 'order'), [('rgb8', 1), ('bgr8', -1)])
-def test_message_and_back(header, encoding, order):
+def test_a_message_survives_a_round_trip(header, encoding, order):
     values = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     result = to_array(to_message(values, encoding, header))
     np.testing.assert_array_equal(result, values[..., ::order])
@@ -407,7 +407,7 @@ def test_message_and_back(header, encoding, order):
         ('32FC1', np.zeros((2, 2)), '32FC1 takes an HxW array of float32, not float64 of shape'),
     ],
 )
-def test_array_that_does_not_fit_its_encoding(header, encoding, values, line):
+def test_an_array_that_does_not_match_the_encoding_is_refused(header, encoding, values, line):
     with pytest.raises(ImageConversionError, match=line):
         to_message(values, encoding, header)
 
@@ -460,7 +460,7 @@ def test_a_bad_score_map_is_refused_in_one_line(changes, line):
     assert '\n' not in str(error.value)
 
 
-def test_real_messages():
+def test_real_messages_are_converted():
     messages = pytest.importorskip('sensor_msgs.msg')
     data = array('B', [30, 20, 10, 60, 50, 40])
     msg = messages.Image(height=1, width=2, encoding='bgr8', step=6, data=data)

@@ -105,7 +105,7 @@ def test_extract_still_takes_the_former_name_of_count(recording, tmp_path, capsy
     output = tmp_path / 'good'
     command = ['extract', str(recording), '--topic', '/front/image', '--output', str(output)]
     assert cli.main([*command, '--images', '4']) == 0
-    expected = 'flow-anomaly: --images is now called --count: write --count\n'
+    expected = 'flow-anomaly: --images is now called --count: use --count\n'
     assert capsys.readouterr().err == expected
     assert len(list_images(output)) == 4
     assert cli.main([*command, '--images', '4', '--count', '4']) == 2

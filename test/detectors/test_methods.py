@@ -194,7 +194,7 @@ def test_every_method_has_small_options():
     assert sorted(OPTIONS) == sorted(METHODS)
 
 
-def test_nothing_waits_for_the_host_between_image_and_scores(detector, host_operations):
+def test_detection_does_not_synchronise_with_the_host(detector, host_operations):
     assert not host_operations(detector, good_images(2))
 
 

@@ -82,7 +82,7 @@ def test_a_configuration_survives_plain_values(method):
     assert build_config(method, plain) == config
 
 
-def test_values_are_taken():
+def test_valid_values_are_accepted():
     values = {'channels': 1, 'rate': 0.25, 'name': 'x', 'deep': True, 'limit': 2.5}
     assert dataclasses.asdict(build_config('toy', values)).items() >= values.items()
 
@@ -99,14 +99,14 @@ def test_a_single_value_stands_for_a_list_of_it():
     assert config.sizes == (2.0,)
 
 
-def test_whole_numbers_are_taken_for_floats():
+def test_integers_are_accepted_for_float_options():
     config = build_config('toy', {'rate': 2, 'sizes': [2, 0.5], 'limit': 3})
     values = (config.rate, *config.sizes, config.limit)
     assert values == (2, 2, 0.5, 3)
     assert all(type(value) is float for value in values)
 
 
-def test_nothing_is_taken_where_it_is_allowed():
+def test_none_is_accepted_for_optional_values():
     assert build_config('toy', {'limit': None}).limit is None
 
 
@@ -140,7 +140,7 @@ def test_values_out_of_range_are_refused():
     assert message == 'toy: rate is -1.0: it must be 0 or more'
 
 
-def test_unknown_options_are_named_beside_those_there_are():
+def test_unknown_options_are_named_with_the_known_ones():
     message = refusal(build_config, 'toy', {'speed': 1, 'colour': 2, 'rate': 1})
     assert 'colour, speed' in message
     assert 'channels, deep, levels, limit, name, rate, sizes' in message
@@ -164,8 +164,8 @@ def test_former_names_are_reported_with_what_to_write():
     options, notes = TOY.current_options({'speed_limit': 2.5, 'layers': 'old', 'rate': 1})
     assert options == {'limit': 2.5, 'levels': 'new', 'rate': 1}
     assert notes == [
-        'option speed_limit is now called limit: write limit',
-        'option layers is now called levels: write levels',
+        'option speed_limit is now called limit: use limit',
+        'option layers is now called levels: use levels',
         'old of option levels is now called new',
     ]
 

@@ -162,7 +162,9 @@ class TestCells(unittest.TestCase):
         end = time.monotonic() + PART_PERIOD
         self.wait_for(lambda: time.monotonic() > end)
 
-    def test_1_a_trained_cell_rejects_and_an_untrained_one_learns_to_pass(self):
+    def test_1_a_trained_cell_rejects_a_defect_and_an_untrained_one_passes_parts_after_training(
+        self,
+    ):
         self.wait_for(lambda: self.painted, what='a decision on a painted part')
         part = self.announce()
         self.wait_for(lambda: part in self.good, what='a decision without a model')
@@ -182,7 +184,7 @@ class TestCells(unittest.TestCase):
         self.wait_for(found, what='a verdict on a painted part')
         assert found() == 'defect'
 
-    def test_2_no_part_passes_without_a_detector_and_it_comes_back(self):
+    def test_2_no_part_passes_without_a_detector_and_it_is_restarted(self):
         (pid,) = detectors_of('cell_b')
         os.kill(pid, signal.SIGKILL)
         # It may have seen a part that is announced at once.
@@ -193,7 +195,7 @@ class TestCells(unittest.TestCase):
         self.wait_for(lambda: self.good.get(self.announce()) == 'pass', what='a part that passes')
         assert detectors_of('cell_b') != [pid]
 
-    def test_3_a_senseless_parameter_is_refused_with_the_reason(self):
+    def test_3_an_invalid_parameter_is_refused_with_the_reason(self):
         value = RosParameter('on_missing', value='pass').to_parameter_msg()
         request = SetParameters.Request(parameters=[value])
         (result,) = self.call(SetParameters, 'cell_b/rejecter/set_parameters', request).results

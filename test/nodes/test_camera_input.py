@@ -73,7 +73,7 @@ def test_an_incompatible_quality_of_service_is_a_problem(clock):
     assert camera.problem(0.0) == ''
 
 
-def test_images_that_a_full_queue_pushed_out_are_counted(spinner, wait_for):
+def test_images_dropped_by_a_full_queue_are_counted_as_lost(spinner, wait_for):
     """Nobody spins these nodes but the test, as if the detector were busy for a while."""
     del spinner
     sender, receiver = rclpy.create_node('sender'), rclpy.create_node('receiver')
@@ -120,5 +120,5 @@ def test_images_that_a_full_queue_pushed_out_are_counted(spinner, wait_for):
         ('usb/image_raw/compressed', True, '/usb/image_raw/compressed'),
     ],
 )
-def test_compressed_images_come_below_the_topic_of_the_raw_ones(topic, compressed, expected):
+def test_compressed_images_are_received_on_the_subtopic_compressed(topic, compressed, expected):
     assert CameraInput(Log(), 'front', topic, compressed).topic == expected

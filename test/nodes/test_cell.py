@@ -142,7 +142,7 @@ def test_cameras_of_other_sizes_and_encodings_share_a_detector_process(
         assert verdict.results[0].class_id == 'defect'
 
 
-def test_a_new_part_is_captured_trained_loaded_and_a_defect_of_it_found(
+def test_a_model_of_a_new_part_is_captured_trained_and_loaded_and_finds_a_defect(
     start, make_probe, wait_for, tmp_path, tiny_options
 ):
     probe = make_probe()

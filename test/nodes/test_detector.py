@@ -188,7 +188,7 @@ def test_an_inactive_node_inspects_nothing_and_comes_back(node, make_probe, wait
 
 
 @pytest.mark.parametrize('content', [None, b'no model'])
-def test_a_bad_model_fails_to_configure_and_can_be_mended(
+def test_configuring_fails_with_an_invalid_model_and_succeeds_with_a_valid_one(
     spinner, node, tmp_path, model_file, content
 ):
     path = tmp_path / 'model.safetensors'
@@ -276,7 +276,7 @@ def test_thresholds_change_at_run_time(node, make_probe):
     assert probe.verdict_for(part_message(True, 2)[0]).results[0].class_id == 'ok'
 
 
-def test_a_lower_threshold_makes_a_defect_of_a_good_part(node, make_probe):
+def test_with_a_low_threshold_a_good_part_is_classified_as_defect(node, make_probe):
     probe = make_probe()
     start(node)
     score = probe.verdict_for(part_message()[0]).results[0].score
@@ -300,7 +300,7 @@ def test_a_bad_topic_is_refused_before_anything_is_started(spinner):
         DetectorNode(parameter_overrides=overrides)
 
 
-def test_what_goes_wrong_in_a_transition_is_logged(node, monkeypatch):
+def test_exceptions_in_transitions_are_logged(node, monkeypatch):
     def fail(*_):
         raise RuntimeError('no\nmore threads')
 
@@ -329,7 +329,9 @@ def test_a_topic_of_another_type_is_reported(spinner, node, make_probe, wait_for
     camera.destroy_publisher(publisher)
 
 
-def test_images_of_another_shape_than_the_model_s_are_reported(node, make_probe, wait_for):
+def test_images_of_another_aspect_ratio_than_the_training_images_are_reported(
+    node, make_probe, wait_for
+):
     probe = make_probe()
     start(node)
     probe.verdict_for(to_message(np.zeros((64, 128, 3), np.uint8), 'rgb8', Header()))
@@ -364,7 +366,9 @@ def test_a_publisher_of_another_type_does_not_disturb_the_camera(node, make_prob
     other.shutdown()
 
 
-def test_a_camera_that_nobody_looks_at_is_not_missed(spinner, node, make_probe, wait_for):
+def test_a_camera_without_subscribers_to_its_results_is_not_reported_as_silent(
+    spinner, node, make_probe, wait_for
+):
     probe = make_probe('other')
     wanted = probe.node.create_subscription(Image, 'camera/mask', lambda _: None, 10)
     start(node)

@@ -181,7 +181,7 @@ def test_a_change_of_size_or_encoding_is_reported_until_it_is_undone(
     wait_for(lambda: status_of(probe, 'front').level == DiagnosticStatus.OK)
 
 
-def test_a_publisher_of_another_quality_of_service_is_received_too(make_node, make_probe, wait_for):
+def test_a_second_publisher_with_another_qos_is_received(make_node, make_probe, wait_for):
     make_node('front')
     probe = make_probe('front')
     probe.verdict_for(message_of())
@@ -269,7 +269,7 @@ def test_a_model_that_does_not_load_leaves_the_old_one_inspecting(
     assert status_of(probe, 'front').level == DiagnosticStatus.OK
 
 
-def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
+def test_a_broken_model_of_one_camera_does_not_prevent_loading_those_of_the_others(
     make_node, make_probe, load_model, tmp_path, model_file
 ):
     files = {camera: tmp_path / f'{camera}.safetensors' for camera in ('front', 'side', 'top')}
@@ -284,7 +284,7 @@ def test_a_broken_model_of_one_camera_does_not_keep_another_from_its_new_one(
     assert not answer.success
     assert f'front: loaded {files["front"]}' in answer.message
     assert f'camera side: {files["side"]}' in answer.message
-    assert f'top: {files["top"]} no longer exists, its model stays' in answer.message
+    assert f'top: {files["top"]} no longer exists; its model is kept' in answer.message
     for probe in (front, side, top):
         assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
 
@@ -330,7 +330,7 @@ def test_images_are_inspected_while_a_model_is_loaded(
     assert answer.result().message == f'front: loaded {model}'
 
 
-def test_clean_up_while_models_are_loaded_leaves_none(
+def test_cleanup_during_loading_leaves_no_model_loaded(
     make_node, make_probe, call_load_model, load_model, wait_for, tmp_path, model_file, slow_loading
 ):
     model = tmp_path / 'model.safetensors'
@@ -364,7 +364,7 @@ def test_a_camera_without_a_model_waits_for_one(
     assert probe.verdict_for(message_of()).results[0].class_id == 'ok'
 
 
-def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
+def test_await_models_waits_for_a_model_file_that_does_not_exist_yet(
     make_node, make_probe, load_model, tmp_path, model_file
 ):
     path = tmp_path / 'model.safetensors'
@@ -385,7 +385,7 @@ def test_a_model_file_that_is_still_to_be_trained_can_be_awaited(
     assert front.verdict_for(message_of(seconds=2)).results
 
 
-def test_the_model_of_one_camera_is_loaded_whatever_is_wrong_with_another(
+def test_the_model_of_one_camera_is_loaded_even_if_another_cannot_be(
     make_node, make_probe, load_model, tmp_path, model_file
 ):
     node = make_node('front', 'side')
@@ -401,7 +401,7 @@ def test_the_model_of_one_camera_is_loaded_whatever_is_wrong_with_another(
     assert not load_model(probe).success
 
 
-def test_in_a_cell_a_camera_whose_model_is_broken_waits_and_the_others_inspect(
+def test_with_await_models_a_broken_model_does_not_stop_the_other_cameras(
     make_node, make_probe, load_model, wait_for, tmp_path, model_file
 ):
     path = tmp_path / 'model.safetensors'
@@ -417,7 +417,7 @@ def test_in_a_cell_a_camera_whose_model_is_broken_waits_and_the_others_inspect(
     wait_for(lambda: status_of(front, 'front').level == DiagnosticStatus.OK)
 
 
-def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_probe, tmp_path):
+def test_defects_outside_the_region_of_interest_are_ignored(make_node, make_probe, tmp_path):
     node = make_node('front')
     probe = make_probe('front')
     assert probe.verdict_for(message_of(painted=True)).results[0].class_id == 'defect'
@@ -440,7 +440,7 @@ def test_what_lies_outside_the_region_of_interest_is_no_defect(make_node, make_p
 
 
 @pytest.mark.parametrize(('width', 'height'), [(64, 32), (32, 64)])
-def test_a_region_of_interest_of_another_shape_gives_no_verdict_but_the_reason(
+def test_a_region_of_interest_of_another_aspect_ratio_is_reported(
     make_node, make_probe, wait_for, tmp_path, width, height
 ):
     write_image(tmp_path / 'roi.png', np.full((height, width), 255, np.uint8))
@@ -462,7 +462,7 @@ def test_a_disabled_camera_is_not_inspected(make_node, make_probe, wait_for):
     probe.verdict_for(message_of())
     assert set_parameter(node, 'front.enabled', False).successful
     wait_for(lambda: not probe.images.get_subscription_count())
-    wait_for(lambda: status_of(probe, 'front').message == 'disabled by parameter')
+    wait_for(lambda: status_of(probe, 'front').message == 'disabled: parameter enabled is false')
     assert set_parameter(node, 'front.enabled', True).successful
     assert probe.verdict_for(message_of(seconds=2)).results
 

@@ -70,7 +70,7 @@ def test_sixteen_bits_are_kept(tmp_path, show):
     assert to_array(received[0])[0, 0] == 40000
 
 
-def test_of_a_data_folder_the_test_images_are_shown(tmp_path, show):
+def test_the_test_images_of_a_data_folder_are_published(tmp_path, show):
     data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=0, size=32)
     _, received = show(data, 1)
     expected = cv2.imread(str(data / 'test' / 'good' / '000.png'))[..., ::-1]
@@ -91,7 +91,7 @@ def test_a_video_is_shown(tmp_path, show):
     assert abs(int(second[5, 5, 2]) - 200) < 15
 
 
-def test_a_folder_that_loses_its_images_ends_with_what_is_wrong(tmp_path, show):
+def test_a_folder_without_readable_images_is_refused(tmp_path, show):
     folder = grey_folder(tmp_path / 'images', (10,))
     (folder / '0.png').write_bytes(b'no image')
     with pytest.raises(ValueError, match='none of the images'):
@@ -100,6 +100,6 @@ def test_a_folder_that_loses_its_images_ends_with_what_is_wrong(tmp_path, show):
         ).publish_next()
 
 
-def test_no_path_is_refused(show):
+def test_an_empty_path_is_refused(show):
     with pytest.raises(ValueError, match='parameter path is empty'):
         ImageSourceNode()

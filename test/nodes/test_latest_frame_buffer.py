@@ -19,7 +19,7 @@ def test_the_newest_message_of_each_camera_is_taken_and_the_others_are_counted()
     assert buffer.dropped('front') == 1
 
 
-def test_closing_wakes_who_waits_and_leaves_nothing_to_take():
+def test_closing_wakes_the_waiting_thread_and_empties_the_buffer():
     buffer = LatestFrameBuffer()
     taken = []
     waiter = threading.Thread(target=lambda: taken.append(buffer.take_all()), daemon=True)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.ros
         ('', '', (True, 'detector press: ')),
     ],
 )
-def test_whether_the_detector_took_the_model_is_told(
+def test_the_result_of_loading_the_model_is_reported(
     spinner, wait_for, monkeypatch, refusal, failure, told
 ):
     asked = []

@@ -168,6 +168,6 @@ def test_unknown_parameters_are_named_with_the_nearest_known_one(spinner, capfd)
     assert found[0].endswith(message)
 
 
-def test_the_types_of_the_arm_s_service_are_those_that_the_rejecter_calls():
+def test_the_arm_service_types_of_the_parameter_and_the_client_agree():
     declared = {info.name: info for info in parameters_of(RejecterParameters)}
     assert declared['arm_service_type'].choices == tuple(SERVICE_TYPES)

@@ -61,7 +61,7 @@ def test_image_source_detector_and_inspection_report_inspect_a_folder(tmp_path, 
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == 9
 
 
-def test_a_camera_at_a_rate_gives_verdicts_and_ends_cleanly(
+def test_an_image_source_with_a_rate_gets_verdicts_and_exits_cleanly(
     processes, tmp_path, model_file, make_probe
 ):
     data = write_dataset(tmp_path / 'data', train=1, good=1, per_defect=1, size=64)
@@ -100,7 +100,7 @@ def test_an_inactive_detector_ends_cleanly(processes, model_file, signal_number,
 
 
 @pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
-def test_a_signal_ends_a_node_that_waits_for_something_else_than_ros(signal_number):
+def test_a_signal_ends_a_node_that_does_not_spin(signal_number):
     """As one that is about to spin: nothing of ROS wakes it up."""
     code = (
         'import threading\n'
@@ -122,7 +122,7 @@ def test_a_signal_ends_a_node_that_waits_for_something_else_than_ros(signal_numb
 # Once the signals are handled, in the middle of the imports, and in their last third.
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.7])
 @pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)
-def test_a_signal_while_a_node_imports_ends_it_quietly(signal_number, share):
+def test_a_signal_during_the_imports_ends_a_node_without_a_traceback(signal_number, share):
     process = subprocess.Popen([*NODES, 'detector'], **PIPES)
     wait_for(lambda: _handles_sigterm(process), 'the handler', processes=[process], pause=0.001)
     time.sleep(share * IMPORT_S)
@@ -131,7 +131,7 @@ def test_a_signal_while_a_node_imports_ends_it_quietly(signal_number, share):
     assert process.returncode == 0
 
 
-def test_a_report_that_a_signal_ends_while_it_imports_is_no_success():
+def test_an_inspection_report_interrupted_during_its_imports_exits_with_130():
     process = subprocess.Popen([*NODES, 'inspection_report'], **PIPES)
     wait_for(lambda: _handles_sigterm(process), 'the handler', processes=[process], pause=0.001)
     process.send_signal(signal.SIGTERM)
@@ -163,7 +163,7 @@ def _handles_sigterm(process):
         ('rejecter', ['-p', 'arm_service:="the arm"'], 'the arm'),
     ],
 )
-def test_bad_input_gives_one_line_and_a_failure(executable, arguments, expected):
+def test_invalid_input_is_logged_in_one_line_and_exits_with_1(executable, arguments, expected):
     status, output = run(executable, *arguments)
     assert status == 1
     lines = [line for line in output.splitlines() if 'ERROR' in line]

@@ -38,7 +38,7 @@ def test_an_image_and_its_verdict_may_come_in_either_order(name):
 
 
 @pytest.mark.parametrize('name', ['ok', ''])
-def test_what_is_ok_or_no_verdict_changes_nothing(name):
+def test_ok_and_unknown_verdicts_do_not_change_the_rejected_image(name):
     recent = RecentImages(2)
     for seconds in (1, 2):
         recent.add_image(image(seconds))

@@ -188,7 +188,7 @@ def test_a_late_subscriber_does_not_receive_the_last_decision(make_harness):
 
 def test_a_topic_without_a_publisher_is_reported(make_harness):
     harness = make_harness()
-    harness.wait_for_status(DiagnosticStatus.OK, 'deciding')
+    harness.wait_for_status(DiagnosticStatus.OK, 'running')
     harness.node.destroy_publisher(harness.verdicts['back'])
     harness.wait_for_status(DiagnosticStatus.WARN, 'no publisher on /back/verdict')
 
@@ -292,7 +292,7 @@ def test_an_unavailable_arm_raises_a_fault(make_harness):
     harness.send_trigger(10)
     harness.send_verdict('front', 'defect', 10.1)
     harness.wait_for_status(
-        DiagnosticStatus.ERROR, '/arm: service not available for 0.3 s; reject not sent'
+        DiagnosticStatus.ERROR, '/arm: reject not sent within 0.3 s: the service is not available'
     )
 
 
@@ -317,7 +317,7 @@ def test_an_arm_that_does_not_respond_raises_a_fault_and_does_not_stop_the_decis
     harness.wait_for(lambda: harness.values.get('arm failures') == '3')
     faults = [s.message for s in harness.statuses if 'within 0.3 s' in s.message]
     assert 'no response to reject within 0.3 s' in faults[0]
-    assert 'earlier call still pending' in faults[1]
+    assert 'an earlier call is unanswered' in faults[1]
     unresponsive.destroy_node()
 
 
@@ -379,7 +379,7 @@ def test_a_publisher_with_incompatible_qos_raises_a_fault(make_harness):
     ('parameters', 'message'),
     [
         ({'least_defects': 3}, 'least_defects is 3'),
-        ({'cameras': ['front', 'front']}, 'a name of its own'),
+        ({'cameras': ['front', 'front']}, 'they must be unique'),
         ({'uncertain': 'maybe'}, 'must be one of reject, hold, pass'),
         ({'timeout': 0.1}, 'must be longer than window'),
     ],

@@ -54,7 +54,7 @@ def test_the_rate_is_that_of_the_last_ten_seconds(monkeypatch):
 
 @pytest.mark.ros
 @pytest.mark.parametrize(('score', 'told'), [(0.9, '+4.2'), (0.1, '-7.1'), (0.6, None)])
-def test_scores_of_good_parts_that_move_either_way_are_told(score, told):
+def test_drift_in_either_direction_is_reported(score, told):
     pytest.importorskip('rclpy')
     from diagnostic_msgs.msg import DiagnosticStatus
     from flow_anomaly_ros.nodes.diagnostics import camera_status

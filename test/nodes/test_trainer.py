@@ -142,7 +142,7 @@ def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
     return make
 
 
-def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make_machine):
+def test_a_model_is_captured_and_trained_and_late_subscribers_get_the_result(make_machine):
     machine = make_machine(tile=64)
     assert (
         machine.call('capture').message == f'capturing the next 4 images of /{machine.camera}/image'
@@ -166,7 +166,7 @@ def test_good_parts_are_captured_a_model_is_trained_and_late_listeners_know(make
     machine.until('done')
 
 
-def test_a_cancelled_training_goes_on(make_machine, tmp_path):
+def test_a_cancelled_training_resumes_from_its_checkpoints(make_machine, tmp_path):
     kept = tmp_path / 'checkpoints'
     machine = make_machine(checkpoints=str(kept))
     machine.call('capture')
@@ -196,14 +196,14 @@ def test_images_are_taken_no_faster_than_asked(make_machine):
     assert time.monotonic() - started >= 1.0
 
 
-def test_capture_and_train_by_itself(make_machine):
+def test_the_node_captures_and_trains_at_start(make_machine):
     machine = make_machine(auto_capture=True, auto_train=True)
     machine.show(4)
     machine.until('done')
     assert machine.model.is_file()
 
 
-def test_what_is_there_already_is_neither_captured_nor_trained_again(
+def test_existing_images_and_models_are_not_captured_or_trained_again(
     make_machine, children, parts, tmp_path
 ):
     shutil.copytree(parts / 'train' / 'good', tmp_path / 'good')
@@ -240,7 +240,7 @@ def test_trainings_and_calibrations_are_done_as_the_parameters_say(
     assert priority == 7
 
 
-def test_a_model_that_is_not_to_be_loaded_is_not(make_machine, children, parts):
+def test_no_model_is_loaded_if_load_is_false(make_machine, children, parts):
     machine = make_machine(detector='detector', load=False, data=str(parts / 'train' / 'good'))
     machine.call('train')
     machine.until('done')
@@ -254,7 +254,7 @@ def test_a_part_of_a_camera_without_stamps_cannot_be_accepted(make_machine, chil
     machine.model.touch()
     unstamped = part(1)
     unstamped.header.stamp = Time()
-    machine.accept(unstamped, 'has no stamps')
+    machine.accept(unstamped, 'have no stamps')
     assert not children
 
 
@@ -274,7 +274,7 @@ def test_good_parts_are_taken_from_a_recording(make_machine, tmp_path):
     assert load_artifact(machine.model)[1].training['images'] == 4
 
 
-def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
+def test_images_of_another_format_are_skipped_and_reported(make_machine):
     machine = make_machine()
     machine.call('capture')
     machine.show(1)
@@ -285,7 +285,7 @@ def test_images_unlike_the_first_are_not_taken_and_that_is_told(make_machine):
     machine.until('captured 4')
 
 
-def test_images_without_a_stamp_are_taken_one_after_the_other(make_machine):
+def test_images_without_a_timestamp_are_stamped_on_arrival(make_machine):
     machine = make_machine()
     machine.call('capture')
     unstamped = part(1)
@@ -308,7 +308,7 @@ def test_waiting_for_a_detector_can_be_cancelled(make_machine, monkeypatch):
     assert 'busy' not in machine.call('train').message
 
 
-def test_without_recent_images_nobody_has_the_detector_inspect(make_machine):
+def test_without_recent_images_the_trainer_does_not_subscribe_to_verdicts(make_machine):
     for count in (0, 1):
         machine = make_machine(recent_images=count)
         topics = [subscription.topic_name for subscription in machine.node.subscriptions]
@@ -359,7 +359,7 @@ def test_a_training_that_fails_says_why_in_one_line(make_machine, parameters, re
     assert '\n' not in failed.message
 
 
-def test_a_wrongly_rejected_part_is_accepted_and_the_detector_told(
+def test_accept_last_recalibrates_and_the_detector_loads_the_model(
     make_machine, spinner, model_file
 ):
     machine = make_machine(detector='detector')
@@ -390,7 +390,7 @@ def test_a_wrongly_rejected_part_is_accepted_and_the_detector_told(
     assert machine.probe.verdict_for(later).results[0].class_id == 'ok'
 
 
-def test_a_detector_that_is_not_there_is_told_and_the_model_stays(make_machine, monkeypatch):
+def test_a_missing_detector_is_reported_and_the_model_is_kept(make_machine, monkeypatch):
     monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 0.5)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
@@ -429,7 +429,7 @@ def _is_zombie(pid):
     return Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].startswith('Z')
 
 
-def test_a_detector_that_no_node_can_be_named_is_refused_before_anything_is_trained(make_machine):
+def test_an_invalid_detector_name_is_refused(make_machine):
     machine = make_machine()
     answer = machine.node.set_parameters([Parameter('detector', value='the detector')])[0]
     assert not answer.successful

@@ -125,7 +125,7 @@ def require_same(reference, engine, images, part_class=''):
         assert inspection.part_class == other.part_class
 
 
-def test_a_loaded_model_finds_what_the_detector_did_before_it_was_saved(files):
+def test_a_loaded_model_gives_the_results_of_the_saved_detector(files):
     trained = Engine.of(*load_artifact(files), 'cpu')
     require_same(trained, Engine.load(files, 'cpu'), random_images())
 
@@ -141,7 +141,7 @@ def _two_threads():
 # OpenVINO then computes two images beside one another.
 @pytest.mark.usefixtures('_two_threads')
 @pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
-def test_exported_models_find_the_same(files, suffix):
+def test_exported_models_give_the_same_results(files, suffix):
     reference, engine = Engine.load(files, 'cpu'), Engine.load(files.with_suffix(suffix), 'cpu')
     assert engine.manifest == reference.manifest
     images = random_images()
@@ -162,7 +162,7 @@ def whole_numbers(tmp_path_factory):
 
 
 @pytest.mark.parametrize(('backend', 'suffix'), EXPORT_SUFFIXES.items())
-def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, backend, suffix):
+def test_exported_int8_models_give_nearly_the_same_scores(whole_numbers, backend, suffix):
     export(whole_numbers.with_suffix(suffix), *load_artifact(whole_numbers), backend)
     images = [generate_part(seed, SIZE, 'stain')[0] for seed in range(3)]
     reference, engine = (
@@ -175,9 +175,7 @@ def test_exported_models_of_whole_numbers_find_nearly_the_same(whole_numbers, ba
     assert np.square(found - expected).mean() <= 0.05**2 * np.square(expected).mean()
 
 
-def test_old_versions_of_torch_export_no_whole_numbers(
-    capsys, whole_numbers, tmp_path, monkeypatch
-):
+def test_old_versions_of_torch_cannot_export_int8(capsys, whole_numbers, tmp_path, monkeypatch):
     monkeypatch.delattr(torch.onnx, 'ops')
     target = tmp_path / 'model.onnx'
     line = refusal(capsys, 'export', whole_numbers, '--backend', 'onnx', '--output', target)
@@ -187,7 +185,7 @@ def test_old_versions_of_torch_export_no_whole_numbers(
 
 
 @pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
-def test_graphs_take_camera_images_as_they_are(files, suffix):
+def test_exported_graphs_accept_camera_images_without_preprocessing(files, suffix):
     """Without this package: RGB bytes of any size."""
     reference = Engine.load(files, 'cpu')
     image = generate_part(3, 75, 'burr')[0]
@@ -213,7 +211,7 @@ def test_graphs_take_camera_images_as_they_are(files, suffix):
     assert image_score[0] == pytest.approx(expected.image_score, rel=0.05)
 
 
-def test_reduced_precision_finds_nearly_the_same(files):
+def test_reduced_precision_gives_nearly_the_same_scores(files):
     reference = Engine.load(files, 'cpu')
     image = generate_part(3, SIZE, 'burr')[0]
     expected = reference.inspect([image])[0].scores
@@ -224,7 +222,7 @@ def test_reduced_precision_finds_nearly_the_same(files):
         assert np.abs(found - expected).mean() <= share * expected.mean()
 
 
-def test_stages_sum_up_to_what_an_inspection_takes(files):
+def test_the_stage_times_add_up_to_the_total_time(files):
     image = generate_part(3, SIZE)[0]
     for suffix, inner in (('.safetensors', {'features', 'score'}), ('.onnx', {'detect'})):
         engine = Engine.load(files.with_suffix(suffix), 'cpu')
@@ -238,7 +236,7 @@ def test_stages_sum_up_to_what_an_inspection_takes(files):
         np.testing.assert_array_equal(engine.inspect([image])[0].scores, before)
 
 
-def test_compiled_models_find_the_same(model_file, defect_image, monkeypatch):
+def test_compiled_models_give_the_same_results(model_file, defect_image, monkeypatch):
     compile_detector = torch.compile
     graphs, threads = [], set()
 
@@ -281,7 +279,7 @@ def refusal(capsys, *arguments):
     return lines[0]
 
 
-def test_export_refuses_what_it_cannot_do(capsys, model_file, tmp_path):
+def test_export_refuses_invalid_arguments(capsys, model_file, tmp_path):
     target = tmp_path / 'model.onnx'
     line = refusal(capsys, 'export', model_file, '--backend', 'tflite', '--output', target)
     assert 'choose one of onnx, openvino' in line
@@ -334,7 +332,7 @@ def test_an_exported_model_that_scores_differently_is_not_written(
     [(0.004, 0.01, True), (0.02, 0.01, False), (0.004, 0.1, False)],
 )
 @pytest.mark.usefixtures('_exported_before')
-def test_an_exported_model_may_break_ties_otherwise(
+def test_a_small_share_of_scores_may_differ_after_export(
     exported_files, tmp_path, monkeypatch, share, difference, is_written
 ):
     differences = np.zeros((4, 50, 50))
@@ -350,7 +348,9 @@ def test_an_exported_model_may_break_ties_otherwise(
     assert target.exists() == is_written
 
 
-def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_export, monkeypatch):
+def test_an_exported_model_that_rejects_its_golden_sample_is_not_written(
+    refused_export, monkeypatch
+):
     def refused(_engine):
         raise ValueError('its golden sample is classified as defect')
 
@@ -359,7 +359,7 @@ def test_an_exported_model_that_finds_no_good_part_good_is_not_written(refused_e
 
 
 @pytest.mark.usefixtures('_exported_before')
-def test_an_exported_model_is_there_when_all_that_belongs_to_it_is(
+def test_the_weights_of_an_exported_model_are_written_before_the_model_file(
     exported_files, tmp_path, monkeypatch
 ):
     replace, targets = Path.replace, []
@@ -386,7 +386,7 @@ def tiled_file(tmp_path_factory):
 
 
 @pytest.mark.parametrize('suffix', EXPORT_SUFFIXES.values())
-def test_exported_models_of_tiles_find_the_same(tiled_file, suffix):
+def test_exported_tiled_models_give_the_same_results(tiled_file, suffix):
     engines = [Engine.load(tiled_file.with_suffix(end), 'cpu') for end in ('.safetensors', suffix)]
     images = [generate_part(seed, 96, 'stain')[0] for seed in range(2)]
     require_same(*engines, [*images, generate_part(3, 150)[0]])
@@ -402,7 +402,9 @@ def test_damaged_exported_models_are_refused_in_one_line(capsys, tmp_path, suffi
     assert 'export it again' in refusal(capsys, 'predict', damaged, images)
 
 
-def test_an_openvino_model_without_its_weights_is_told(capsys, exported_files, tmp_path, parts):
+def test_an_openvino_model_without_its_weights_file_is_refused(
+    capsys, exported_files, tmp_path, parts
+):
     lone = shutil.copy(exported_files.with_suffix('.xml'), tmp_path)
     line = refusal(capsys, 'predict', lone, parts / 'test/good')
     assert 'model.xml lacks its weights, model.bin' in line
@@ -418,14 +420,14 @@ def test_an_openvino_model_without_its_weights_is_told(capsys, exported_files, t
         ('.safetensors', ('--precision', 'int3'), "unknown precision 'int3'"),
     ],
 )
-def test_what_a_backend_does_not_have_is_refused(
+def test_unsupported_devices_and_precisions_are_refused(
     capsys, exported_files, parts, suffix, options, words
 ):
     model = exported_files.with_suffix(suffix)
     assert words in refusal(capsys, 'predict', model, parts / 'test/good', *options)
 
 
-def test_a_provider_that_does_not_start_is_not_passed_off_as_one_that_did(
+def test_a_provider_that_fails_to_initialise_is_reported(
     capsys, exported_files, parts, monkeypatch
 ):
     import onnxruntime

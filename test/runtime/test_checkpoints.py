@@ -41,7 +41,7 @@ def fit(case, kept, stop=None):
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case[0])
-def test_an_interrupted_training_ends_with_the_weights_of_one_that_was_not(case, kept):
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(case, kept):
     whole, report, steps = fit(case, NULL_CHECKPOINTS)
     # In the middle of the first, and of the last stage that is kept, and between two.
     stages = [*report.losses]

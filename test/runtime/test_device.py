@@ -47,7 +47,7 @@ def test_a_chosen_number_of_threads_is_kept(launched, threads):
     assert threads == []
 
 
-def test_alone_a_process_leaves_the_threads_to_torch(threads):
+def test_a_single_process_keeps_the_thread_count_of_torch(threads):
     limit_threads(0)
     assert threads == []
 

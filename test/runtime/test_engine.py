@@ -35,11 +35,11 @@ def test_spot_is_found_where_it_is(engine):
 
 
 @pytest.mark.parametrize(('value', 'verdict'), [(100, 'ok'), (160, 'uncertain'), (255, 'defect')])
-def test_verdicts(engine, value, verdict):
+def test_the_verdict_depends_on_the_image_score(engine, value, verdict):
     assert engine.inspect([part(spot=value)])[0].verdict == verdict
 
 
-def test_kinds_of_images_mean_the_same(engine):
+def test_grey_colour_and_16_bit_images_give_the_same_scores(engine):
     grey = part(spot=255)
     colour = np.stack([grey] * 3, axis=-1)
     deep = grey.astype(np.uint16) * 257
@@ -76,7 +76,7 @@ def test_batch_gives_what_single_images_give(model_file, good_images, defect_ima
         assert together.image_score == pytest.approx(alone.image_score, rel=1e-3)
 
 
-def test_read_only_and_strided_images(engine):
+def test_read_only_and_strided_images_can_be_inspected(engine):
     image = part(spot=255)
     image.flags.writeable = False
     for view in (image, np.repeat(image, 2, axis=1)[:, ::2], np.flipud(np.flipud(image))):
@@ -101,7 +101,7 @@ def test_thresholds_can_be_changed_at_run_time(engine):
 @pytest.mark.parametrize(
     ('name', 'index', 'verdict'), [('', 1, 'defect'), ('dark', 1, 'defect'), ('bright', 0, 'ok')]
 )
-def test_a_part_is_judged_by_the_limits_of_its_class(class_engine, name, index, verdict):
+def test_a_part_is_classified_with_the_thresholds_of_its_class(class_engine, name, index, verdict):
     criteria = Criteria(class_engine.manifest.thresholds, part_class=name)
     inspection = class_engine.inspect([part(value=50, spot=150)], [criteria])[0]
     assert inspection.thresholds is criteria.thresholds[index]
@@ -109,7 +109,7 @@ def test_a_part_is_judged_by_the_limits_of_its_class(class_engine, name, index, 
     assert inspection.verdict == verdict
 
 
-def test_a_loaded_engine_has_inspected_an_empty_image(model_file, monkeypatch):
+def test_a_loaded_engine_is_warmed_up(model_file, monkeypatch):
     inspect, inspected = Engine.inspect, []
 
     def noted(engine, images, *criteria):
@@ -157,7 +157,7 @@ def test_broken_network_never_passes_a_part(make_engine):
         np.zeros((0, 8), np.uint8),
     ],
 )
-def test_what_is_no_image_is_refused(engine, image):
+def test_arrays_that_are_not_images_are_refused(engine, image):
     with pytest.raises(ValueError, match='an image must') as caught:
         engine.inspect([image])
     assert '\n' not in str(caught.value)
@@ -170,7 +170,7 @@ def test_unusable_device_is_refused(model_file, name):
     assert '\n' not in str(caught.value)
 
 
-def test_inspection_goes_on_while_a_network_is_taken_apart(training):
+def test_inspection_continues_while_a_network_is_traced(training):
     """torch.fx changes how the modules of the whole process are called while it traces."""
     engine = Engine.of(training.detector, training.manifest, 'cpu')
     image = np.zeros((64, 64, 3), np.uint8)

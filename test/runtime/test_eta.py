@@ -23,7 +23,7 @@ def test_the_first_fold_tells_how_long_the_rest_takes():
     assert all(value >= 0 for value in told[10:])
 
 
-def test_a_last_training_that_takes_longer_tells_of_itself():
+def test_a_final_training_longer_than_a_fold_is_estimated_by_stage():
     time_left = EtaEstimator()
     time_left.after('calibration 1/1 flow', 1, 2, 0.0)
     time_left.after('calibration 1/1 flow', 2, 2, 5.0)
@@ -32,7 +32,7 @@ def test_a_last_training_that_takes_longer_tells_of_itself():
     assert time_left.after('decoder', 11, 100, 13.0) == pytest.approx(8.9)
 
 
-def test_without_folds_a_stage_tells_of_itself():
+def test_without_folds_the_remaining_time_is_estimated_by_stage():
     time_left = EtaEstimator()
     assert time_left.after('flow', 1, 100, 10.0) is None
     assert time_left.after('flow', 11, 100, 15.0) == pytest.approx(44.5)

@@ -29,7 +29,7 @@ def samples(root):
     return read_folder(root).test
 
 
-def test_perfect_engine(engine, tmp_path):
+def test_a_perfect_detector_has_perfect_metrics(engine, tmp_path):
     add(tmp_path, 'good', '0', 60)
     add(tmp_path, 'good', '1', 70)
     add(tmp_path, 'spot', '0', 255, masked=True)
@@ -77,7 +77,7 @@ def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
     assert result.pixel_auroc == pytest.approx(1)
 
 
-def test_masks_of_whole_images_leave_the_pixel_metrics_out(engine, tmp_path):
+def test_pixel_metrics_are_not_computed_without_good_pixels(engine, tmp_path):
     path = add(tmp_path, 'spot', '0', 255, masked=True)
     write_image(
         tmp_path / 'ground_truth/spot' / f'{path.stem}_mask.png', np.full((32, 32), 255, np.uint8)
@@ -106,7 +106,7 @@ def test_unreadable_image_is_named_and_left_out(engine, tmp_path):
     assert result.metrics()['skipped'] == 1
 
 
-def test_nothing_readable(engine, tmp_path):
+def test_evaluation_without_a_readable_image_is_refused(engine, tmp_path):
     path = add(tmp_path, 'good', '0', 60)
     path.write_text('no image')
     with pytest.raises(ValueError, match='none of the 1 test images') as caught:
@@ -115,7 +115,7 @@ def test_nothing_readable(engine, tmp_path):
     assert '\n' not in str(caught.value)
 
 
-def test_every_image_is_shown(engine, tmp_path):
+def test_the_callback_is_called_for_every_image(engine, tmp_path):
     add(tmp_path, 'good', '0', 60)
     add(tmp_path, 'spot', '0', 255)
     shown = []

@@ -20,7 +20,7 @@ def test_a_panel_for_every_stage(tmp_path):
     assert sorted(tmp_path.iterdir()) == [one, two]
 
 
-def test_nothing_to_draw(tmp_path):
+def test_a_report_without_losses_is_refused(tmp_path):
     with pytest.raises(ValueError, match='no losses'):
         save_loss_curve(tmp_path / 'loss.png', FitReport())
     assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ def is_reddish(pixels):
         part((480, 640, 3), np.uint16, GREY * 257),
     ],
 )
-def test_every_kind_of_image(image):
+def test_an_overlay_is_drawn_on_every_kind_of_image(image):
     before = image.copy()
     mask = spot((480, 640), slice(200, 300), slice(100, 200))
     overlay = draw_overlay(image, mask, [box(100, 200, 100, 100)], 'defect', 1.5)
@@ -93,7 +93,7 @@ def test_scores_are_readable_at_the_borders():
             assert (overlay[rows, columns] == 255).all(axis=2).any()
 
 
-def test_boxes_of_messages_are_fractions():
+def test_boxes_may_have_floating_point_coordinates():
     empty = np.zeros((480, 640), np.uint8)
     whole = draw_overlay(part(), empty, [box(300, 200, 60, 40)], 'ok', 1.0)
     fraction = draw_overlay(part(), empty, [box(300.0, 200.0, 60.0, 40.0)], 'ok', 1.0)
@@ -101,14 +101,14 @@ def test_boxes_of_messages_are_fractions():
 
 
 @pytest.mark.parametrize('size', [(1, 1), (5, 400), (300, 20), (32, 32)])
-def test_small_images(size):
+def test_small_images_can_be_drawn_on(size):
     mask = np.full(size, 255, np.uint8)
     overlay = draw_overlay(part(size), mask, [box(0, 0, 1, 1)], 'defect', 123.4)
     assert overlay.shape == (*size, 3)
     assert contact_strip({'image': part(size), 'mask': mask, 'overlay': overlay}).ndim == 3
 
 
-def test_bad_arguments():
+def test_invalid_arguments_are_refused():
     empty = np.zeros((480, 640), np.uint8)
     with pytest.raises(ValueError, match="unknown verdict 'fine'"):
         draw_overlay(part(), empty, [], 'fine', 1.0)
@@ -130,7 +130,7 @@ def test_heat_map_has_one_scale_for_all_images():
     assert wild[0, 1, 0] > wild[0, 1, 2]
 
 
-def test_heat_map_of_a_threshold_of_zero():
+def test_a_heat_map_can_be_drawn_for_a_threshold_of_zero():
     assert heat_map(np.zeros((2, 2), np.float32), 0, 0).shape == (2, 2, 3)
 
 

@@ -12,7 +12,7 @@ LEVELS = np.arange(256).reshape(16, 16)
 
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('off', [-100, 0, 100])
-def test_sixteen_bits_become_the_nearest_eight(channels, off):
+def test_16_bit_values_are_rounded_to_the_nearest_8_bit_value(channels, off):
     """White is 65535 in one and 255 in the other: a level is 257 wide."""
     deep = (257 * LEVELS + off).clip(0, 65535).astype(np.uint16)
     image = deep if channels == 1 else np.stack([deep] * 3, axis=-1)
@@ -23,7 +23,7 @@ def test_sixteen_bits_become_the_nearest_eight(channels, off):
 
 
 @pytest.mark.parametrize('bits', [8, 10, 12, 14, 16])
-def test_images_of_few_bits_sent_in_sixteen_are_as_bright_as_in_eight(bits):
+def test_images_of_lower_bit_depth_in_16_bits_are_scaled_by_their_maximum_value(bits):
     max_value = 2**bits - 1
     deep = np.round(LEVELS * (max_value / 255)).astype(np.uint16)
     assert max_value_of(deep) == max_value
@@ -37,5 +37,5 @@ def test_images_of_few_bits_sent_in_sixteen_are_as_bright_as_in_eight(bits):
     assert (to_rgb(brighter, (16, 16), max_value) == 255).all()
 
 
-def test_bytes_say_nothing_of_a_white_level():
+def test_8_bit_images_do_not_limit_the_maximum_value():
     assert max_value_of(LEVELS.astype(np.uint8)) == 65535

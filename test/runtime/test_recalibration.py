@@ -40,7 +40,7 @@ def calibrated(make_engine):
     return engine
 
 
-def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated):
+def test_an_accepted_part_is_ok_after_this_and_later_recalibrations(calibrated):
     rejected, later = grey(210), grey(100)
     assert calibrated.inspect([rejected])[0].verdict == Verdict.DEFECT
     renewed = recalibrate(calibrated.backend.detector, calibrated.manifest, [rejected], accept=True)
@@ -53,7 +53,7 @@ def test_good_parts_that_were_rejected_are_ok_afterwards_and_stay_so(calibrated)
     assert again.classes[0].calibration['images'] == 12
 
 
-def test_a_part_that_was_accepted_stays_ok_after_darker_ones_were(calibrated):
+def test_an_accepted_part_stays_ok_after_parts_with_lower_scores_are_accepted(calibrated):
     manifest = calibrated.manifest
     for values in ([210], range(60, 90)):
         images = [grey(value) for value in values]
@@ -63,7 +63,7 @@ def test_a_part_that_was_accepted_stays_ok_after_darker_ones_were(calibrated):
     assert not inspection.mask.any()
 
 
-def test_parts_are_scored_as_of_their_class(class_engine):
+def test_parts_are_scored_with_the_given_class(class_engine):
     calibration = calibration_record(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
     classes = [
         dataclasses.replace(part_class, calibration=calibration)
@@ -78,7 +78,7 @@ def test_parts_are_scored_as_of_their_class(class_engine):
     assert scores == pytest.approx((0.2, 0.3, 0.4, 102 / 255 / 2))
 
 
-def test_few_bright_pixels_of_good_parts_lie_above_their_quantile(engine):
+def test_the_pixel_quantile_ignores_a_small_share_of_pixels(engine):
     images = torch.zeros(2, 3, 32, 32)
     images[..., :4, :4] = 1
     scores = score_images(engine.backend.detector, images)
@@ -87,14 +87,14 @@ def test_few_bright_pixels_of_good_parts_lie_above_their_quantile(engine):
     assert score_images(engine.backend.detector, images).pixel_quantile == 0
 
 
-def test_parts_that_nobody_has_looked_at_may_still_be_rejected(calibrated):
+def test_parts_added_without_accept_may_still_be_rejected(calibrated):
     more = [grey(value) for value in range(60, 90)]
     renewed = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(210), *more])
     criteria = [Criteria(renewed.thresholds)]
     assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.DEFECT
 
 
-def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
+def test_similar_good_parts_lower_the_threshold(calibrated):
     (part_class,) = calibrated.manifest.classes
     scores = CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3)
     few = dataclasses.replace(part_class, calibration=calibration_record(scores, 0.01))
@@ -107,7 +107,7 @@ def test_more_good_parts_like_those_before_bring_the_threshold_down(calibrated):
 
 
 @pytest.mark.parametrize(('value', 'stays'), [(60, True), (150, False)])
-def test_a_good_part_that_is_none_by_the_new_thresholds_is_left_out(calibrated, value, stays):
+def test_a_golden_sample_that_the_new_thresholds_reject_is_dropped(calibrated, value, stays):
     manifest = dataclasses.replace(calibrated.manifest, golden_sample=to_text(grey(value)))
     calibrated.manifest = manifest
     calibrated.require_golden_sample()
@@ -115,7 +115,7 @@ def test_a_good_part_that_is_none_by_the_new_thresholds_is_left_out(calibrated, 
     assert renewed.golden_sample == (manifest.golden_sample if stays else '')
 
 
-def test_an_image_counts_once_and_those_of_the_training_not_at_all(calibrated):
+def test_an_image_is_added_only_once(calibrated):
     first = recalibrate(calibrated.backend.detector, calibrated.manifest, [grey(90), grey(90)])
     assert first.classes[0].calibration['images'] == 11
     assert recalibrate(calibrated.backend.detector, first, [grey(90)]) == first
@@ -129,7 +129,7 @@ def test_a_part_that_was_added_can_be_accepted_later(calibrated):
     assert calibrated.inspect([grey(210)], criteria)[0].verdict == Verdict.OK
 
 
-def test_a_real_model_knows_the_images_it_was_trained_on(training, good_images):
+def test_training_images_are_not_added_again(training, good_images):
     renewed = recalibrate(training.detector, training.manifest, good_images)
     assert renewed.thresholds == training.manifest.thresholds
     assert renewed.classes[0].calibration['images'] == len(good_images)
@@ -144,13 +144,13 @@ def test_mask_rule_and_area_are_kept(calibrated):
     assert (renewed.thresholds[0].rule, renewed.thresholds[0].min_area) == ('half', 7)
 
 
-def test_a_model_that_does_not_hold_its_scores_is_refused(engine):
-    with pytest.raises(ValueError, match='lacks the scores of its calibration'):
+def test_a_model_without_calibration_scores_is_refused(engine):
+    with pytest.raises(ValueError, match='has no calibration scores'):
         recalibrate(engine.backend.detector, engine.manifest, [grey(90)])
 
 
 @pytest.mark.parametrize(('above', 'named'), [(1, 0), (2, 2), (5, 5)])
-def test_a_group_of_rejected_parts_does_not_pass_for_good_ones(above, named):
+def test_a_group_of_rejected_parts_is_reported_as_suspicious(above, named):
     limits = Thresholds(defect=1.0, uncertain=0.95, region=1.0, pixel=0.5)
     known = np.linspace(0.5, 0.8, 10)
     # Each by itself is hardly farther from the others than these are from each other.

@@ -135,7 +135,7 @@ def test_weights_sum_to_one_and_leave_out_the_borders_of_tiles(size):
 
 
 @pytest.mark.parametrize('size', [(64, 64), (64, 136), (104, 72), (200, 136)])
-def test_a_tiled_detector_gives_what_it_gives_of_whole_images(size):
+def test_a_tiled_detector_gives_the_scores_of_whole_images(size):
     images = texture(2, 1, *size)
     output, whole = TiledDetector(Fake(), TILE)(images), Fake()(images)
     torch.testing.assert_close(output, whole, atol=1e-6, rtol=0)
@@ -143,7 +143,7 @@ def test_a_tiled_detector_gives_what_it_gives_of_whole_images(size):
     torch.testing.assert_close(constant, torch.full((1, *size), 0.7), atol=1e-6, rtol=0)
 
 
-def test_what_a_detector_sees_around_a_pixel_is_the_same_in_tiles():
+def test_a_small_receptive_field_gives_the_same_scores_in_tiles():
     images = texture(1, 1, 200, 136)
     tiled_map, whole = TiledDetector(Local(), TILE)(images).score_map, Local()(images).score_map
     torch.testing.assert_close(tiled_map, whole, atol=1e-6, rtol=0)
@@ -152,7 +152,7 @@ def test_what_a_detector_sees_around_a_pixel_is_the_same_in_tiles():
 # Seams
 
 
-def test_the_border_of_a_tile_adds_nothing():
+def test_scores_at_tile_borders_inside_the_image_are_ignored():
     score_map = TiledDetector(BadBorder(), TILE)(texture(1, 1, 200, 264)).score_map[0]
     # It is still there at the border of the image: nobody knows better.
     assert torch.equal(score_map, BadBorder()(texture(1, 1, 200, 264)).score_map[0])
@@ -170,7 +170,7 @@ def test_a_method_may_trust_the_border_of_the_image_less():
     assert torch.equal(image_score, Doubtful()(images).image_score)
 
 
-def test_no_image_score_is_larger_than_the_score_map_bears_out():
+def test_the_image_score_is_limited_by_the_score_map():
     class Exaggerating(Fake):
         def forward(self, images):
             return DetectorOutput(self.score(images), torch.full_like(images[:, 0, 0, 0], 9))
@@ -252,7 +252,7 @@ def test_a_defect_on_a_seam_scores_as_inside_a_tile_with_real_methods(method, op
 
 
 @pytest.mark.parametrize(('mebibytes', 'most'), [(1, 1), (4, 1), (20, 5), (512, 36)])
-def test_no_more_tiles_at_once_than_fit_into_memory(mebibytes, most, monkeypatch):
+def test_tiles_are_scored_in_batches_that_fit_into_memory(mebibytes, most, monkeypatch):
     monkeypatch.setattr(tiling, 'BYTES_PER_PIXEL', 1024)
     images = texture(2, 1, 104, 200)
     detector = Local()
@@ -283,7 +283,7 @@ def test_tiles_count_where_they_are_blended(size, tile):
         assert weights.nonzero()[:, 0].tolist() == list(range(size))[span]
 
 
-def test_nothing_of_tiles_waits_for_the_host(training, host_operations):
+def test_tiling_does_not_synchronise_with_the_host(training, host_operations):
     assert not host_operations(TiledDetector(training.detector, TILE), torch.zeros(2, 3, 96, 128))
 
 
@@ -304,7 +304,7 @@ def test_a_detector_is_trained_on_all_tiles_in_random_order():
     assert not torch.equal(cut_training_tiles(images, TILE, 1)[0], seen)
 
 
-def test_too_many_tiles_are_chosen_from_and_that_is_told(monkeypatch):
+def test_a_random_selection_of_too_many_tiles_is_reported(monkeypatch):
     monkeypatch.setattr(tiling, 'MAX_TRAINING_PIXELS', 5 * TILE**2)
     tiles, (note,) = cut_training_tiles(texture(3, 1, 96, 128), TILE, 0)
     assert 'trained on 5 of 18 tiles' in note
@@ -332,7 +332,7 @@ def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
         (128, '128x96'),
     ],
 )
-def test_tiles_that_make_no_sense_are_refused(unseen, tile, reason):
+def test_invalid_tile_sizes_are_refused(unseen, tile, reason):
     with pytest.raises(ValueError, match=reason) as caught:
         train(
             TrainingRequest(method=unseen, tile=tile, device='cpu'), TrainingDataset(flat_images(3))
@@ -344,7 +344,7 @@ def test_tiles_that_make_no_sense_are_refused(unseen, tile, reason):
 # In use
 
 
-def test_an_engine_and_a_calibration_see_the_same(unseen):
+def test_inspection_and_calibration_use_the_same_tiled_scores(unseen):
     images = flat_images(4)
     training = train(
         TrainingRequest(method=unseen, tile=TILE, device='cpu'), TrainingDataset(images)
@@ -363,7 +363,7 @@ def test_an_engine_and_a_calibration_see_the_same(unseen):
     assert scores.peaks.tolist() == scores.image_scores.tolist() == [2.0] * 3
 
 
-def test_a_tile_that_is_no_number_is_not_hidden():
+def test_a_nan_score_of_one_tile_makes_the_image_score_nan():
     class Broken(Fake):
         def score(self, images):
             return images[:, 0] / 0 * 0

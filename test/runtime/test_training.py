@@ -109,7 +109,7 @@ def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
     assert Memory.fits == min(5, count) + 1
 
 
-def test_of_many_images_a_share_is_held_out_for_good(memory):
+def test_a_share_of_many_images_is_never_trained_on(memory):
     training = train(
         TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(250))
     )
@@ -134,7 +134,7 @@ def test_one_image_is_enough_to_train(memory, good_images, tiny_options):
     assert not trained.manifest.golden_sample
 
 
-def test_the_model_carries_a_golden_sample_that_must_be_ok(training, good_images, tmp_path):
+def test_the_golden_sample_of_a_model_must_be_classified_as_ok(training, good_images, tmp_path):
     manifest = training.manifest
     image = to_image(manifest.golden_sample, manifest.input_size)
     assert any(np.array_equal(image, good_image) for good_image in good_images)
@@ -217,7 +217,7 @@ def test_channels_come_from_the_images(good_images, tiny_options):
 
 
 @pytest.mark.parametrize('factor', [257, 4])
-def test_grey_images_of_more_than_8_bits_are_seen_like_those_of_8(
+def test_grey_images_of_more_than_8_bits_give_the_verdicts_of_8_bit_images(
     good_images, tiny_options, factor
 ):
     shallow = [image[..., 0] for image in good_images[:4]]
@@ -261,7 +261,7 @@ def test_a_warning_says_that_images_are_identical(memory):
     assert line.startswith('2 of 7 images are identical to another one')
 
 
-def test_beside_copies_no_good_part_looks_defective(good_images, tiny_options):
+def test_duplicate_images_suppress_outlier_reports(good_images, tiny_options):
     images = [*good_images[:5]] + [good_images[5]] * 10
     assert (
         train(
@@ -304,7 +304,7 @@ def test_progress_names_every_stage(good_images, tiny_options):
     # With a single image there is none to hold out.
     assert stages == [
         *(prefix + stage for prefix in prefixes for stage in ('registration', 'features', 'flow')),
-        'held out',
+        'held-out distances',
     ]
     flow = [(step, steps, loss) for stage, step, steps, loss in calls if stage == 'flow']
     assert [(step, steps) for step, steps, _ in flow] == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -384,7 +384,7 @@ def test_input_size_keeps_the_aspect_and_never_enlarges_much(image_size, shorter
 @pytest.mark.parametrize(
     ('method', 'options'), [('restoration', {'channels': 1}), ('timenet', {'classes': ['a', 'b']})]
 )
-def test_what_the_images_decide_cannot_be_set(good_images, method, options):
+def test_options_derived_from_the_images_cannot_be_set(good_images, method, options):
     with pytest.raises(ValueError, match=f'{next(iter(options))} cannot be set'):
         train(
             TrainingRequest(method=method, options=options, device='cpu'),

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     for candidate in candidates:
         print(_table(candidate), end='\n\n')
     if publish is None:
-        print('publish was not measured: rclpy and vision_msgs are missing')
+        print('publish was not timed: rclpy or vision_msgs cannot be imported; source ROS 2 first')
     if arguments.json:
         write_json(arguments.json, [_to_dict(candidate) for candidate in candidates])
     return 0

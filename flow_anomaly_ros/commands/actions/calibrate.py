@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         version.classes[index].calibration['images'] for version in (manifest, renewed)
     )
     if before == after and old == new:
-        print(f'{model}: all of these {len(images)} images were added before; nothing to do')
+        print(f'{model}: nothing to do: the thresholds already include these {len(images)} images')
         return 0
     if not arguments.accept:
         _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])

@@ -14,7 +14,7 @@ import typing
 from flow_anomaly_ros.detectors.options import option_range
 from flow_anomaly_ros.detectors.registry import METHODS
 
-TYPE_NAMES = {bool: 'true or false', int: 'integer', float: 'number', str: 'text'}
+TYPE_NAMES = {bool: 'boolean', int: 'integer', float: 'number', str: 'string'}
 WIDTH = 96
 
 

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     paths = list(image_paths(arguments.images))
     if arguments.explain and not arguments.output:
-        msg = '--explain writes pictures: give their folder with --output DIR'
+        msg = '--explain needs a folder for its pictures: add --output DIR'
         raise ValueError(msg)
     if arguments.json:
         require_writable(arguments.json)
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         make_folder(arguments.output)
         if any(folder.samefile(arguments.output) for folder in {path.parent for path in paths}):
             msg = (
-                f'the pictures would lie among the images in {arguments.output} and would be '
-                'inspected the next time: choose another folder'
+                f'the pictures would be written into the input folder {arguments.output} and '
+                'inspected on the next run: choose another folder'
             )
             raise ValueError(msg)
 

@@ -26,12 +26,12 @@ class CainnFlowConfig:
         blocks: Coupling blocks of each flow, the paper's steps (table 3).
         hidden_ratio: Channels between the two convolutions of `CAC` and `CC`, as a share of those
             that go in.
-        reduction: How much narrower the hidden layer of the channel attention is, r (section 3.2).
+        reduction: Reduction ratio of the channel attention, r (section 3.2).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
-        max_shift: Training images are also seen shifted by up to this many px.
-        augmented_samples: Images and shifted copies in the training set, at least.
+        max_shift: Largest shift in px of the shifted copies.
+        augmented_samples: Minimum number of images and shifted copies in the training set.
         steps: Training steps.
-        batch: Images in a step.
+        batch: Batch size.
         learning_rate: Peak learning rate (section 4.5).
     """
 

@@ -152,10 +152,10 @@ class CainnFlowDetector(Detector):
             'features': features,
             'latents': latents,
             'restored': self.reverse(latents),
-            'noise added': noisy,
-            'restored from it': self.reverse(noisy),
-            'sampled': noise,
-            'restored from that': self.reverse(noise),
+            'noisy latents': noisy,
+            'restored from noisy latents': self.reverse(noisy),
+            'sampled latents': noise,
+            'restored from samples': self.reverse(noise),
         }
         return [
             {

@@ -16,20 +16,20 @@ class FeatureFusionConfig:
 
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
-        backbone: Network that makes the features, a torchvision name or `timm/` and a timm name.
-        levels: Three levels of it, the finest first; empty: the last of stride 4, 8 and 16, which
-            are layers 1 to 3 of the paper's resnet50 (section 1).
+        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm name.
+        levels: Three levels of the backbone, the finest first; empty: the last of stride 4, 8
+            and 16, which are layers 1 to 3 of the paper's resnet50 (section 1).
         int8: Whether the backbone is quantised to int8 before training, which makes exported
             models faster.
         stride: Stride in px of the fused features and of the scores.
-        hidden: Channels inside the network.
+        hidden: Hidden channels of the fusion network.
         features: Channels of the fused features.
         texture: Whether the texture network refines the lower levels (section 1.1; table 4).
-        texture_levels: Levels that similarities are quantised to, N of equations 1 and 2.
-        pair_levels: Levels of each of two neighbours in the two-dimensional quantisation.
+        texture_levels: Number of levels that similarities are quantised to, N of equations 1 and 2.
+        pair_levels: Number of levels per neighbour in the two-dimensional quantisation.
         self_calibration: Whether the self-calibrated convolution refines the highest level
             (section 1.2; table 4).
-        calibration_rate: How much smaller the second scale of that convolution is, r (section 1.2).
+        calibration_rate: Downsampling rate of the self-calibrated convolution, r (section 1.2).
         anomaly_ratio: Share of the training images that get a synthetic anomaly (table 3).
         score_loss: Whether scores are made from the features and trained by equation 5; otherwise
             the distance from the centre of the hypersphere is the score (table 4).
@@ -37,12 +37,12 @@ class FeatureFusionConfig:
             equations 6 and 7 (table 4); needs `score_loss`.
         margin: Scores of good positions lie below this, gamma of equation 5.
         gap: Scores of abnormal positions lie this far above those of good ones, lambda.
-        patches: Patches along each side of a map whose likeness is compared (section 2.4).
+        patches: Patches along each side of a map whose similarities are compared (section 2.4).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
-        max_shift: Training images are also seen shifted by up to this many px.
-        augmented_samples: Images and shifted copies in the training set, at least.
+        max_shift: Largest shift in px of the shifted copies.
+        augmented_samples: Minimum number of images and shifted copies in the training set.
         steps: Training steps.
-        batch: Images in a step, 2 or more: batch normalisation compares them.
+        batch: Batch size, 2 or more because of batch normalisation.
         learning_rate: Peak learning rate.
     """
 
@@ -80,5 +80,5 @@ class FeatureFusionConfig:
             self.score_loss or not self.consistency_loss,
             'consistency_loss',
             self.consistency_loss,
-            'false where score_loss is false: there are no scores to compare',
+            'false if score_loss is false, since there are then no scores to compare',
         )

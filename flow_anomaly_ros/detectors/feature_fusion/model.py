@@ -32,7 +32,7 @@ class FeatureFusionDetector(Detector):
         if found != LEVELS:
             msg = (
                 f'backbone {config.backbone} has {found} level{"s" * (found > 1)} by default, and '
-                f'{LEVELS} are fused: name three, the finest first'
+                f'{LEVELS} are needed: set `levels` to three, the finest first'
             )
             raise ValueError(msg)
         self.network = FusionNetwork(self.backbone.level_channels, config)

@@ -15,15 +15,15 @@ class NfBmrConfig:
 
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
-        backbone: Network that makes the source domain, a torchvision name or `timm/` and a timm
-            name (section 3.1).
+        backbone: Network whose features form the source domain, a torchvision name or `timm/` and
+            a timm name (section 3.1).
         levels: Levels of it, resized to one map; empty: `features.6` of efficientnet_b5, which ends
             with its 36th block, of 304 channels (section 4.2), and the last ones of stride 8 and
             16 of any other.
         int8: Whether the backbone is quantised to int8 before training, which makes exported
             models faster.
         stride: Stride of that map in px; 0: 32 for efficientnet_b5, 16 for any other.
-        components: Principal components of the features that make the source domain; even; 0: all.
+        components: Principal components of the features in the source domain; even; 0: all.
         blocks: Coupling blocks of the flow (section 4.2).
         flow_hidden: Hidden channels of its coupling networks; 0: as many as the source domain has;
             1024 in the paper (section 4.2).
@@ -33,11 +33,11 @@ class NfBmrConfig:
         hidden: Hidden channels of the mapping; 0: as many as the source domain has; 1024 in the
             paper (section 4.2).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
-        max_shift: Training images are also seen shifted by up to this many px.
-        augmented_samples: Images and shifted copies in the training set, at least.
+        max_shift: Largest shift in px of the shifted copies.
+        augmented_samples: Minimum number of images and shifted copies in the training set.
         flow_steps: Training steps of the flow.
         mapping_steps: Training steps of the mapping.
-        batch: Images in a step (section 4.2: 8).
+        batch: Batch size (section 4.2: 8).
         flow_learning_rate: Peak learning rate of the flow; 2e-4 in the paper (section 4.2).
         mapping_learning_rate: Peak learning rate of the mapping; 3e-4 in the paper (section 4.2).
     """

@@ -43,7 +43,7 @@ class RestorationConfig:
 
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
-        align: Whether parts are registered to one pose first: `auto`, if the good images show
+        align: Whether parts are first registered to a common pose: `auto`, if the good images show
             parts that are rotated or shifted, `always` or `never`.
         scales: Scaling factors of the N images, largest first (paragraphs 66, 82-83).
         backbone: Network that extracts the features, a torchvision name or `timm/` and a timm
@@ -98,7 +98,7 @@ class RestorationConfig:
             distribution's mean.
         reference_weights: Weights of their distances, in the same order; empty: 1, and for
             `nearest` beside others 0.5 with blocks of pixels and 0.2 with a network.
-        memory_bank_size: Images and shifted copies in the memory bank, at most; 2 or more.
+        memory_bank_size: Maximum number of images and shifted copies in the memory bank; 2 or more.
         coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
         tolerance: Standard deviations from the target's mean that count as likely.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
@@ -115,14 +115,15 @@ class RestorationConfig:
             are padded with zeros there, and parts are cut off.
         map_upsampling: Interpolation of smaller distance maps to the image's size: bilinear,
             bicubic or nearest (78).
-        map_downsampling: How larger ones are reduced to it: average, max or nearest (78).
+        map_downsampling: Reduction of larger maps to the image's size: average, max or nearest
+            (78).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
         max_shift: Largest shift in px of the shifted copies.
-        augmented_samples: Images and shifted copies in the training set, at least.
+        augmented_samples: Minimum number of images and shifted copies in the training set.
         flow_steps: Training steps of the flow.
         decoder_steps: Training steps of the inverse feature model, which pixels do not need. 0: no
             decoder, and no pictures of restored images; scores stay the same.
-        batch: Images in a step.
+        batch: Batch size.
         learning_rate: Peak learning rate of the flow.
         decoder_learning_rate: Peak learning rate of the inverse feature model.
     """
@@ -198,7 +199,7 @@ class RestorationConfig:
             set(self.fused_scales) <= set(self.scales),
             'fused_scales',
             self.fused_scales,
-            f'some of the scales {list(self.scales)}',
+            f'a subset of the scales {list(self.scales)}',
         )
         each_scale = len(self.scales), f'each of the {len(self.scales)} scales'
         each_fusion = len(self.fusion), f'each fusion in {list(self.fusion)}'
@@ -209,7 +210,7 @@ class RestorationConfig:
             ('downsampling', each_fusion),
         ):
             values = getattr(self, name)
-            check_option(len(values) in (1, count), name, values, f'one, or one for {each}')
+            check_option(len(values) in (1, count), name, values, f'one value, or one for {each}')
         check_option(
             PIXELS not in self.backbone or set(self.backbone) == {PIXELS},
             'backbone',
@@ -220,14 +221,14 @@ class RestorationConfig:
             PIXELS not in self.backbone or not self.int8,
             'int8',
             self.int8,
-            'false for pixels: only networks are quantized',
+            'false for pixels: only networks are quantised',
         )
         check_option(
             len(self.reference_images) > 0
             and len(set(self.reference_images)) == len(self.reference_images),
             'reference_images',
             self.reference_images,
-            f'some of {", ".join(REFERENCE_IMAGES)}, each once',
+            f'one or more of {", ".join(REFERENCE_IMAGES)}, without duplicates',
         )
         check_option(
             len(self.reference_weights) in (0, len(self.reference_images)),
@@ -239,13 +240,13 @@ class RestorationConfig:
             self.feature_weight > 0 or self.image_share > 0,
             'feature_weight',
             self.feature_weight,
-            'greater than 0 where pixel_weight does not count',
+            'greater than 0 if pixel_weight is 0',
         )
         check_option(
             self.decoder_steps > 0 or not self.compares_decoded,
             'decoder_steps',
             self.decoder_steps,
-            '1 or more where pixel_weight or second_threshold is: they compare restored images',
+            '1 or more if pixel_weight or second_threshold is above 0: both compare decoded images',
         )
 
     @property

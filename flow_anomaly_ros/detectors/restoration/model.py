@@ -96,8 +96,8 @@ class RestorationDetector(Detector):
         channels = [features.channels for features in self.features_of_scales]
         if 'features' in config.fusion and len(set(channels)) > 1:
             msg = (
-                f'backbones with {", ".join(map(str, channels))} channels cannot be fused: leave '
-                '`features` out of fusion or choose levels with as many channels'
+                f'backbones with {", ".join(map(str, channels))} channels cannot be fused: remove '
+                '`features` from fusion or choose levels with equal numbers of channels'
             )
             raise ValueError(msg)
         default = min(channels) if PIXELS in config.backbone else BACKBONE_COMPONENTS

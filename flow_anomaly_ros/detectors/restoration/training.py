@@ -46,7 +46,7 @@ def fit(
         images = _registered(detector, images)
         if detector.registration.is_active:
             context.report.notes.append(
-                'parts are rotated or shifted: they are registered to one pose first'
+                'parts are rotated or shifted: their images are first registered to a common pose'
             )
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     for number in itertools.count(1):
@@ -175,7 +175,7 @@ class _Training:
             return detector.distances(*detector.restored_features(of_image), sizes)
 
         maps = data_parallel.map_sharded(
-            distances, len(held_out), 1, self._stage_progress('held out')
+            distances, len(held_out), 1, self._stage_progress('held-out distances')
         )
         for normalizer, of_scale, x in zip(
             detector.distance_normalizers, maps, features, strict=True

@@ -18,15 +18,15 @@ class TimeNetConfig:
     Attributes:
         channels: Channels of the images, 1 (grey) or 3 (RGB).
         classes: Names of the classes of parts; empty: one that has no name.
-        backbone: Network that good and restored images are compared in, a torchvision name or
-            `timm/` and a timm name (table 4).
+        backbone: Network whose features compare images with their restorations, a torchvision name
+            or `timm/` and a timm name (table 4).
         strides: Strides in px of its levels that are compared: f1 to f5 are 2, 4, 8, 16, 32
             (table 5).
         int8: Whether the backbone is quantised to int8 before training, which makes exported
             models faster.
-        space: What the flow makes: `pixel`, or the latents of an `autoencoder` (figure 1).
-        block: Side in px of the blocks that the autoencoder makes latents of.
-        latents: Channels of the latents, at most.
+        space: Space that the flow works in: `pixel`, or the latents of an `autoencoder` (figure 1).
+        block: Side in px of the blocks that the autoencoder encodes.
+        latents: Maximum number of latent channels.
         base: Channels of the first level of the denoiser, and of the perceptive network (3.1.3).
         multipliers: Channels of each level, in units of `base`.
         attention: How many of the coarsest levels have self-attention.
@@ -34,22 +34,22 @@ class TimeNetConfig:
         reflows: Rounds of reflow, which straighten the trajectories, k (algorithm 1).
         pairs: Pairs of noise and image that each round generates.
         tolerance: Error tolerance of a step of the RK45 solver.
-        perception: Whether a network perceives the time step and guides the denoiser (section 2.2).
+        perception: Whether a network estimates the time step and guides the denoiser (section 2.2).
         steps: Steps that restore an image; more than one only without `perception` (table 3).
-        time: Time step that images are noised to; 1 is no noise (figure 7).
-        level_weights: For each level, or for all, how much Euclidean distances count beside cosine
-            distances, w (equation 5).
-        pixel_weight: How much pixels count beside levels, lambda (equation 5).
+        time: Time step up to which noise is added to images; 1 is no noise (figure 7).
+        level_weights: Weight of Euclidean relative to cosine distances, one for all levels or one
+            for each, w (equation 5).
+        pixel_weight: Weight of the pixel distance beside those of the levels, lambda (equation 5).
         smoothing: Standard deviation in px of the Gaussian that smooths the score map.
-        pooling: Rounds of average pooling of the score map before its maximum is the image score.
+        pooling: Rounds of average pooling of the score map before the image score, its maximum.
         textures: Folder of textures for synthetic anomalies; empty: they are generated.
         anomaly_ratio: Share of the perceptive network's training images with synthetic anomalies.
-        max_shift: Where images are few, they are also seen shifted by up to this many px.
-        augmented_samples: Images and shifted copies in the training set, at least.
+        max_shift: Largest shift in px of the shifted copies.
+        augmented_samples: Minimum number of images and shifted copies in the training set.
         flow_steps: Training steps of the flow.
         reflow_steps: Training steps of each reflow.
         perception_steps: Training steps of the perceptive network.
-        batch: Images in a step.
+        batch: Batch size.
         learning_rate: Peak learning rate.
     """
 
@@ -113,5 +113,5 @@ class TimeNetConfig:
             self.steps == 1 or not self.perception,
             'steps',
             self.steps,
-            '1, or perception must be false',
+            '1 unless perception is false',
         )

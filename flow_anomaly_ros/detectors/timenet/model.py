@@ -62,7 +62,8 @@ class TimeNetDetector(Detector):
         if len(self.backbone.levels) != len(config.strides):
             msg = (
                 f'{config.backbone} has {len(self.backbone.levels)} levels of the strides '
-                f'{list(config.strides)}: name in `strides` those that it has, or another backbone'
+                f'{list(config.strides)}: remove the others from `strides`, or choose another '
+                'backbone'
             )
             raise ValueError(msg)
         self.space: Autoencoder | PixelSpace = (

@@ -109,7 +109,7 @@ def fit_comparison(
         compared,
         len(images),
         detector.config.batch,
-        lambda step, steps: progress('comparison', step, steps, None),
+        lambda step, steps: progress('distance statistics', step, steps, None),
     )
     detector.class_means.fit(described, classes)
     detector.difference.fit(maxima)
@@ -154,8 +154,8 @@ class _Training:
             stage = f'reflow {number}'
             self._fit_velocity(stage, len(pairs.ends), pairs.chosen, config.reflow_steps)
             self.context.report.notes.append(
-                f'reflow {number}: curvature of the ways from noise to images {before:.3g} before, '
-                f'{self._curvature(latents):.3g} after (0 is straight)'
+                f'reflow {number}: curvature of the paths from noise to images {before:.3g} '
+                f'before, {self._curvature(latents):.3g} after (0 is straight)'
             )
 
     def perception(self) -> None:

@@ -17,8 +17,8 @@ TRANSPORT_DESCRIPTION = (
     '`sensor_msgs/CompressedImage` on `<topic>/compressed`.'
 )
 _CALIBRATED = (
-    '0: the calibrated threshold of the model file, adjusted if another threshold that is set '
-    'requires it.'
+    '0: the calibrated threshold of the model file, adjusted if it would contradict another '
+    'threshold that is set.'
 )
 _ANY_SCORE = (0.0, 1e9)
 
@@ -31,7 +31,7 @@ class CameraParameters:
         '',
         'Model file written by `flow-anomaly train` (.safetensors) or `flow-anomaly export` '
         '(.onnx, .xml). A camera without a model is not inspected. After a change of this '
-        'parameter or of the file call `~/load_model`; the old model inspects until the new one '
+        'parameter or of the file call `~/load_model`; the old model is used until the new one '
         'is loaded.',
         example='model.safetensors',
     )
@@ -55,11 +55,13 @@ class CameraParameters:
         limits=(0.0, 1e6),
     )
     defect_threshold: float = parameter(
-        0.0, f'Image score from which an image is called defect. {_CALIBRATED}', limits=_ANY_SCORE
+        0.0,
+        f'Image score from which an image is classified as defect. {_CALIBRATED}',
+        limits=_ANY_SCORE,
     )
     uncertain_threshold: float = parameter(
         0.0,
-        f'Image score from which an image is called uncertain. {_CALIBRATED}',
+        f'Image score from which an image is classified as uncertain. {_CALIBRATED}',
         limits=_ANY_SCORE,
     )
     region_threshold: float = parameter(

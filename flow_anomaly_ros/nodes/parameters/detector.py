@@ -24,7 +24,7 @@ class DetectorParameters:
         'float32',
         'Precision that the networks compute in (`float32`, `bfloat16` or `float16`), if the '
         'device supports it. Thresholds are calibrated with `float32`: check them after a change. '
-        f'A model that rejects its own golden sample in a precision is not loaded. {_AT_LOADING}',
+        f'A model whose golden sample is not ok at this precision is not loaded. {_AT_LOADING}',
         choices=PRECISIONS,
     )
     compile: bool = parameter(
@@ -34,14 +34,14 @@ class DetectorParameters:
     )
     threads: int = parameter(
         0,
-        'CPU threads of the detector. 0: one per core. All processes of a machine together must '
-        'not have more threads than it has cores, or they slow each other down many times. Takes '
+        'CPU threads of the detector. 0: one per core. All processes on a machine together should '
+        'not have more threads than it has cores, otherwise they become many times slower. Takes '
         'effect when the detector is configured.',
         limits=(0, 256),
     )
     cameras: tuple[str, ...] = parameter(
         ('camera',),
-        'Names of the cameras. Camera `front` reads `front/image`, publishes `front/mask`, '
+        'Names of the cameras. Camera `front` subscribes to `front/image`, publishes `front/mask`, '
         '`front/score_map`, `front/overlay`, `front/defects` and `front/verdict`, and has '
         'parameters of its own, such as `front.model`. Frames of cameras with the same model file '
         'are inspected as one batch.',

@@ -23,7 +23,7 @@ class InspectionReportParameters:
     )
     least_right: float = parameter(
         0.9,
-        'Smallest share of correct verdicts; with fewer the exit status is 1.',
+        'Minimum share of correct verdicts; below it the exit status is 1.',
         limits=(0.0, 1.0),
         read_only=True,
     )

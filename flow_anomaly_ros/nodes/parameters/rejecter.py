@@ -26,10 +26,10 @@ class RejecterParameters:
     grouping: str = parameter(
         'window',
         'How verdicts are grouped into parts. `trigger`: a `std_msgs/Header` on the topic '
-        '`trigger` announces each part; its stamp says when the part was there, its `frame_id` may '
-        'name the part, and a part that no camera has seen is decided after `timeout`. `window`: '
-        'images taken at about the same time belong to the same part; a part that no camera has '
-        'seen gets no decision, so do not treat a missing decision as pass.',
+        '`trigger` announces each part; its stamp is the time at which the part arrived, its '
+        '`frame_id` may name the part, and a part that no camera has seen is decided after '
+        '`timeout`. `window`: images taken at about the same time belong to the same part; a part '
+        'that no camera has seen gets no decision, so do not treat a missing decision as pass.',
         choices=('trigger', 'window'),
         read_only=True,
     )
@@ -95,7 +95,7 @@ class RejecterParameters:
         limits=(0.0, 1e6),
     )
     arm_service: str = parameter(
-        '', 'Service that is called for the parts. Empty: none.', read_only=True
+        '', 'Service of the arm, ejector or PLC that removes parts. Empty: none.', read_only=True
     )
     arm_service_type: str = parameter(
         'set_bool',
@@ -107,6 +107,6 @@ class RejecterParameters:
     arm_timeout: float = parameter(
         2.0,
         'Seconds from a decision to the response of the arm. A call without a response by then is '
-        'abandoned and raises a fault, because the arm would pick another part.',
+        'abandoned and raises a fault, because a late call would remove the wrong part.',
         limits=_SECONDS,
     )

@@ -34,7 +34,7 @@ class TrainerParameters:
     )
     auto_capture: bool = parameter(
         False,
-        'Capture images at start until the folder holds as many as `images` says.',
+        'Capture at start until the folder contains `images` images.',
         read_only=True,
     )
     auto_train: bool = parameter(False, 'Train as soon as the images are captured.')
@@ -49,8 +49,8 @@ class TrainerParameters:
     )
     backbone: str = parameter(
         '',
-        'Pretrained network that extracts features, such as `mobilenet_v2`. Empty: none, pixels '
-        'are compared, which is faster and finds fewer defects.',
+        'Pretrained network that extracts features, such as `mobilenet_v2`. Empty: none, raw '
+        'pixels are compared, which is faster and finds fewer defects.',
     )
     weights: str = parameter('', 'Weights file of the backbone. Empty: it is downloaded.')
     part_class: str = parameter(
@@ -69,7 +69,7 @@ class TrainerParameters:
     )
     false_positive_rate: float = parameter(
         0.01,
-        'Share of good parts that may be called defect. About as many again are called uncertain.',
+        'Share of good parts that may be classified as defect. About as many again are uncertain.',
         limits=(0.0001, 0.49),
     )
     seed: int = parameter(
@@ -77,7 +77,7 @@ class TrainerParameters:
     )
     checkpoints: str = parameter(
         '',
-        'Folder for checkpoints: `~/train` resumes an interrupted training from there. Empty: no '
+        'Folder for checkpoints: `~/train` resumes interrupted training from there. Empty: no '
         'checkpoints, training starts over.',
     )
     device: str = parameter(
@@ -85,7 +85,7 @@ class TrainerParameters:
     )
     threads: int = parameter(
         1,
-        'CPU threads of a training. 0: one per core. Leave cores for inspection.',
+        'CPU threads for training. 0: one per core. Leave cores for inspection.',
         limits=(0, 256),
     )
     priority: int = parameter(
@@ -101,8 +101,8 @@ class TrainerParameters:
     )
     recent_images: int = parameter(
         10,
-        'Number of images kept for `~/accept_last` until their verdicts arrive; the trainer then '
-        'subscribes to images and verdicts all the time, and the detector inspects all the time. '
+        'Number of images kept for `~/accept_last` until their verdicts arrive. The trainer then '
+        'stays subscribed to images and verdicts, so the detector inspects continuously. '
         '0: none, and images are received only during a capture.',
         limits=(0, 1000),
         read_only=True,

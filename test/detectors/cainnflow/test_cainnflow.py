@@ -117,7 +117,7 @@ def test_pictures_show_both_directions_of_every_level(images):
         # The reverse gives back what was there, and something else for a latent with noise.
         own = next(iter(row.values()))
         torch.testing.assert_close(row['restored'], own, atol=1e-3, rtol=0)
-        assert (row['restored from it'] - own).abs().mean() > 0.01
+        assert (row['restored from noisy latents'] - own).abs().mean() > 0.01
 
 
 @pytest.mark.parametrize(

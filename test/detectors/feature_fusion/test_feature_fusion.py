@@ -114,5 +114,5 @@ def test_options_that_cannot_be_used_are_refused(options, message):
 
 def test_a_network_without_three_levels_needs_them_named():
     pytest.importorskip('timm')
-    with pytest.raises(ValueError, match='has 1 level by default, and 3 are fused: name three'):
+    with pytest.raises(ValueError, match='has 1 level by default, and 3 are needed: set'):
         build(backbone='timm/deit_tiny_patch16_224', levels=())

@@ -40,7 +40,7 @@ def images():
     return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_residual_block_is_three_convolutions_beside_what_goes_in():
+def test_a_residual_block_adds_three_convolutions_to_its_input():
     block = ResidualBlock(4)
     kinds = [type(layer) for layer in block.layers]
     assert kinds == [nn.Conv2d, nn.ReLU] * 3
@@ -77,7 +77,7 @@ def test_the_plain_mapping_has_five_layers_each_way():
 
 
 @pytest.mark.parametrize('mapping', ['residual', 'plain'])
-def test_the_score_adds_the_errors_in_both_domains_beside_what_is_usual(images, mapping):
+def test_the_score_is_the_sum_of_normalised_errors_in_both_domains(images, mapping):
     detector = build(mapping=mapping, smoothing=0.0, augmented_samples=2, max_shift=0)
     fit(detector, images)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_the_score_adds_the_errors_in_both_domains_beside_what_is_usual(images, 
     torch.testing.assert_close(output.image_score, output.score_map.amax((1, 2)))
 
 
-def test_the_source_domain_has_the_units_of_the_features(images):
+def test_the_source_domain_has_unit_variance(images):
     detector = build(augmented_samples=2, max_shift=0)
     fit(detector, images)
     with torch.no_grad():
@@ -138,7 +138,9 @@ def test_pictures_are_brightest_where_most_is_abnormal(images, mapping):
         ({'backbone': 'mobilenet_v2', 'levels': ('features.3',)}, ('features.3',), 16, 24),
     ],
 )
-def test_the_source_domain_suits_the_backbone(options, levels, stride, channels):
+def test_the_source_domain_has_the_default_levels_of_the_backbone(
+    options, levels, stride, channels
+):
     detector = NfBmrDetector(NfBmrConfig(**options))
     assert detector.backbone.levels == levels
     assert detector.backbone.stride == stride

@@ -79,7 +79,7 @@ def variant(detector, **options):
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_restored_images_are_the_scaled_images(detector, seed):
+def test_with_pixel_blocks_restored_images_equal_the_scaled_images(detector, seed):
     noise = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
     good = good_images(1, seed=seed)
     restoration = detector.restore(torch.cat([good, stained(good), noise]))
@@ -97,7 +97,7 @@ def test_a_stain_scores_higher_inside_than_outside(detector):
 
 
 @pytest.mark.parametrize('kind', ['memory_bank', 'nearest'])
-def test_the_reference_image_is_as_if_there_were_no_stain(detector, kind):
+def test_the_reference_image_shows_the_part_without_the_stain(detector, kind):
     good = good_images(1)
     restoration = detector.restore(stained(good))
     second = restoration.reference[kind]
@@ -143,7 +143,7 @@ def test_distances_to_several_reference_images_are_weighted_and_added(detector):
     torch.testing.assert_close(both, 0.5 * nearest + 2 * stored, rtol=1e-4, atol=1e-5)
 
 
-def test_of_more_images_than_are_stored_all_kinds_are():
+def test_the_memory_bank_represents_all_kinds_of_images():
     kinds = torch.tensor([0.1] * 6 + [-0.1] * 6)[:, None, None, None]
     images = good_images(12) + kinds
     detector = build(reference_images=('memory_bank',), memory_bank_size=4, augmented_samples=2)
@@ -152,7 +152,7 @@ def test_of_more_images_than_are_stored_all_kinds_are():
     assert scores.max() < 1.5 * scores.min()
 
 
-def test_the_nearest_likely_image_counts_less_beside_stored_ones():
+def test_the_nearest_likely_image_has_less_weight_than_the_memory_bank():
     def shares(**options):
         return RestorationConfig(**options).shares
 
@@ -307,7 +307,7 @@ def latents_of(detector, images):
         return detector.flow(detector.extract(detector.scale_images(images)))[0]
 
 
-def test_scales_are_fused_where_and_with_what_is_asked():
+def test_scales_are_fused_as_configured():
     """A change of the finest image reaches the latents of the scales that are fused with it."""
 
     def reached(**options):
@@ -549,7 +549,7 @@ def test_the_occlusion_pattern_is_drawn_and_its_area_compared(pattern):
     assert area[0, 0, 27, 23] == corner
 
 
-def test_similarity_is_that_of_the_marked_area(backbone_training):
+def test_similarity_is_measured_within_the_occlusion_pattern(backbone_training):
     """The decoder knows good images, and not what is drawn on them."""
     detector, _ = backbone_training
     images = good_images(2)
@@ -567,7 +567,7 @@ def test_similarity_is_that_of_the_marked_area(backbone_training):
     assert values['ring'] != values['rectangle']
 
 
-def test_distances_are_seen_beside_those_of_good_parts():
+def test_distances_count_less_where_good_parts_vary():
     """The right half of good parts is noise: what is unlike them there says less."""
     generator = torch.Generator().manual_seed(0)
     noisy = torch.ones(SIZE)
@@ -592,7 +592,7 @@ def test_distances_are_seen_beside_those_of_good_parts():
     assert ratios[True] < 0.9 * ratios[False]
 
 
-def test_a_part_that_is_wrong_all_over_stays_wrong(detector):
+def test_an_image_that_differs_everywhere_keeps_a_high_score(detector):
     with torch.no_grad():
         good = detector(good_images(2, seed=4)).image_score.max()
         for level in (0.0, 0.5, 1.0):
@@ -673,7 +673,7 @@ def test_the_same_seed_gives_the_same_scores():
     assert not torch.equal(scores(1), scores(2))
 
 
-def test_a_single_step_is_a_training():
+def test_a_single_training_step_is_possible():
     assert len(fit(build(flow_steps=1, augmented_samples=1), good_images(1)).losses['flow']) == 1
 
 
@@ -704,7 +704,7 @@ def test_scores_need_no_decoder(backbone_training):
 
 
 @pytest.mark.parametrize('options', [{'pixel_weight': 0.5}, {'second_threshold': 0.5}])
-def test_a_decoder_that_has_a_share_in_scores_is_always_learned(options):
+def test_a_decoder_that_contributes_to_scores_is_always_trained(options):
     config = RestorationConfig(backbone=('squeezenet1_1',), **options)
     assert METHOD.scoring_config(config) == config
     with pytest.raises(ValueError, match='decoder_steps is 0'):
@@ -790,6 +790,6 @@ def test_bad_options_are_refused_in_one_line(option, value):
     assert '\n' not in str(caught.value)
 
 
-def test_one_of_the_distances_must_count():
+def test_at_least_one_distance_weight_must_be_positive():
     with pytest.raises(ValueError, match='feature_weight is 0'):
         RestorationConfig(backbone=('squeezenet1_1',), pixel_weight=0.0, feature_weight=0.0)

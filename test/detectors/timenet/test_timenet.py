@@ -64,7 +64,7 @@ def detector(fitted):
 
 
 @torch.no_grad()
-def test_the_class_changes_what_is_restored_and_what_is_scored(detector):
+def test_the_given_class_affects_the_restoration_and_the_scores(detector):
     image = parts()[0][:1]
     right, wrong = torch.tensor([0]), torch.tensor([1])
     assert detector(image, right).image_score < detector(image, wrong).image_score
@@ -90,7 +90,7 @@ def test_the_same_image_gets_the_same_score_each_time(detector):
     assert torch.equal(detector(images, classes).score_map, detector(images, classes).score_map)
 
 
-def test_the_straightness_is_told_before_and_after(fitted):
+def test_the_curvature_is_reported_before_and_after_a_reflow(fitted):
     (note,) = (note for note in fitted[1].notes if note.startswith('reflow'))
     assert 'before' in note
     assert 'after' in note
@@ -114,7 +114,7 @@ def test_stages_can_be_left_out_and_repeated(reflows, perception):
     assert ('time' in detector.explain(images)[0]) == perception
 
 
-def test_what_perceives_learns_and_the_flow_stays():
+def test_the_perception_network_is_trained_while_the_flow_is_frozen():
     images, classes = parts()
     without, beside = build(perception=False), build()
     for detector in (without, beside):
@@ -171,7 +171,7 @@ def test_every_class_needs_an_image():
 
 def test_textures_of_a_folder_are_used(tmp_path):
     images, classes = parts()
-    with pytest.raises(ValueError, match='no folder of textures'):
+    with pytest.raises(ValueError, match=r'texture folder .* does not exist'):
         fit(build(textures=str(tmp_path / 'missing')), images, classes=classes)
     write_image(tmp_path / 'red.png', np.full((40, 40, 3), (255, 0, 0), np.uint8))
     few = {'flow_steps': 2, 'reflow_steps': 2, 'perception_steps': 3}
@@ -185,7 +185,7 @@ def test_textures_of_a_folder_are_used(tmp_path):
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        ({'steps': 3}, 'perception must be false'),
+        ({'steps': 3}, 'unless perception is false'),
         ({'time': 1.0}, 'time is 1.0'),
         ({'space': 'words'}, 'one of pixel, autoencoder'),
         ({'classes': ('a', 'a')}, 'unique names'),
