@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 
-FIGURES = {'image_auroc': 'image AUROC', 'pixel_auroc': 'pixel AUROC', 'aupro': 'AUPRO'}
+METRICS = {'image_auroc': 'image AUROC', 'pixel_auroc': 'pixel AUROC', 'aupro': 'AUPRO'}
 
 
 def table(folder: Path, first: Iterable[str]) -> str:
@@ -37,7 +37,7 @@ def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequenc
     head = [
         'good images: ' + images,
         'set',
-        *FIGURES.values(),
+        *METRICS.values(),
         'false positive rate',
         'correct',
         's',
@@ -51,7 +51,7 @@ def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequenc
         if len(rows) == len(sets):
             seeds = min(len(runs) for _, runs in rows)
             means = [
-                {key: mean(runs[i][key] for _, runs in rows) for key in FIGURES}
+                {key: mean(runs[i][key] for _, runs in rows) for key in METRICS}
                 for i in range(seeds)
             ]
             lines.append(_row([f'**{method}**', '**mean**'], means))
@@ -59,7 +59,7 @@ def _one(results: dict[tuple[str, str], list[dict]], images: str, first: Sequenc
 
 
 def _row(names: Sequence[str], runs: list[dict]) -> str:
-    texts = [*names, *(_spread([100 * run[key] for run in runs]) for key in FIGURES)]
+    texts = [*names, *(_spread([100 * run[key] for run in runs]) for key in METRICS)]
     if 'false_positive_rate' in runs[0]:
         texts.append(_spread([100 * run['false_positive_rate'] for run in runs]) + ' %')
         texts.append(f'{mean(run["right"] for run in runs):.0f} of {runs[0]["tested"]}')

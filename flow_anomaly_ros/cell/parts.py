@@ -20,7 +20,7 @@ from flow_anomaly_ros.scoring.thresholds import Verdict
 # Limits memory, whatever arrives.
 MAX_PENDING_PARTS = 1000
 # For how many timeouts a decided part is remembered, to recognise late verdicts on it.
-LATE_VERDICT_MEMORY = 5.0
+LATE_VERDICT_TIMEOUTS = 5.0
 
 _SEVERITIES = (Verdict.OK, Verdict.UNCERTAIN, Verdict.DEFECT)
 
@@ -171,7 +171,7 @@ class Parts(ABC):
         for part in self._decided:
             if part.missing_cameras is None and self._is_timed_out(part, now):
                 self._report_missing_verdicts(part)
-        memory = LATE_VERDICT_MEMORY * self.rules.timeout
+        memory = LATE_VERDICT_TIMEOUTS * self.rules.timeout
         while self._decided and now - self._decided[0].opened_at > memory:
             self._decided.popleft()
         self._report_silent_cameras(now)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from flow_anomaly_ros.scoring.thresholds import Verdict
 
-UNCERTAIN_MEANINGS = ('reject', 'hold', 'pass')
-MISSING_MEANINGS = ('reject', 'hold')
+UNCERTAIN_POLICIES = ('reject', 'hold', 'pass')
+MISSING_POLICIES = ('reject', 'hold')
 
 
 class Decision(enum.StrEnum):
@@ -85,7 +85,7 @@ class Rules:
                 f'cameras, {len(self.cameras)}'
             )
             raise ValueError(msg)
-        for name, choices in (('uncertain', UNCERTAIN_MEANINGS), ('on_missing', MISSING_MEANINGS)):
+        for name, choices in (('uncertain', UNCERTAIN_POLICIES), ('on_missing', MISSING_POLICIES)):
             if getattr(self, name) not in choices:
                 msg = f'{name} is {getattr(self, name)!r}: it must be one of {", ".join(choices)}'
                 raise ValueError(msg)

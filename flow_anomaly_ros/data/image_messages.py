@@ -197,7 +197,7 @@ def to_message(array: np.ndarray, encoding: str, header: 'Header') -> 'Image':
     return msg
 
 
-def message_to_write(shape: tuple[int, ...], encoding: str) -> tuple['Image', np.ndarray]:
+def create_writable_message(shape: tuple[int, ...], encoding: str) -> tuple['Image', np.ndarray]:
     """Make an image message and an array of its pixels, for repeated use.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-GRADIENT_NORM = 1.0
+MAX_GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 1e-5
 # Blocks along each side of an image of random colours.
 BLOCKS = 16
@@ -57,7 +57,7 @@ def start_training(
 
 
 @torch.no_grad()
-def calibrate_quantizers(
+def observe_quantisation_ranges(
     context: TrainingContext,
     detector: Detector,
     images: Tensor,
@@ -150,7 +150,7 @@ def train_stage(
         optimiser.zero_grad()
         (data_parallel.shard_weight(batch) * loss).backward()
         data_parallel.all_reduce_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimiser.step()
         schedule.step()
         losses.append(data_parallel.all_reduce_mean(loss.detach(), batch).item())

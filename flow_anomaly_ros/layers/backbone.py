@@ -21,7 +21,7 @@ from flow_anomaly_ros.layers.feature_extraction import (
 )
 from flow_anomaly_ros.layers.inference import channels_last
 from flow_anomaly_ros.layers.quantisation import is_quantised, quantise
-from flow_anomaly_ros.layers.resample import average_at, size_of
+from flow_anomaly_ros.layers.resample import average_and_resize, size_of
 from flow_anomaly_ros.layers.transformer import TokenMaps
 import torch
 from torch import nn, Tensor
@@ -150,7 +150,7 @@ class Backbone(nn.Module):
 
     def _to_grid(self, level: Tensor, size: tuple[int, int]) -> Tensor:
         """Average a level over its neighbourhood and resize it to the common grid."""
-        resized = average_at(level, size, self.aggregation)
+        resized = average_and_resize(level, size, self.aggregation)
         is_coarse = min(size_of(level)) < min(size)
         return self.coarse_weight * resized if is_coarse else resized
 

@@ -160,7 +160,7 @@ class CouplingFlow(nn.Module):
             maps = block.inverse(maps)
         return maps
 
-    def take_permutations(self, other: 'CouplingFlow') -> None:
+    def copy_permutations(self, other: 'CouplingFlow') -> None:
         """Copy the permutations of another flow, so that one flow can learn to invert the other."""
         for own, block in zip(self.blocks, other.blocks, strict=True):
             own.permutation.copy_(block.permutation)

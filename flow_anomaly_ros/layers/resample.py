@@ -97,10 +97,10 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
     Returns:
         BxCxHxW tensor.
     """
-    return smooth_at(maps, size_of(maps), sigma)
+    return resize_and_smooth(maps, size_of(maps), sigma)
 
 
-def smooth_at(
+def resize_and_smooth(
     maps: Tensor,
     size: tuple[int, int],
     sigma: float,
@@ -127,7 +127,7 @@ def smooth_at(
     return _resample_separably(maps, size, upsampling, downsampling, sigma=sigma, radius=radius)
 
 
-def average_at(maps: Tensor, size: tuple[int, int], window: int) -> Tensor:
+def average_and_resize(maps: Tensor, size: tuple[int, int], window: int) -> Tensor:
     """Average maps over a window around each position, then resize them as `resize` does.
 
     Args:

@@ -37,8 +37,8 @@ class Camera:
     Args:
         node: The detector node.
         name: Camera name.
-        inspecting: Lock that is held while frames are inspected; the criteria change only while
-            the camera holds it.
+        inspection_lock: Lock that is held while frames are inspected; the criteria change only
+            while the camera holds it.
 
     Attributes:
         name: Camera name.
@@ -51,11 +51,11 @@ class Camera:
     _criteria: Criteria
     _model_file: Path
 
-    def __init__(self, node: LifecycleNode, name: str, inspecting: threading.Lock) -> None:
+    def __init__(self, node: LifecycleNode, name: str, inspection_lock: threading.Lock) -> None:
         self.name = name
         self.statistics = CameraStatistics()
         self._node = node
-        self._inspecting = inspecting
+        self._inspection_lock = inspection_lock
         self._engine: Engine | None = None
         self._model_problem = ''
         self._is_open = False
@@ -129,7 +129,7 @@ class Camera:
                 aspect ratio; one line.
         """
         image = message_to_array(message)
-        self.input.note_shape(image, message)
+        self.input.record_format(image, message)
         self._require_fitting_roi(image)
         return image
 
@@ -232,6 +232,6 @@ class Camera:
     def _apply(self, parameters: CameraParameters, names: frozenset[str]) -> None:
         if names & _CRITERIA:
             # A model that is being loaded gets its criteria under the same lock.
-            with self._inspecting:
+            with self._inspection_lock:
                 if self._engine:
                     self._criteria = self._criteria_for(self._engine, parameters)

@@ -130,7 +130,7 @@ class CameraInput:
             self._subscription = None
             self._sequence = None
 
-    def note_shape(self, image: np.ndarray, message: Image | CompressedImage) -> None:
+    def record_format(self, image: np.ndarray, message: Image | CompressedImage) -> None:
         """Store size and encoding of a received image."""
         self.array_shape = image.shape
         height, width = image.shape[:2]

@@ -98,7 +98,7 @@ class DetectorNode(LifecycleNode):
         # The default that `threads: 0` restores.
         self._all_threads = torch.get_num_threads()
         # Held while frames are inspected, so that models change only between two frames.
-        self._inspecting = threading.Lock()
+        self._inspection_lock = threading.Lock()
         self._frames = LatestFrameBuffer()
         self._worker: threading.Thread | None = None
         # The timers must also run while simulated time is paused.
@@ -109,12 +109,12 @@ class DetectorNode(LifecycleNode):
         self._parameter_listener = ParameterListener(self, DetectorParameters)
         names = self.parameters.cameras
         require_camera_names(names)
-        self._cameras = tuple(Camera(self, name, self._inspecting) for name in names)
+        self._cameras = tuple(Camera(self, name, self._inspection_lock) for name in names)
         # Launch files pass config/detector.yaml, which has a camera named `camera`, to every node.
         warn_unknown_parameters(self, () if 'camera' in names else ('camera.',))
-        self._models = ModelManager(self._cameras, self._inspecting)
+        self._models = ModelManager(self._cameras, self._inspection_lock)
         # Held while models are loaded or freed, so that cleanup waits for a running ~/load_model.
-        # A thread that holds it may take `_inspecting`, never the other way round.
+        # A thread that holds it may take `_inspection_lock`, never the other way round.
         self._loading = threading.Lock()
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
@@ -314,7 +314,7 @@ class DetectorNode(LifecycleNode):
         by_name = {camera.name: camera for camera in self._cameras}
         while frames := self._frames.take_all():
             taken = time.perf_counter()
-            with self._inspecting:
+            with self._inspection_lock:
                 batches: dict[Engine, list[DecodedFrame]] = {}
                 for name, frame in frames.items():
                     camera = by_name[name]

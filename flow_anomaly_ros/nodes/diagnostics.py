@@ -4,7 +4,7 @@
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from flow_anomaly_ros.nodes.camera import Camera
-from flow_anomaly_ros.scoring.drift import drift, STRIKING_DRIFT
+from flow_anomaly_ros.scoring.drift import drift, MAX_DRIFT
 
 NO_MODEL = 'no model: train one, set parameter {camera}.model to its file, then call ~/load_model'
 
@@ -42,7 +42,7 @@ def camera_status(node: str, camera: Camera, is_active: bool, dropped: int) -> D
         level, message = DiagnosticStatus.WARN, problem
     elif not camera.input.is_subscribed:
         message = 'idle: no subscriber to its results'
-    elif deviations is not None and abs(deviations) > STRIKING_DRIFT:
+    elif deviations is not None and abs(deviations) > MAX_DRIFT:
         level = DiagnosticStatus.WARN
         message = (
             f'scores of good parts have drifted by {deviations:+.1f} standard deviations since '

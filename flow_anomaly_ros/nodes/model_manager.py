@@ -48,13 +48,13 @@ class ModelManager:
 
     Args:
         cameras: The cameras that get the engines.
-        inspecting: Lock that is held while frames are inspected; models change only while the
+        inspection_lock: Lock that is held while frames are inspected; models change only while the
             manager holds it.
     """
 
-    def __init__(self, cameras: Sequence[Camera], inspecting: threading.Lock) -> None:
+    def __init__(self, cameras: Sequence[Camera], inspection_lock: threading.Lock) -> None:
         self._cameras = cameras
-        self._inspecting = inspecting
+        self._inspection_lock = inspection_lock
         # By camera name: the loaded state of the file, and the path that the parameter named.
         self._keys: dict[str, _ModelKey] = {}
         self._paths: dict[str, Path] = {}
@@ -86,7 +86,7 @@ class ModelManager:
                 # A bad file of one camera must not keep the others from their models.
                 camera.report_model_problem(error_summary(error))
         news = []
-        with self._inspecting:
+        with self._inspection_lock:
             for camera, key in requested.items():
                 if key == self._keys.get(camera.name):
                     if key and not key.path.exists():
@@ -155,7 +155,7 @@ class ModelManager:
 
     def release(self) -> None:
         """Free all models."""
-        with self._inspecting:
+        with self._inspection_lock:
             for engine in {camera.engine for camera in self._cameras if camera.engine}:
                 engine.close()
             for camera in self._cameras:

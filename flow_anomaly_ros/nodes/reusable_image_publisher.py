@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes images from a message that is reused."""
 
-from flow_anomaly_ros.data.image_messages import message_to_write
+from flow_anomaly_ros.data.image_messages import create_writable_message
 from flow_anomaly_ros.nodes.qos import output_profile
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -36,7 +36,7 @@ class ReusableImagePublisher:
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the array to write the next image to; it still holds an earlier one."""
         if self._message is None or self._buffer.shape != shape:
-            self._message, self._buffer = message_to_write(shape, self._encoding)
+            self._message, self._buffer = create_writable_message(shape, self._encoding)
         return self._buffer
 
     def publish(self, header: Header) -> None:

@@ -94,7 +94,7 @@ def _build(text: str, tensors: dict[str, torch.Tensor]) -> tuple[Detector, Manif
         raise ValueError(msg) from error
     detector.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode():
-        detector(torch.zeros(1, detector.config.channels, *manifest.seen_size))
+        detector(torch.zeros(1, detector.config.channels, *manifest.network_input_size))
     return detector, manifest
 
 

@@ -145,7 +145,7 @@ def recalibrate(
     return renewed
 
 
-def suspects(before: PartClass, after: PartClass) -> dict[str, float]:
+def find_suspicious_images(before: PartClass, after: PartClass) -> dict[str, float]:
     """Find images that `recalibrate` has added and that look defective.
 
     They do if their scores are outliers, or if the previous thresholds rejected so many of them

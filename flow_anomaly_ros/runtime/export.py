@@ -13,7 +13,7 @@ from flow_anomaly_ros.detectors.base import Detector
 from flow_anomaly_ros.layers.inference import fuse_for_inference
 from flow_anomaly_ros.layers.quantisation import is_quantised
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.exported import library
+from flow_anomaly_ros.runtime.backends.exported import import_library
 from flow_anomaly_ros.runtime.engine import Engine, EXPORTED_BACKENDS
 from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
 from flow_anomaly_ros.runtime.manifest import Manifest
@@ -102,7 +102,7 @@ def export(path: Path, detector: Detector, manifest: Manifest, backend: str) -> 
         msg = f'{path}: output must end in {EXPORT_SUFFIXES[backend]} for backend {backend}'
         raise ValueError(msg)
     for name in ('onnx', 'onnxscript', *({'openvino'} & {backend})):
-        library(name, path)
+        import_library(name, path)
     is_int8 = is_quantised(detector)
     if is_int8 and not hasattr(torch.onnx, 'ops'):
         msg = f'{path}: exporting int8 needs torch>=2.8, not {torch.__version__}'
@@ -196,7 +196,7 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
         pixels: Type of the images: uint8 for those of any size, float32 for those of the
             detector's size.
     """
-    size = manifest.seen_size
+    size = manifest.network_input_size
     resizes = pixels == torch.uint8
     batch = Dim('batch')
     dimensions = {0: batch}

@@ -19,7 +19,7 @@ MAX_SIDE_PX = 2**16
 # Images whose aspect ratio differs by more than this factor come from another camera or crop.
 MAX_ASPECT_CHANGE = 1.05
 # Mean difference between the channels of an image in colour, in levels of 255.
-COLOURFUL = 3.0
+MIN_COLOUR_DIFFERENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Manifest:
         if not self.golden_sample:
             return False
         image = to_image(self.golden_sample, self.input_size)
-        return image.ndim == 3 and bool(np.ptp(image, axis=2).mean() > COLOURFUL)
+        return image.ndim == 3 and bool(np.ptp(image, axis=2).mean() > MIN_COLOUR_DIFFERENCE)
 
     def incompatibility(self, shape: tuple[int, ...]) -> str:
         """Say in one line why images of a shape, HxW or HxWx3, do not fit; empty if they do.
@@ -121,7 +121,7 @@ class Manifest:
         raise ValueError(msg)
 
     @property
-    def seen_size(self) -> tuple[int, int]:
+    def network_input_size(self) -> tuple[int, int]:
         """(height, width) in px of the detector's input: a tile, or a whole image."""
         return self.input_size if self.tile is None else (self.tile, self.tile)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import cv2
-from flow_anomaly_ros.runtime.preprocess import max_value_of, to_bytes
+from flow_anomaly_ros.runtime.preprocess import max_value_of, to_uint8
 import numpy as np
 
 Colour = tuple[int, int, int]
@@ -142,7 +142,7 @@ def contact_strip(pictures: Mapping[str, np.ndarray], height: int = STRIP_HEIGHT
 
 def _to_rgb(image: np.ndarray) -> np.ndarray:
     """Copy an image as HxWx3 uint8."""
-    image = to_bytes(image, max_value_of(image))
+    image = to_uint8(image, max_value_of(image))
     return np.stack([image] * 3, axis=-1) if image.ndim == 2 else np.array(image, order='C')
 
 

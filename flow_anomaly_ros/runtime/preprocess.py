@@ -80,12 +80,12 @@ def to_rgb(image: np.ndarray, size: tuple[int, int], max_value: int = MAX_VALUES
         ValueError: Another shape or type.
     """
     require_image(image)
-    image = to_bytes(image, max_value)
+    image = to_uint8(image, max_value)
     resized = resize_image(_owned(image), size)
     return resized if resized.ndim == 3 else np.repeat(resized[..., None], 3, axis=2)
 
 
-def to_bytes(image: np.ndarray, max_value: int) -> np.ndarray:
+def to_uint8(image: np.ndarray, max_value: int) -> np.ndarray:
     """Scale a uint16 image to uint8 by its maximum value, rounded to the nearest level."""
     if image.dtype == np.uint8:
         return image

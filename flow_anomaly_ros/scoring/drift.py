@@ -11,7 +11,7 @@ MIN_PARTS = 20
 MIN_CALIBRATION_PARTS = 5
 # Drift, in standard deviations, from which a warning is due: most parts that pass are then closer
 # to the threshold than to the calibration scores.
-STRIKING_DRIFT = 2.0
+MAX_DRIFT = 2.0
 
 
 def drift(scores: Sequence[float], calibration: Sequence[float]) -> float | None:

@@ -12,7 +12,7 @@ import cv2
 from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask, Region
 import numpy as np
 
-RULES = ('calibrated', 'mean', 'half')
+MASK_RULES = ('calibrated', 'mean', 'half')
 
 
 class Verdict(enum.StrEnum):
@@ -61,8 +61,8 @@ class Thresholds:
                     f'({getattr(self, high):g})'
                 )
                 raise ValueError(msg)
-        if self.rule not in RULES:
-            msg = f'unknown mask rule {self.rule!r}: choose one of {", ".join(RULES)}'
+        if self.rule not in MASK_RULES:
+            msg = f'unknown mask rule {self.rule!r}: choose one of {", ".join(MASK_RULES)}'
             raise ValueError(msg)
         if self.min_area < 1:
             msg = f'min_area is {self.min_area}: it must be 1 px or more'

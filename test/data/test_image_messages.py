@@ -11,8 +11,8 @@ from flow_anomaly_ros.data import image_messages
 from flow_anomaly_ros.data.image_messages import (
     compressed_to_array,
     conversion_backend,
+    create_writable_message,
     ImageConversionError,
-    message_to_write,
     score_map_to_array,
     to_array,
     to_message,
@@ -418,7 +418,7 @@ def test_an_array_that_does_not_match_the_encoding_is_refused(header, encoding, 
     [('mono8', (3, 5), np.uint8), ('32FC1', (3, 5), np.float32), ('bgr8', (3, 5, 3), np.uint8)],
 )
 def test_what_is_written_to_the_array_is_in_the_message(header, encoding, shape, dtype):
-    message, canvas = message_to_write(shape, encoding)
+    message, canvas = create_writable_message(shape, encoding)
     for start in (1, 50):
         values = np.arange(start, start + np.prod(shape)).astype(dtype).reshape(shape)
         canvas[...] = values

@@ -6,13 +6,13 @@ import itertools
 import math
 
 from flow_anomaly_ros.layers.resample import (
-    average_at,
+    average_and_resize,
     DOWNSAMPLINGS,
     resample,
     resize,
+    resize_and_smooth,
     size_of,
     smooth,
-    smooth_at,
     UPSAMPLINGS,
 )
 import pytest
@@ -34,7 +34,7 @@ def test_smooth_at_equals_resampling_followed_by_smoothing(before, after):
     maps = torch.rand(2, 3, *before)
     for up, down, sigma in itertools.product(UPSAMPLINGS, DOWNSAMPLINGS, (0, 1.5, 4.0)):
         expected = blurred(resample(maps, after, up, down), sigma)
-        smoothed = smooth_at(maps, after, sigma, up, down)
+        smoothed = resize_and_smooth(maps, after, sigma, up, down)
         torch.testing.assert_close(smoothed, expected, atol=1e-5, rtol=0, msg=f'{up} {down}')
 
 
@@ -43,13 +43,15 @@ def test_average_at_equals_averaging_followed_by_resizing(before, after):
     maps = torch.rand(2, 3, *before)
     for window in (1, 3, 5):
         averaged = functional.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
-        torch.testing.assert_close(average_at(maps, after, window), resize(averaged, after))
+        torch.testing.assert_close(average_and_resize(maps, after, window), resize(averaged, after))
 
 
 def test_channels_last_maps_give_the_same_result():
     maps = torch.rand(2, 3, 9, 11)
     permuted = maps.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(smooth_at(permuted, (20, 30), 2.0), smooth_at(maps, (20, 30), 2.0))
+    torch.testing.assert_close(
+        resize_and_smooth(permuted, (20, 30), 2.0), resize_and_smooth(maps, (20, 30), 2.0)
+    )
 
 
 def test_matrices_made_in_inference_mode_serve_training():

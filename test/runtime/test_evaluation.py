@@ -8,7 +8,7 @@ from flow_anomaly_ros.runtime.evaluation import evaluate
 import numpy as np
 import pytest
 
-FIGURES = ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1')
+METRICS = ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1')
 
 
 def add(root, label, name, spot, masked=False):
@@ -35,7 +35,7 @@ def test_a_perfect_detector_has_perfect_metrics(engine, tmp_path):
     add(tmp_path, 'spot', '0', 255, masked=True)
     add(tmp_path, 'spot', '1', 250, masked=True)
     result = evaluate(engine, samples(tmp_path))
-    assert [getattr(result, name) for name in FIGURES] == pytest.approx([1, 1, 1, 1])
+    assert [getattr(result, name) for name in METRICS] == pytest.approx([1, 1, 1, 1])
     assert [(row.label, row.verdict, row.is_correct) for row in result.rows] == [
         ('good', 'ok', True),
         ('good', 'ok', True),
@@ -91,7 +91,7 @@ def test_one_class_has_no_image_metrics(engine, tmp_path, label):
     add(tmp_path, label, '0', 60)
     add(tmp_path, label, '1', 255)
     result = evaluate(engine, samples(tmp_path))
-    assert [getattr(result, name) for name in FIGURES] == [None] * 4
+    assert [getattr(result, name) for name in METRICS] == [None] * 4
     assert result.metrics()['false_positive_rate'] == (0.5 if label == 'good' else None)
 
 

@@ -6,10 +6,10 @@ import dataclasses
 
 from flow_anomaly_ros.runtime.calibration import (
     calibration_record,
+    find_suspicious_images,
     MARGIN,
     recalibrate,
     score_images,
-    suspects,
 )
 from flow_anomaly_ros.runtime.engine import Criteria
 from flow_anomaly_ros.runtime.golden_sample import to_text
@@ -159,6 +159,6 @@ def test_a_group_of_rejected_parts_is_reported_as_suspicious(above, named):
     scores = [*known.tolist(), *further.tolist()]
     digests = ['earlier', *(f'new {index}' for index in range(6))]
     after = PartClass('', limits, {'image_scores': scores, 'added': {'digests': digests}})
-    found = suspects(before, after)
+    found = find_suspicious_images(before, after)
     assert found == {f'new {n}': pytest.approx(further[n]) for n in range(named)}
     assert [*found.values()] == sorted(found.values(), reverse=True)

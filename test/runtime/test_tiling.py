@@ -318,7 +318,7 @@ def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
     )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * scores
     assert training.manifest.tile == TILE
-    assert training.manifest.seen_size == (TILE, TILE)
+    assert training.manifest.network_input_size == (TILE, TILE)
     assert isinstance(training.detector, Unseen)
 
 

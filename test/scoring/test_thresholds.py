@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds classify scores into masks and verdicts; contradictory ones are refused."""
 
-from flow_anomaly_ros.scoring.thresholds import classify, RULES, Thresholds, Verdict
+from flow_anomaly_ros.scoring.thresholds import classify, MASK_RULES, Thresholds, Verdict
 import numpy as np
 import pytest
 
@@ -65,7 +65,7 @@ def test_a_constant_score_map_has_an_empty_mask(rule, value):
     assert not classify(np.full((97, 89), value, np.float32), value, limits)[0].any()
 
 
-@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('rule', MASK_RULES)
 def test_a_score_map_of_nan_has_an_empty_mask(rule):
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, rule=rule)
     mask, regions, verdict = classify(np.full((4, 5), np.nan, np.float32), float('nan'), limits)

@@ -12,7 +12,7 @@ from flow_anomaly_ros.data.atomic import atomic_write
 from flow_anomaly_ros.data.image_files import ImageCache, ImageFiles
 from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
-from flow_anomaly_ros.runtime.calibration import image_digest, recalibrate, suspects
+from flow_anomaly_ros.runtime.calibration import find_suspicious_images, image_digest, recalibrate
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
 from flow_anomaly_ros.runtime.manifest import PartClass
 
@@ -63,7 +63,7 @@ def _require_good_parts(
     paths: Sequence[Path], images: ImageFiles, before: PartClass, after: PartClass
 ) -> None:
     """Refuse images that look defective: they would raise the thresholds for all later parts."""
-    found = suspects(before, after)
+    found = find_suspicious_images(before, after)
     if found:
         names = ', '.join(
             f'{path} ({found[digest]:.4g})'

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     print(table(result))
-    print(_figure_lines(result))
+    print(_metric_lines(result))
     if arguments.json:
         about = {'model': str(arguments.model), 'data': str(arguments.data)}
         write_json(arguments.json, about | result.metrics())
@@ -91,7 +91,7 @@ def table(result: Evaluation) -> str:
     return '\n'.join(lines)
 
 
-def _figure_lines(result: Evaluation) -> str:
+def _metric_lines(result: Evaluation) -> str:
     def text(value: float | None) -> str:
         if value is None:
             return 'not available for these images'

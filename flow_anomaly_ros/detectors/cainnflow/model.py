@@ -12,7 +12,7 @@ from flow_anomaly_ros.detectors.cainnflow.config import CainnFlowConfig
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.likelihood import flow_nll, ScoreFloor
-from flow_anomaly_ros.layers.resample import size_of, smooth_at
+from flow_anomaly_ros.layers.resample import resize_and_smooth, size_of
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -116,7 +116,7 @@ class CainnFlowDetector(Detector):
             log_determinants.append(log_determinant)
         return latents, log_determinants
 
-    def unlikeliness(self, features: list[Tensor]) -> list[Tensor]:
+    def negative_log_likelihoods(self, features: list[Tensor]) -> list[Tensor]:
         """Negative log-density of whitened features of every level, Bx1xhixwi.
 
         Per channel and up to a constant; any real number.
@@ -132,9 +132,11 @@ class CainnFlowDetector(Detector):
         size = size_of(images)
         scores = [
             floor(x)
-            for x, floor in zip(self.unlikeliness(self.extract(images)), self.floors, strict=True)
+            for x, floor in zip(
+                self.negative_log_likelihoods(self.extract(images)), self.floors, strict=True
+            )
         ]
-        smoothed = [smooth_at(x, size, self.config.smoothing) for x in scores]
+        smoothed = [resize_and_smooth(x, size, self.config.smoothing) for x in scores]
         score_map = torch.stack(smoothed).mean(0)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 

@@ -9,8 +9,8 @@ from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.cainnflow.model import CainnFlowDetector
 from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.training_loop import (
-    calibrate_quantizers,
     negative_log_likelihood,
+    observe_quantisation_ranges,
     shifted_copies,
     start_training,
     train_stage,
@@ -30,7 +30,7 @@ def fit(
     """Whiten the features of all samples, then train the flows of all levels on them."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     features = _extract(detector, samples, progress)
 
@@ -56,7 +56,7 @@ def fit(
 
 def _fit_floors(detector: CainnFlowDetector, features: list[Tensor]) -> None:
     levels = data_parallel.map_sharded(
-        lambda part: detector.unlikeliness([x[part] for x in features]),
+        lambda part: detector.negative_log_likelihoods([x[part] for x in features]),
         len(features[0]),
         detector.config.batch,
     )

@@ -11,7 +11,7 @@ from flow_anomaly_ros.detectors.feature_fusion.losses import hypersphere_distanc
 from flow_anomaly_ros.detectors.feature_fusion.network import FusionNetwork
 from flow_anomaly_ros.detectors.pictures import normalize_to_max
 from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.resample import size_of, smooth_at
+from flow_anomaly_ros.layers.resample import resize_and_smooth, size_of
 from torch import nn, Tensor
 
 
@@ -57,7 +57,7 @@ class FeatureFusionDetector(Detector):
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         scores = self.scores(self.features(images))[:, None]
-        score_map = smooth_at(scores, size_of(images), self.config.smoothing)
+        score_map = resize_and_smooth(scores, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:

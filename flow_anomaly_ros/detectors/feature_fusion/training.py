@@ -14,7 +14,7 @@ from flow_anomaly_ros.detectors.feature_fusion.losses import (
 )
 from flow_anomaly_ros.detectors.feature_fusion.model import FeatureFusionDetector
 from flow_anomaly_ros.detectors.training_loop import (
-    calibrate_quantizers,
+    observe_quantisation_ranges,
     shifted_copies,
     start_training,
     train_stage,
@@ -38,7 +38,7 @@ def fit(
     """Train the fusion network and the scores on good images and such with synthetic anomalies."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
 
     def loss_of(chosen: Tensor) -> Tensor:

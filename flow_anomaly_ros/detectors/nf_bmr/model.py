@@ -17,7 +17,7 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import FusionNetworks
 from flow_anomaly_ros.layers.likelihood import flow_nll, ScoreFloor
-from flow_anomaly_ros.layers.resample import size_of, smooth_at
+from flow_anomaly_ros.layers.resample import resize_and_smooth, size_of
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ class NfBmrDetector(Detector):
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         distances = torch.stack(list(self.distances(images).values())).sum(0)
-        score_map = smooth_at(distances, size_of(images), self.config.smoothing)
+        score_map = resize_and_smooth(distances, size_of(images), self.config.smoothing)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:

@@ -9,8 +9,8 @@ from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.nf_bmr.model import NfBmrDetector
 from flow_anomaly_ros.detectors.training_loop import (
-    calibrate_quantizers,
     negative_log_likelihood,
+    observe_quantisation_ranges,
     shifted_copies,
     start_training,
     train_stage,
@@ -31,7 +31,7 @@ def fit(
     """Make the source domain, then train what makes the target domain, then what maps them."""
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(

@@ -21,7 +21,7 @@ from flow_anomaly_ros.detectors.restoration.registration import Registration
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion, FusionNetworks
-from flow_anomaly_ros.layers.resample import resize, size_of, smooth_at
+from flow_anomaly_ros.layers.resample import resize, resize_and_smooth, size_of
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -113,7 +113,7 @@ class RestorationDetector(Detector):
         self.reverse_flow = None
         if config.reverse == 'trained':
             self.reverse_flow = self._make_flow(components)
-            self.reverse_flow.take_permutations(self.flow)
+            self.reverse_flow.copy_permutations(self.flow)
         self.decoders = nn.ModuleList(
             Decoder(components, config.channels, config.stride)
             for _ in range(scales if config.has_decoder else 0)
@@ -386,7 +386,8 @@ class RestorationDetector(Detector):
         shares = [(scale / config.scales[0]) ** 2 for scale in config.scales]
         options = config.smoothing, config.map_upsampling, config.map_downsampling
         maps = (
-            smooth_at(share * x, size, *options) for share, x in zip(shares, distances, strict=True)
+            resize_and_smooth(share * x, size, *options)
+            for share, x in zip(shares, distances, strict=True)
         )
         return functools.reduce(torch.add, maps)
 
@@ -421,7 +422,7 @@ def min_max(maps: Tensor) -> Tensor:
 
 def _take_over(flow: CouplingFlow, other: CouplingFlow, scales: Sequence[int]) -> None:
     """Take over what a flow of fewer scales has learned; `scales` is where each of them is."""
-    flow.take_permutations(other)
+    flow.copy_permutations(other)
     for mine, theirs in zip(flow.blocks, other.blocks, strict=True):
         for own, old in ((mine.first, theirs.first), (mine.second, theirs.second)):
             cast(FusionNetworks, own).take(cast(FusionNetworks, old), scales)

@@ -13,7 +13,7 @@ from flow_anomaly_ros.detectors.restoration import prior
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.detectors.training_loop import (
-    calibrate_quantizers,
+    observe_quantisation_ranges,
     shifted_copies,
     start_training,
     train_stage,
@@ -51,7 +51,7 @@ def fit(
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     for number in itertools.count(1):
         suffix = f' {number}' if number > 1 else ''
-        calibrate_quantizers(
+        observe_quantisation_ranges(
             context,
             detector,
             images,

@@ -14,7 +14,7 @@ from flow_anomaly_ros.detectors.timenet.reconstruction_distance import (
     pooled_maximum,
     ReconstructionDistance,
 )
-from flow_anomaly_ros.detectors.timenet.rectified_flow import between, euler, Velocity
+from flow_anomaly_ros.detectors.timenet.rectified_flow import euler, interpolate, Velocity
 from flow_anomaly_ros.detectors.timenet.unet import UNet, UNetSize
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.resample import size_of
@@ -120,7 +120,7 @@ class TimeNetDetector(Detector):
         """
         latents, size = self.encode(images), size_of(images)
         times = latents.new_full(latents.shape[:1], self.config.time)
-        noised = between(self._noise_for(latents), latents, times)
+        noised = interpolate(self._noise_for(latents), latents, times)
         if self.config.steps > 1:
             restored = euler(self.velocity(classes), noised, self.config.time, self.config.steps)
             times = times[:, None, None, None]

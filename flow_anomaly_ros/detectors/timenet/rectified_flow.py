@@ -16,7 +16,7 @@ from torch import Tensor
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
-def between(noise: Tensor, images: Tensor, times: Tensor) -> Tensor:
+def interpolate(noise: Tensor, images: Tensor, times: Tensor) -> Tensor:
     """Interpolate linearly between noise and images.
 
     Args:
@@ -40,7 +40,7 @@ def velocity_loss(velocity: Velocity, noise: Tensor, images: Tensor, times: Tens
         images: BxCxHxW.
         times: B, uniform in [0, 1].
     """
-    predicted = velocity(between(noise, images, times), times)
+    predicted = velocity(interpolate(noise, images, times), times)
     return torch.nn.functional.mse_loss(predicted, images - noise)
 
 

@@ -18,13 +18,13 @@ from flow_anomaly_ros.detectors.timenet.model import TimeNetDetector
 from flow_anomaly_ros.detectors.timenet.perception import one_step
 from flow_anomaly_ros.detectors.timenet.reconstruction_distance import perceptual_loss
 from flow_anomaly_ros.detectors.timenet.rectified_flow import (
-    between,
     curvature,
+    interpolate,
     rk45,
     velocity_loss,
 )
 from flow_anomaly_ros.detectors.training_loop import (
-    calibrate_quantizers,
+    observe_quantisation_ranges,
     shifted_copies,
     start_training,
     train_stage,
@@ -41,8 +41,8 @@ MAX_ENCODED_IMAGES = 200
 # How much the mean square error of pixels in [0, 1] counts beside the perceptual loss.
 PIXEL_LOSS = 30.0
 # Ways from noise to images that the straightness is measured on, and the seed of their noise.
-MEASURED_WAYS = 8
-MEASURED_SEED = 0
+CURVATURE_SAMPLES = 8
+CURVATURE_SEED = 0
 
 
 class _Pairs(typing.NamedTuple):
@@ -77,7 +77,7 @@ def fit(
         raise ValueError(msg)
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
-    calibrate_quantizers(context, detector, images, detector.backbone.extract)
+    observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
     training = _Training(detector, samples, of_samples, context)
@@ -178,7 +178,7 @@ class _Training:
                 spoiled = detector.encode(self._with_synthetic_anomalies(chosen)[own])
             noise = self._noise(spoiled, chosen)[own]
             times = spoiled.new_full(spoiled.shape[:1], config.time)
-            noised = between(noise, spoiled, times)
+            noised = interpolate(noise, spoiled, times)
             latents, _ = one_step(detector.denoiser, perception, noised, times, classes)
             restored = detector.decode(latents, size_of(good))
             error = PIXEL_LOSS * functional.mse_loss(restored, good)
@@ -239,10 +239,10 @@ class _Training:
         return [rk45(self.detector.velocity(classes), noise, tolerance=tolerance)[None]]
 
     def _curvature(self, latents: Tensor) -> float:
-        generator = torch.Generator().manual_seed(MEASURED_SEED)
-        shape = (MEASURED_WAYS, *latents.shape[1:])
+        generator = torch.Generator().manual_seed(CURVATURE_SEED)
+        shape = (CURVATURE_SAMPLES, *latents.shape[1:])
         noise = torch.randn(shape, generator=generator).to(latents)
-        classes = torch.arange(MEASURED_WAYS, device=latents.device) % self.detector.class_count
+        classes = torch.arange(CURVATURE_SAMPLES, device=latents.device) % self.detector.class_count
         return curvature(self.detector.velocity(classes), noise)
 
     @torch.no_grad()

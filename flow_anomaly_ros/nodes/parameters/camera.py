@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 
 from flow_anomaly_ros.nodes.parameters.declaration import parameter
-from flow_anomaly_ros.scoring.thresholds import RULES
+from flow_anomaly_ros.scoring.thresholds import MASK_RULES
 
 TRANSPORTS = ('raw', 'compressed')
 TOPIC_DESCRIPTION = (
@@ -82,7 +82,7 @@ class CameraParameters:
         'Which pixels are anomalous: `calibrated` applies the thresholds, `mean` takes pixels '
         'above the mean of the score map, `half` those above half of its range. The last two mark '
         'something on every image.',
-        choices=RULES,
+        choices=MASK_RULES,
     )
     publish_mask: bool = parameter(True, 'Publish `<camera>/mask` while it has a subscriber.')
     publish_score_map: bool = parameter(

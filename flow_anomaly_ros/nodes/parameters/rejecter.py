@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from flow_anomaly_ros.cell.rules import MISSING_MEANINGS, UNCERTAIN_MEANINGS
+from flow_anomaly_ros.cell.rules import MISSING_POLICIES, UNCERTAIN_POLICIES
 from flow_anomaly_ros.nodes.parameters.declaration import parameter
 
 # Keys of `nodes.arm.SERVICE_TYPES`.
@@ -69,7 +69,7 @@ class RejecterParameters:
         'reject',
         'Meaning of an uncertain verdict: `reject` counts it as a defect, `hold` holds the part '
         'unless it is rejected anyway, `pass` counts it as ok.',
-        choices=UNCERTAIN_MEANINGS,
+        choices=UNCERTAIN_POLICIES,
     )
     timeout: float = parameter(
         1.0,
@@ -81,7 +81,7 @@ class RejecterParameters:
     on_missing: str = parameter(
         'reject',
         'Decision on a part without all its verdicts: `reject` or `hold`.',
-        choices=MISSING_MEANINGS,
+        choices=MISSING_POLICIES,
     )
     silence: float = parameter(
         0.0,

@@ -12,7 +12,7 @@ import numpy as np
 PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
-def named(words: str, precision: str, device: str) -> str:
+def backend_name(words: str, precision: str, device: str) -> str:
     """Name a backend for people; float32 is not mentioned."""
     return f'{words}{f", {precision}" * (precision != PRECISIONS[0])} on {device}'
 

@@ -64,7 +64,7 @@ def _one_class(images: np.ndarray) -> np.ndarray:
     return np.zeros(len(images), np.int64)
 
 
-def library(name: str, path: Path) -> ModuleType:
+def import_library(name: str, path: Path) -> ModuleType:
     """Import a library that only exported models need.
 
     Args:
@@ -81,7 +81,7 @@ def library(name: str, path: Path) -> ModuleType:
         raise ValueError(msg) from error
 
 
-def unusable(path: Path, error: Exception) -> ArtifactError:
+def unusable_file_error(path: Path, error: Exception) -> ArtifactError:
     """Return the error about a file that its runtime does not accept."""
     why = error_summary(error, 200)
     return ArtifactError(f'{path} is not an exported model or is damaged ({why}): export it again')

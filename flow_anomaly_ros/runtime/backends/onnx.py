@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import named
-from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
+from flow_anomaly_ros.runtime.backends.base import backend_name
+from flow_anomaly_ros.runtime.backends.exported import (
+    ExportedBackend,
+    import_library,
+    unusable_file_error,
+)
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
 import torch
@@ -35,7 +39,7 @@ class OnnxBackend(ExportedBackend):
     """
 
     def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
-        runtime = library('onnxruntime', path)
+        runtime = import_library('onnxruntime', path)
         kind, providers = _providers(runtime.get_available_providers(), device, precision)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -49,7 +53,7 @@ class OnnxBackend(ExportedBackend):
             self.manifest = Manifest.from_json(text)
         except Exception as error:
             # onnxruntime has a class for each thing that can be wrong with a file.
-            raise unusable(path, error) from error
+            raise unusable_file_error(path, error) from error
         # onnxruntime silently drops a provider that lacks a library or a device.
         if PROVIDERS[kind][0] not in self._session.get_providers():
             if device != 'auto':
@@ -60,7 +64,7 @@ class OnnxBackend(ExportedBackend):
                 raise ValueError(msg)
             kind = 'cpu'
         self._session.disable_fallback()
-        self.name = named('ONNX Runtime', precision, kind)
+        self.name = backend_name('ONNX Runtime', precision, kind)
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""

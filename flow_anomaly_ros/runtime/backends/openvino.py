@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow_anomaly_ros.runtime.artifact import ArtifactError, MANIFEST_KEY
-from flow_anomaly_ros.runtime.backends.base import named
-from flow_anomaly_ros.runtime.backends.exported import ExportedBackend, library, unusable
+from flow_anomaly_ros.runtime.backends.base import backend_name
+from flow_anomaly_ros.runtime.backends.exported import (
+    ExportedBackend,
+    import_library,
+    unusable_file_error,
+)
 from flow_anomaly_ros.runtime.export_formats import OPENVINO_WEIGHTS_SUFFIX
 from flow_anomaly_ros.runtime.manifest import Manifest
 import numpy as np
@@ -35,7 +39,7 @@ class OpenVinoBackend(ExportedBackend):
     """
 
     def __init__(self, path: Path, device: str = 'auto', precision: str = 'float32') -> None:
-        openvino = library('openvino', path)
+        openvino = import_library('openvino', path)
         core = openvino.Core()
         target = 'CPU' if device == 'auto' else device.upper()
         available = {name.partition('.')[0] for name in core.available_devices}
@@ -56,41 +60,43 @@ class OpenVinoBackend(ExportedBackend):
 
             # Images have one size and are inferred singly: a graph of static shapes takes a third
             # less time than one of dynamic shapes.
-            shapes = {'images': [1, *self.manifest.seen_size, 3]}
+            shapes = {'images': [1, *self.manifest.network_input_size, 3]}
             if len(self.manifest.classes) > 1:
                 shapes['classes'] = [1]
             model.reshape(shapes)
-            self._model = several = core.compile_model(model, target, options)
-            beside = (
+            self._model = throughput_model = core.compile_model(model, target, options)
+            parallel_requests = (
                 min(PARALLEL_REQUESTS, torch.get_num_threads())
                 if target == 'CPU'
                 else PARALLEL_REQUESTS
             )
-            if beside > 1:
-                options |= {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': beside}
-                several = core.compile_model(model, target, options)
-            self._requests = [several.create_infer_request() for _ in range(beside)]
+            if parallel_requests > 1:
+                options |= {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': parallel_requests}
+                throughput_model = core.compile_model(model, target, options)
+            self._requests = [
+                throughput_model.create_infer_request() for _ in range(parallel_requests)
+            ]
         except Exception as error:
-            raise unusable(path, error) from error
-        self.name = named('OpenVINO', precision, target.lower())
+            raise unusable_file_error(path, error) from error
+        self.name = backend_name('OpenVINO', precision, target.lower())
 
     def run(self, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Run the graph; see `ExportedBackend.run`."""
-        each = [
+        image_inputs = [
             {name: values[index : index + 1] for name, values in inputs.items()}
             for index in range(len(inputs['images']))
         ]
         found: list[list[np.ndarray]] = []
-        beside = len(self._requests)
+        parallel_requests = len(self._requests)
         # The remainder of a batch uses all threads.
-        together = len(each) - len(each) % beside
-        for first in range(0, together, beside):
-            for request, image in zip(self._requests, each[first:], strict=False):
+        parallel_count = len(image_inputs) - len(image_inputs) % parallel_requests
+        for first in range(0, parallel_count, parallel_requests):
+            for request, image in zip(self._requests, image_inputs[first:], strict=False):
                 request.start_async(image)
             for request in self._requests:
                 request.wait()
                 found.append([*request.results.values()])
-        found += [[*self._model(image).values()] for image in each[together:]]
+        found += [[*self._model(image).values()] for image in image_inputs[parallel_count:]]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def close(self) -> None:
@@ -106,7 +112,7 @@ def _require_both_files(path: Path) -> None:
     """
     with path.open('rb') as file:
         if file.read(1) != b'<':
-            raise unusable(path, ValueError('not XML'))
+            raise unusable_file_error(path, ValueError('not XML'))
     weights = path.with_suffix(OPENVINO_WEIGHTS_SUFFIX)
     if not weights.is_file():
         msg = f'{path} lacks its weights, {weights.name}: copy both files'

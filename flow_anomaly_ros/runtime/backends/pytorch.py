@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.layers.feature_extraction import TRACE_LOCK
 from flow_anomaly_ros.layers.inference import convert_to_channels_last, fuse_for_inference, prepack
-from flow_anomaly_ros.runtime.backends.base import Backend, class_indices, named, Scores
+from flow_anomaly_ros.runtime.backends.base import Backend, backend_name, class_indices, Scores
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.single_thread_executor import SingleThreadExecutor
@@ -42,7 +42,7 @@ class PyTorchBackend(Backend):
         compiled: bool = False,
     ) -> None:
         self.device = select_device(device)
-        self.name = named('PyTorch' + ', compiled' * compiled, precision, str(self.device))
+        self.name = backend_name('PyTorch' + ', compiled' * compiled, precision, str(self.device))
         self.detector = detector.to(self.device).eval()
         self._size = size
         self._max_value = max_value

@@ -101,7 +101,7 @@ def test_scores_of_good_parts_begin_at_zero(images):
     detector = build(augmented_samples=2, steps=2, batch=2, max_shift=0)
     fit(detector, images)
     with torch.no_grad():
-        levels = detector.unlikeliness(detector.extract(images))
+        levels = detector.negative_log_likelihoods(detector.extract(images))
     for unlikely, floor in zip(levels, detector.floors, strict=True):
         assert (unlikely < floor.floor).float().mean() == pytest.approx(0.01, abs=0.02)
 

@@ -3,9 +3,9 @@
 """Velocities are trained and integrated; a reflow straightens their paths."""
 
 from flow_anomaly_ros.detectors.timenet.rectified_flow import (
-    between,
     curvature,
     euler,
+    interpolate,
     rk45,
     velocity_loss,
 )
@@ -26,7 +26,7 @@ def exact_velocity(maps, times):
 
 def test_paths_are_straight_lines():
     noise, images = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
-    points = between(noise, images, torch.tensor([0.25, 1.0]))
+    points = interpolate(noise, images, torch.tensor([0.25, 1.0]))
     assert points.flatten(1).tolist() == [[0.25] * 4, [1.0] * 4]
 
 
