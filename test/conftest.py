@@ -38,14 +38,21 @@ def pytest_collection_modifyitems(config, items):
     """Say which tests share a process where several run them (pytest-xdist, as scripts/test does).
 
     A file's tests share its fixtures; those of exported models share the half minute of an export.
+    Groups with slow tests come first, so that no process works on them alone at the end.
     """
-    if config.pluginmanager.hasplugin('xdist'):
-        for item in items:
-            if item.get_closest_marker('xdist_group'):
-                continue
+    if not config.pluginmanager.hasplugin('xdist'):
+        return
+    for item in items:
+        if not item.get_closest_marker('xdist_group'):
             file = item.nodeid.partition('::')[0]
             group = 'exported' if 'exported_files' in getattr(item, 'fixturenames', ()) else file
             item.add_marker(pytest.mark.xdist_group(group))
+    slow_groups = {group_of(item) for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: group_of(item) not in slow_groups)
+
+
+def group_of(item):
+    return item.get_closest_marker('xdist_group').args[0]
 
 
 @pytest.fixture(scope='session')

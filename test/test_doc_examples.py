@@ -26,6 +26,7 @@ def run(code, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_python_examples_run_one_after_the_other(tmp_path):
     write_dataset(tmp_path / 'parts', train=4, good=2, per_defect=1, size=64)
     blocks = python_blocks('python-api.md')
@@ -36,6 +37,7 @@ def test_the_python_examples_run_one_after_the_other(tmp_path):
     assert len(evaluate.split()) == 2
 
 
+@pytest.mark.slow
 def test_a_method_is_added_as_the_page_says(tmp_path):
     blocks = python_blocks('add-a-method.md')
     assert len(blocks) == len(METHOD_FILES)

@@ -193,23 +193,22 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
     Args:
         detector: Trained detector on the CPU.
         manifest: Its manifest.
-        pixels: Type of the images: uint8 for those of any size, float32 for those of the
-            detector's size.
+        pixels: Type of the images: uint8 for any number of any size, float32 for a single one of
+            the detector's size.
     """
     size = manifest.network_input_size
     resizes = pixels == torch.uint8
-    batch = Dim('batch')
-    dimensions = {0: batch}
-    if resizes:
-        dimensions |= {1: Dim('height', min=2), 2: Dim('width', min=2)}
-    # No dimension is 1 or equals another one: the tracer would treat it as a constant.
+    # No variable dimension is 1 or equals another one: the tracer would treat it as a constant.
     height, width = (side + 8 * resizes for side in size)
-    images = torch.zeros(2, height, width, 3, dtype=pixels)
+    count = 2 if resizes else 1
+    images = torch.zeros(count, height, width, 3, dtype=pixels)
     inputs: tuple[Tensor, ...] = (images,)
-    names, shapes = ['images'], [dimensions]
+    batch = Dim('batch')
+    names = ['images']
+    shapes = [{0: batch, 1: Dim('height', min=2), 2: Dim('width', min=2)}]
     outputs = ['score_map', 'image_score']
     if detector.class_count > 1:
-        inputs = (images, torch.tensor([-1, 0]))
+        inputs = (images, torch.tensor([-1, 0][:count]))
         names.append('classes')
         shapes.append({0: batch})
         outputs.append('known_classes')
@@ -227,7 +226,7 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
             graph,
             inputs,
             dynamo=True,
-            dynamic_shapes=tuple(shapes),
+            dynamic_shapes=tuple(shapes) if resizes else None,
             input_names=names,
             output_names=outputs,
             opset_version=OPSET,

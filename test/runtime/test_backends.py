@@ -27,6 +27,8 @@ import torch
 for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
     pytest.importorskip(name)
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))[
     'OPTIONS'
 ]
