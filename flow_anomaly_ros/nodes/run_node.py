@@ -3,6 +3,7 @@
 """Main function of every executable: starts ROS, exits cleanly, logs an error as one line."""
 
 from collections.abc import Callable
+import contextlib
 import signal
 
 import rclpy
@@ -63,7 +64,10 @@ def run_node(
                 raise
             return None
         finally:
-            rclpy.try_shutdown()
+            # The thread of rclpy that handles signals may shut the context down between the check
+            # and the shutdown in this call.
+            with contextlib.suppress(RuntimeError):
+                rclpy.try_shutdown()
     except KeyboardInterrupt:
         # rclpy shuts the context down first; KeyboardInterrupt follows, wherever the code is then.
         return None

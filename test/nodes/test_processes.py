@@ -119,6 +119,23 @@ def test_a_signal_ends_a_node_that_does_not_spin(signal_number):
     assert process.returncode == 0
 
 
+def test_a_context_that_is_shut_down_by_the_signal_meanwhile_is_no_error():
+    code = (
+        'import rclpy\n'
+        'from flow_anomaly_ros.nodes.run_node import run_node\n'
+        'def live():\n'
+        '    raise KeyboardInterrupt\n'
+        'def shut_down_twice():\n'
+        '    rclpy.shutdown()\n'
+        '    rclpy.shutdown()\n'
+        'rclpy.try_shutdown = shut_down_twice\n'
+        "run_node('late', live)\n"
+    )
+    process = subprocess.Popen([sys.executable, '-c', code], **PIPES)
+    assert finish(process) == ('', None)
+    assert process.returncode == 0
+
+
 # Once the signals are handled, in the middle of the imports, and in their last third.
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.7])
 @pytest.mark.parametrize('signal_number', SIGNALS, ids=lambda number: number.name)

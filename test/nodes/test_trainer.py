@@ -210,7 +210,7 @@ def test_existing_images_and_models_are_not_captured_or_trained_again(
     (tmp_path / 'model.safetensors').touch()
     count = len(list_images(tmp_path / 'good'))
     machine = make_machine(auto_capture=True, auto_train=True, images=count)
-    machine.until(f'idle, {count} good parts')
+    machine.until(f'idle, {count} images of good parts')
     assert not children
     machine = make_machine(auto_capture=True, auto_train=True, images=count + 2)
     machine.until('capturing 0 of 2')

@@ -101,7 +101,7 @@ def test_the_ratio_is_the_share_of_images_that_get_an_anomaly(ratio):
         ({'anomaly_ratio': 1.5}, 'anomaly_ratio is 1.5: it must be at least 0 and at most 1'),
         (
             {'score_loss': False},
-            'consistency_loss is True: it must be false where score_loss is false',
+            'consistency_loss is True: it must be false if score_loss is false',
         ),
         ({'pair_levels': 1}, 'pair_levels is 1: it must be 2 or more'),
         ({'batch': 1}, 'batch is 1: it must be 2 or more'),
