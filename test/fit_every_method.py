@@ -11,6 +11,9 @@ import sys
 from flow_anomaly_ros import cli, data_parallel
 import torch
 
+# Before the processes join: in some runs, one that imported it afterwards aborted when it exited.
+import torchvision  # noqa: F401
+
 TEST_METHODS = runpy.run_path(str(Path(__file__).parent / 'detectors' / 'test_methods.py'))
 RESTORATION = TEST_METHODS['OPTIONS']['restoration'][1]
 # The more steps, the more rounding shows.
