@@ -69,13 +69,13 @@ def reference_files() -> dict[str, str]:
     return files
 
 
-def outdated_files(root: Path) -> list[str]:
-    """Return the files below a repository's root that are missing or not up to date."""
-    return [
-        name
+def outdated_files(root: Path) -> dict[str, str]:
+    """Return the content of the files that are missing or not up to date, by relative path."""
+    return {
+        name: content
         for name, content in reference_files().items()
         if not (root / name).is_file() or (root / name).read_text() != content
-    ]
+    }
 
 
 def _parameter_file(node: str, node_parameters: type, camera_parameters: type | None) -> str:
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in outdated:
             print(f'{name} is not up to date: run scripts/generate_reference.py', file=sys.stderr)
         return 1 if outdated else 0
-    for name, content in reference_files().items():
+    for name, content in outdated.items():
         path = ROOT / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)

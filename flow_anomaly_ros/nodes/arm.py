@@ -117,18 +117,18 @@ class Arm:
 
     def _abandon(self) -> None:
         decision, timeout = self._calls[0].decision, f'{self._timeout():g} s'
+        failure = f'{decision} not sent within {timeout}'
         if self._response:
-            text = f'no response to {decision} within {timeout}; check the arm and the part'
+            failure = f'no response to {decision} within {timeout}'
+            remedy = 'check the arm and the part'
             self._abandoned_response = self._response
         elif self._abandoned_response:
-            reason = 'an earlier call is unanswered; check the arm and the part'
-            text = f'{decision} not sent within {timeout}: {reason}'
+            remedy = 'an earlier call is unanswered; check the arm and the part'
         elif self._client.service_is_ready():
-            text = f'{decision} not sent within {timeout}: the arm is busy; check the part'
+            remedy = 'the arm is busy; check the part'
         else:
-            reason = 'the service is not available; check the part and start the driver of the arm'
-            text = f'{decision} not sent within {timeout}: {reason}'
-        self._fail(f'{self._client.service_name}: {text}', self._pop_call())
+            remedy = 'the service is not available; check the part and start the driver of the arm'
+        self._fail(f'{self._client.service_name}: {failure}: {remedy}', self._pop_call())
 
     def _pop_call(self) -> _QueuedCall:
         self._response = None

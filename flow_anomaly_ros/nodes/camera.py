@@ -59,13 +59,13 @@ class Camera:
         self._engine: Engine | None = None
         self._model_problem = ''
         self._is_open = False
-        self._listener = ParameterListener(node, CameraParameters, f'{name}.')
-        self._listener.on_change(self._apply, self._validate)
+        self._parameter_listener = ParameterListener(node, CameraParameters, f'{name}.')
+        self._parameter_listener.on_change(self._apply, self._validate)
 
     @property
     def parameters(self) -> CameraParameters:
         """The present values of its parameters."""
-        return self._listener.values
+        return self._parameter_listener.values
 
     # Topics ---------------------------------------------------------------------------------
 

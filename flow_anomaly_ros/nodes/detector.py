@@ -165,7 +165,7 @@ class DetectorNode(LifecycleNode):
         if problems:
             # rclpy would fail the transition without logging a reason.
             result = (
-                'the cameras of these models are not inspected'
+                'some cameras have no model and are not inspected'
                 if is_possible
                 else 'cannot configure'
             )

@@ -202,10 +202,8 @@ class RejecterNode(Node):
         if self._fault.text:
             level, message = DiagnosticStatus.ERROR, self._fault.text
         elif unpublished:
-            level, message = (
-                DiagnosticStatus.WARN,
-                f'no publisher on {", ".join(unpublished)}: start it, or correct the name',
-            )
+            level = DiagnosticStatus.WARN
+            message = f'no publisher on {", ".join(unpublished)}: start the publishing node'
         counts = self._parts.counts
         values = {
             'parts': counts['parts'],

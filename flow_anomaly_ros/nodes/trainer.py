@@ -271,7 +271,7 @@ class TrainerNode(Node):
             self._auto_train()
 
     def _auto_train(self) -> None:
-        """Train if that is to happen without a call; nobody waits for an answer then."""
+        """Train if `auto_train` is set; report a refusal, since no caller waits for a response."""
         if not self.parameters.auto_train:
             return
         try:
@@ -319,7 +319,7 @@ class TrainerNode(Node):
         self._report(message, DiagnosticStatus.OK if success else DiagnosticStatus.ERROR)
 
     def _report(self, message: str, level: bytes = DiagnosticStatus.OK, **values: Any) -> None:
-        """Publish progress; log it unless it is a step of a training."""
+        """Publish progress; log it unless it is a training step."""
         self._progress.publish(
             DiagnosticStatus(
                 level=level,

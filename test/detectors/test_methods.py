@@ -125,6 +125,11 @@ OPTIONS = {
 CASES = [(method, options) for method in METHODS for options in OPTIONS.get(method, [{}])]
 
 
+def limit_steps(options, maximum):
+    """Return options with no stage of more training steps than the maximum."""
+    return {k: min(v, maximum) if k.endswith('steps') else v for k, v in options.items()}
+
+
 def good_images(count, channels=3):
     """Make a smooth pattern that all images share, with a little noise."""
     generator = torch.Generator().manual_seed(0)
@@ -155,9 +160,7 @@ def case(request):
 def short_case(case):
     """Return the case with few training steps, for tests that do not depend on what is learned."""
     method, options = case
-    return method, {
-        name: min(value, 4) if name.endswith('steps') else value for name, value in options.items()
-    }
+    return method, limit_steps(options, 4)
 
 
 @pytest.fixture(scope='module')

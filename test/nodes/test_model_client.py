@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ros
 
 
 @pytest.mark.parametrize(
-    ('refusal', 'failure', 'told'),
+    ('refusal', 'failure', 'expected'),
     [
         ('no such camera', '', (False, 'detector press refused the model: no such camera')),
         ('', 'broken', (False, 'detector press cannot load the model: broken')),
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.ros
     ],
 )
 def test_the_result_of_loading_the_model_is_reported(
-    spinner, wait_for, monkeypatch, refusal, failure, told
+    spinner, wait_for, monkeypatch, refusal, failure, expected
 ):
     asked = []
 
@@ -49,6 +49,6 @@ def test_the_result_of_loading_the_model_is_reported(
     client = ModelClient(node, 'press', 'front', lambda *answer: answers.append(answer))
     client.load('/models/nut')
     wait_for(lambda: client.check() or answers, what='an answer')
-    assert answers == [told]
+    assert answers == [expected]
     assert asked == [('front.model', '/models/nut')]
     assert not client.is_busy

@@ -53,8 +53,8 @@ def test_the_rate_is_that_of_the_last_ten_seconds(monkeypatch):
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize(('score', 'told'), [(0.9, '+4.2'), (0.1, '-7.1'), (0.6, None)])
-def test_drift_in_either_direction_is_reported(score, told):
+@pytest.mark.parametrize(('score', 'drift'), [(0.9, '+4.2'), (0.1, '-7.1'), (0.6, None)])
+def test_drift_in_either_direction_is_reported(score, drift):
     pytest.importorskip('rclpy')
     from diagnostic_msgs.msg import DiagnosticStatus
     from flow_anomaly_ros.nodes.diagnostics import camera_status
@@ -76,5 +76,5 @@ def test_drift_in_either_direction_is_reported(score, told):
         model_file='model.safetensors',
     )
     status = camera_status('detector', camera, is_active=True, dropped=0)
-    assert status.level == (DiagnosticStatus.WARN if told else DiagnosticStatus.OK)
-    assert not told or f'drifted by {told} standard deviations' in status.message
+    assert status.level == (DiagnosticStatus.WARN if drift else DiagnosticStatus.OK)
+    assert not drift or f'drifted by {drift} standard deviations' in status.message

@@ -73,10 +73,10 @@ class Machine:
     def until(self, text):
         """Wait for progress that begins with something: paths in it hold any word."""
 
-        def told():
+        def reported():
             return [status for status in self.progress if status.message.startswith(text)]
 
-        return self.wait_for(told, repr(text), seen=lambda: self.progress[-1:])[0]
+        return self.wait_for(reported, repr(text), seen=lambda: self.progress[-1:])[0]
 
     def show(self, count, first=1):
         """Publish parts until so many images of good parts are there."""
@@ -182,7 +182,7 @@ def test_a_cancelled_training_resumes_from_its_checkpoints(make_machine, tmp_pat
     machine.call('train')
     machine.until('done')
     steps = [{entry.key: entry.value for entry in step.values} for step in machine.progress]
-    # Stages that were over are told once, with their last step.
+    # Stages that were over are reported once, with their last step.
     first = next(step for step in steps if step)
     assert first['step'] == first['steps']
     assert not kept.exists()
@@ -225,18 +225,18 @@ def test_trainings_and_calibrations_are_done_as_the_parameters_say(
     machine = make_machine(**values, threads=2, priority=7, part_class='nut')
     machine.call('train')
     arguments, priority = children.pop()
-    told = dict(itertools.pairwise(arguments))
+    given = dict(itertools.pairwise(arguments))
     assert 'backbone="mobilenet_v2"' in arguments
     del values['backbone']
     for name, value in (values | {'threads': 2, 'device': 'cpu'}).items():
-        assert told[f'--{name.replace("_", "-")}'] == str(value)
+        assert given[f'--{name.replace("_", "-")}'] == str(value)
     assert priority == 7
     machine.until('done')
     machine.model.touch()
     machine.accept(part(7), 'accepted as')
     arguments, priority = children.pop()
-    told = dict(itertools.pairwise(arguments))
-    assert (told['--class'], told['--threads'], told['--device']) == ('nut', '2', 'cpu')
+    given = dict(itertools.pairwise(arguments))
+    assert (given['--class'], given['--threads'], given['--device']) == ('nut', '2', 'cpu')
     assert priority == 7
 
 
@@ -394,8 +394,8 @@ def test_a_missing_detector_is_reported_and_the_model_is_kept(make_machine, monk
     monkeypatch.setattr('flow_anomaly_ros.nodes.model_client.SERVICE_TIMEOUT_S', 0.5)
     machine = make_machine(detector='/elsewhere/detector', auto_capture=True, auto_train=True)
     machine.show(4)
-    told = machine.until('detector /elsewhere/detector was not found')
-    assert told.level == DiagnosticStatus.ERROR
+    status = machine.until('detector /elsewhere/detector was not found')
+    assert status.level == DiagnosticStatus.ERROR
     assert machine.model.is_file()
 
 

@@ -29,9 +29,8 @@ for name in ('onnx', 'onnxscript', 'onnxruntime', 'openvino'):
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))[
-    'OPTIONS'
-]
+TEST_METHODS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))
+OPTIONS = TEST_METHODS['OPTIONS']
 # The last restoration has a network and registers parts, the other one has several scales.
 WAYS = {
     'cainnflow': OPTIONS['cainnflow'][0],
@@ -71,7 +70,7 @@ def _fewer_refinements():
 def save_trained(path, method, options, images=None, tile=None):
     images = images or [generate_part(seed, SIZE)[0] for seed in range(4)]
     size = min(images[0].shape[:2])
-    options = {k: min(v, 2) if k.endswith('steps') else v for k, v in options.items()}
+    options = TEST_METHODS['limit_steps'](options, 2)
     with pytest.MonkeyPatch.context() as patch:
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
@@ -159,7 +158,7 @@ def test_exported_models_give_the_same_results(files, suffix):
 def whole_numbers(tmp_path_factory):
     """A tiny model of whole numbers, whose scores are no distances but likelihoods."""
     path = tmp_path_factory.mktemp('models') / 'model.safetensors'
-    save_trained(path, 'cainnflow', OPTIONS['cainnflow'][0] | {'int8': True, 'steps': 30})
+    save_trained(path, 'cainnflow', OPTIONS['cainnflow'][0] | {'int8': True})
     return path
 
 
