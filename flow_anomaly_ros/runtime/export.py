@@ -230,6 +230,8 @@ def _to_onnx(detector: Detector, manifest: Manifest, pixels: torch.dtype) -> Any
             input_names=names,
             output_names=outputs,
             opset_version=OPSET,
+            # OpenVINO optimises the graph when it reads it; only the ONNX file needs it here.
+            optimize=resizes,
             verbose=False,
         )
     assert program is not None
