@@ -117,7 +117,7 @@ def test_only_the_first_process_prints_and_writes(two_processes, commands, tmp_p
     assert len(reported) == 2
     for line in reported:
         assert completed.stdout.count(line) == 1
-    assert completed.stderr.count('\nflow: 20 steps') == err.count('\nflow: 20 steps') == 1
+    assert completed.stderr.count('\nflow: 8 steps') == err.count('\nflow: 8 steps') == 1
     (detector, manifest), (other_detector, other_manifest) = (
         load_artifact(path / 'model.safetensors') for path in (tmp_path, folder)
     )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples of the documents run as they are printed."""
 
+import json
 import os
 from pathlib import Path
 import re
@@ -20,10 +21,28 @@ def python_blocks(page):
     return re.findall(r'^```python\n(.*?)^```', (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run(code, folder):
-    done = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True)
+# In one process, but each block with names of its own: the imports take most of the time.
+RUN_BLOCKS = """
+import contextlib, io, json, sys
+outputs = []
+for block in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(block, {'__name__': '__main__'})
+    outputs.append(output.getvalue())
+print(json.dumps(outputs))
+"""
+
+
+def run(blocks, folder):
+    done = subprocess.run(
+        [sys.executable, '-c', RUN_BLOCKS],
+        cwd=folder,
+        input=json.dumps(blocks),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
@@ -31,7 +50,7 @@ def test_the_python_examples_run_one_after_the_other(tmp_path):
     write_dataset(tmp_path / 'parts', train=4, good=2, per_defect=1, size=64)
     blocks = python_blocks('python-api.md')
     assert len(blocks) == 5
-    _, _, inspect, _, evaluate = (run(block, tmp_path) for block in blocks)
+    _, _, inspect, _, evaluate = run(blocks, tmp_path)
     assert (tmp_path / 'model.safetensors').is_file()
     assert inspect.split()[0] in ('ok', 'uncertain', 'defect')
     assert len(evaluate.split()) == 2
@@ -59,35 +78,26 @@ def test_a_method_is_added_as_the_page_says(tmp_path):
     )
     registry.write_text(text)
     write_dataset(tmp_path / 'parts', train=4, good=2, per_defect=1, size=64)
+    train = ('train', '--method', 'mean_image', '--data', 'parts', '--output')
+    commands = [
+        (*train, 'model.safetensors'),
+        (*train, 'tiled.safetensors', '--tile', '64'),
+        ('evaluate', 'model.safetensors', '--data', 'parts'),
+        ('methods',),
+    ]
     code = (
-        'import sys; from flow_anomaly_ros import cli; import flow_anomaly_ros as package\n'
+        'from flow_anomaly_ros import cli; import flow_anomaly_ros as package\n'
         f'assert package.__file__.startswith({str(tmp_path)!r})\n'
-        'sys.exit(cli.main(sys.argv[1:]))'
+        f'assert [cli.main(command) for command in {commands!r}] == [0] * {len(commands)}'
     )
-    for arguments in (
-        ['train', '--method', 'mean_image', '--data', 'parts', '--output', 'model.safetensors'],
-        [
-            'train',
-            '--method',
-            'mean_image',
-            '--data',
-            'parts',
-            '--output',
-            'tiled.safetensors',
-            '--tile',
-            '64',
-        ],
-        ['evaluate', 'model.safetensors', '--data', 'parts'],
-        ['methods'],
-    ):
-        done = subprocess.run(
-            [sys.executable, '-c', code, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, 'PYTHONPATH': str(tmp_path)},
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
     assert 'mean_image: distance from the mean good image' in done.stdout
 
 

@@ -81,9 +81,9 @@ OPTIONS = {
             'multipliers': [1, 2],
             'pairs': 3,
             'augmented_samples': 4,
-            'flow_steps': 30,
-            'reflow_steps': 10,
-            'perception_steps': 30,
+            'flow_steps': 15,
+            'reflow_steps': 5,
+            'perception_steps': 15,
             'batch': 2,
             'learning_rate': 1e-2,
             'smoothing': 1.0,
@@ -92,7 +92,13 @@ OPTIONS = {
         }
         for options in (
             {'block': 2, 'latents': 6},
-            {'space': 'pixel', 'reflows': 0, 'int8': True},
+            {
+                'space': 'pixel',
+                'reflows': 0,
+                'int8': True,
+                'flow_steps': 30,
+                'perception_steps': 30,
+            },
         )
     ],
     'restoration': [
@@ -230,7 +236,7 @@ def test_training_lifts_the_pixel_auroc_of_a_stain_well_above_chance(method):
     bad[:, :, 16:28, 20:32] = torch.tensor([1.0, 0.1, 0.1])[:, None, None]
     mask = torch.zeros(1, 48, 48, dtype=torch.bool)
     mask[:, 16:28, 20:32] = True
-    steps = {name: 60 for name in OPTIONS[method][0] if name.endswith('steps')}
+    steps = {name: 40 for name in OPTIONS[method][0] if name.endswith('steps')}
     case = method, {**OPTIONS[method][0], **steps}
     detector = build(case)
     fit(case, detector, good)

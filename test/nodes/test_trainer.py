@@ -131,7 +131,9 @@ def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
             'model': str(tmp_path / 'model.safetensors'),
             'images': 4,
             'capture_interval': 0.0,
-            'options': [f'{name}={value}' for name, value in tiny_options.items()],
+            'options': [
+                f'{name}={value}' for name, value in (tiny_options | {'flow_steps': 4}).items()
+            ],
             'device': 'cpu',
             'priority': 0,
         } | parameters

@@ -4,6 +4,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
+import copy
+import dataclasses
+import functools
 import json
 from pathlib import Path
 import runpy
@@ -12,11 +15,13 @@ import threading
 
 from flow_anomaly_ros import cli
 from flow_anomaly_ros.data.generated import generate_part
+from flow_anomaly_ros.runtime import export as export_module
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.benchmark import time_inspection
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.export import export
 from flow_anomaly_ros.runtime.export_formats import EXPORT_SUFFIXES
+from flow_anomaly_ros.runtime.tiling import TiledDetector
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.runtime.training_data import TrainingDataset
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
@@ -50,11 +55,14 @@ WAYS = {
         'decoder_steps': 1,
         'align': 'always',
     },
-    'timenet': OPTIONS['timenet'][0],
+    'timenet': OPTIONS['timenet'][0] | {'strides': [8]},
 }
 # Of the four training images, where a method tells classes apart.
 CLASSES = {'timenet': ('one', 'one', 'other', 'other')}
-SIZE = 48
+# That of the smallest tile.
+SIZE = 64
+# Neither a multiple of the tile nor square.
+TILED_SIZE = (112, 96)
 # Of the score maps, in units of the largest score where that exceeds 1.
 TOLERANCE = 1e-3
 
@@ -67,17 +75,14 @@ def _fewer_refinements():
         yield
 
 
-def save_trained(path, method, options, images=None, tile=None):
-    images = images or [generate_part(seed, SIZE)[0] for seed in range(4)]
-    size = min(images[0].shape[:2])
+def save_trained(path, method, options):
+    images = [generate_part(seed, SIZE)[0] for seed in range(4)]
     options = TEST_METHODS['limit_steps'](options, 2)
     with pytest.MonkeyPatch.context() as patch:
         # Random weights do.
         patch.setattr('flow_anomaly_ros.layers.backbone.Backbone.load_pretrained', lambda *_: None)
         training = train(
-            TrainingRequest(
-                method=method, options=options, image_size=size, tile=tile, device='cpu'
-            ),
+            TrainingRequest(method=method, options=options, image_size=SIZE, device='cpu'),
             TrainingDataset(images, tuple(CLASSES.get(method, ()))),
         )
     save_artifact(path, training.detector, training.manifest)
@@ -91,16 +96,39 @@ def save_trained(path, method, options, images=None, tile=None):
         for way in WAYS
     ],
 )
-def files(request, tmp_path_factory):
+def files(request, small_model):
     """A tiny model of a method, as its own file and exported."""
     if request.param == 'restoration':
         return request.getfixturevalue('exported_files')
-    method = request.param.split()[0]
-    source = tmp_path_factory.mktemp('models') / 'model.safetensors'
-    save_trained(source, method, WAYS[request.param])
-    for backend, suffix in EXPORT_SUFFIXES.items():
-        export(source.with_suffix(suffix), *load_artifact(source), backend)
-    return source
+    return small_model(request.param)
+
+
+@pytest.fixture(scope='module')
+def graphs():
+    """The ONNX graphs that were traced, by the name of a model and the type of its images."""
+    return {}
+
+
+@pytest.fixture(scope='module')
+def small_model(graphs, tmp_path_factory):
+    """Make a tiny model of one of `WAYS`, once, as its own file and exported."""
+    trace = export_module._to_onnx
+
+    @functools.cache
+    def make(way):
+        def traced(detector, manifest, pixels):
+            graphs[way, pixels] = trace(detector, manifest, pixels)
+            return copy.deepcopy(graphs[way, pixels])
+
+        source = tmp_path_factory.mktemp('models') / 'model.safetensors'
+        save_trained(source, way.split()[0], WAYS[way])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export_module, '_to_onnx', traced)
+            for backend, suffix in EXPORT_SUFFIXES.items():
+                export(source.with_suffix(suffix), *load_artifact(source), backend)
+        return source
+
+    return make
 
 
 def random_images():
@@ -375,14 +403,25 @@ def test_the_weights_of_an_exported_model_are_written_before_the_model_file(
 
 
 @pytest.fixture(scope='module')
-def tiled_file(tmp_path_factory):
+def tiled_file(small_model, graphs, tmp_path_factory):
     """A model of tiles, as its own file and exported."""
-    images = [generate_part(seed, 96)[0] for seed in range(2)]
+    # The graph scores one tile: it is the one of a model of images as large as a tile.
+    detector, manifest = load_artifact(small_model('nf_bmr'))
+    manifest = dataclasses.replace(
+        manifest, tile=SIZE, input_size=TILED_SIZE, image_size=TILED_SIZE, golden_sample=''
+    )
     source = tmp_path_factory.mktemp('tiles') / 'model.safetensors'
-    # The method whose graph is the shortest.
-    save_trained(source, 'nf_bmr', WAYS['nf_bmr'], images, tile=64)
-    for backend, suffix in EXPORT_SUFFIXES.items():
-        export(source.with_suffix(suffix), *load_artifact(source), backend)
+    save_artifact(source, detector, manifest)
+
+    def traced(detector, manifest, pixels):
+        assert not isinstance(detector, TiledDetector)
+        assert manifest.network_input_size == (SIZE, SIZE)
+        return copy.deepcopy(graphs['nf_bmr', pixels])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, '_to_onnx', traced)
+        for backend, suffix in EXPORT_SUFFIXES.items():
+            export(source.with_suffix(suffix), *load_artifact(source), backend)
     return source
 
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 METHODS = runpy.run_path(str(Path(__file__).parents[1] / 'detectors' / 'test_methods.py'))
-CASES = [*dict(METHODS['CASES']).items()]
+CASES = [
+    (method, METHODS['limit_steps'](options, 6))
+    for method, options in dict(METHODS['CASES']).items()
+]
 
 
 @pytest.fixture

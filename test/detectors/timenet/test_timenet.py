@@ -116,7 +116,8 @@ def test_stages_can_be_left_out_and_repeated(reflows, perception):
 
 def test_the_perception_network_is_trained_while_the_flow_is_frozen():
     images, classes = parts()
-    without, beside = build(perception=False), build()
+    few = {'flow_steps': 3, 'reflow_steps': 3, 'perception_steps': 3}
+    without, beside = build(perception=False, **few), build(**few)
     for detector in (without, beside):
         fit(detector, images, classes=classes)
     flow = beside.denoiser.state_dict()
