@@ -24,11 +24,9 @@ import numpy as np
 MIN_SIZE_PX = 32
 
 _PART_RADIUS = 0.40  # in units of the image's side
-_BORE = 0.27
 _HUB = 0.50
 _RIM = 0.955
 _BOLT_CIRCLE = 0.75
-_BOLT_COUNT = 6
 _BOLT_HOLE = 0.078
 _BOLT_CHAMFER = 0.108
 _PIN_HOLE = 0.035
@@ -40,10 +38,59 @@ _OIL_TINT = np.array([0.66, 0.60, 0.46], np.float32)
 
 
 @dataclass(frozen=True)
+class PartType:
+    """What parts of one type share.
+
+    Attributes:
+        bolts: Number of bolt holes.
+        bore: Radius of the bore.
+    """
+
+    bolts: int = 6
+    bore: float = 0.27
+
+
+FLANGE = PartType()
+COVER = PartType(bolts=4, bore=0.16)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How much images of good parts differ, and how visible defects are.
+
+    Attributes:
+        types: Types of parts, which are equally frequent.
+        shift: Largest shift of a part along each axis, in 1/256 of the image's side.
+        rotation: Largest rotation in degrees.
+        light: Largest deviation of the direction of the light in degrees.
+        exposure: Largest relative deviation of the exposure.
+        slope: Largest deviation of the slope of the illumination across the image.
+        marks: Contrast of the turning marks.
+        grain: Standard deviation of the sensor noise, in units of that of a good camera.
+        severity: Visibility of defects in (0, 1], 1: as they are; below, blended with the good
+            part.
+    """
+
+    types: tuple[PartType, ...] = (FLANGE,)
+    shift: float = 1.5
+    rotation: float = 1.5
+    light: float = 3.0
+    exposure: float = 0.05
+    slope: float = 0.03
+    marks: float = 0.045
+    grain: float = 1.0
+    severity: float = 1.0
+
+
+EASY = Conditions()
+
+
+@dataclass(frozen=True)
 class _View:
     """Pose of the part in the image, and the direction of the light.
 
     Attributes:
+        type: Type of the part.
         radius: Radius of the part in pixels.
         x: HxW, offset of each pixel from the part's centre, positive to the right.
         y: HxW, offset of each pixel from the part's centre, positive downwards.
@@ -51,6 +98,7 @@ class _View:
         rotation: Angle of the first bolt hole.
     """
 
+    type: PartType
     radius: float
     x: np.ndarray
     y: np.ndarray
@@ -65,7 +113,7 @@ class _View:
     def polar_from_nearest_bolt(self) -> tuple[np.ndarray, np.ndarray]:
         """Distance and angle of each pixel as seen from its nearest bolt hole; HxW each."""
         _, angle = self.polar()
-        step = 2 * math.pi / _BOLT_COUNT
+        step = 2 * math.pi / self.type.bolts
         nearest = self.rotation + step * np.round((angle - self.rotation) / step)
         r, angle = cv2.cartToPolar(
             self.x - _BOLT_CIRCLE * np.cos(nearest), self.y - _BOLT_CIRCLE * np.sin(nearest)
@@ -86,7 +134,7 @@ class _View:
 
     def bolt_centre(self, index: float) -> tuple[float, float]:
         """Centre of a bolt hole; a fractional index gives a point between two holes."""
-        angle = self.rotation + 2 * math.pi * index / _BOLT_COUNT
+        angle = self.rotation + 2 * math.pi * index / self.type.bolts
         return _BOLT_CIRCLE * math.cos(angle), _BOLT_CIRCLE * math.sin(angle)
 
 
@@ -114,7 +162,7 @@ _Painter = Callable[[_View, _Layers, np.ndarray, np.random.Generator], _Painted]
 
 
 def generate_part(
-    seed: int, size: int = 256, defect: str | None = None
+    seed: int, size: int = 256, defect: str | None = None, conditions: Conditions = EASY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render an image of one part.
 
@@ -124,6 +172,7 @@ def generate_part(
         seed: Determines the part and its defect; >= 0.
         size: Height and width of the image in pixels; >= 32.
         defect: One of `DEFECTS`; None for a good part.
+        conditions: How much parts vary, and how visible defects are.
 
     Returns:
         The image, sizexsizex3 RGB `uint8`, and the mask of the defect, sizexsize `bool`.
@@ -138,15 +187,19 @@ def generate_part(
         msg = f"unknown defect '{defect}'; use one of {', '.join(DEFECTS)}"
         raise ValueError(msg)
     rng = np.random.default_rng((seed, 0))
-    view = _random_view(rng, size)
-    layers = _render_layers(view, rng)
+    part_type = conditions.types[np.random.default_rng((seed, 2)).integers(len(conditions.types))]
+    view = _random_view(rng, size, part_type, conditions)
+    layers = _render_layers(view, rng, conditions.marks)
     image = _tint(layers.part, layers.metal)
     mask = np.zeros((size, size), dtype=bool)
     if defect is not None:
         defect_rng = np.random.default_rng((seed, 1))
-        image, coverage = _PAINTERS[defect](view, layers, image, defect_rng)
+        defective, coverage = _PAINTERS[defect](view, layers, image, defect_rng)
+        # Exactly as painted, where it is not blended.
+        whole = conditions.severity == 1
+        image = defective if whole else _over(image, defective, np.array(conditions.severity, 'f4'))
         mask = coverage > 0.1 * coverage.max()
-    return _photograph(image, rng), mask
+    return _photograph(image, rng, conditions), mask
 
 
 def write_dataset(
@@ -156,6 +209,7 @@ def write_dataset(
     per_defect: int = 3,
     size: int = 256,
     seed: int = 0,
+    conditions: Conditions = EASY,
 ) -> Path:
     """Write a dataset of generated parts in the layout of MVTec AD.
 
@@ -169,6 +223,7 @@ def write_dataset(
         per_defect: Number of test images of each of `DEFECTS`.
         size: Height and width of the images in pixels; >= 32.
         seed: Determines all images; >= 0.
+        conditions: How much parts vary, and how visible defects are.
 
     Returns:
         The folder.
@@ -202,7 +257,7 @@ def write_dataset(
 
     for path, (group, number, defect) in parts.items():
         part_seed = np.random.SeedSequence((seed, group, number)).generate_state(1)[0]
-        image, mask = generate_part(int(part_seed), size, defect)
+        image, mask = generate_part(int(part_seed), size, defect, conditions)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, image)
         if defect:
@@ -211,29 +266,32 @@ def write_dataset(
     return root
 
 
-def _random_view(rng: np.random.Generator, size: int) -> _View:
+def _random_view(
+    rng: np.random.Generator, size: int, part_type: PartType, conditions: Conditions
+) -> _View:
     radius = _PART_RADIUS * size
-    centre = (size - 1) / 2 + rng.uniform(-1.5, 1.5, 2) * size / 256
+    shift = conditions.shift
+    centre = (size - 1) / 2 + rng.uniform(-shift, shift, 2) * size / 256
     pixels = np.arange(size, dtype=np.float32)
     x, y = np.meshgrid((pixels - centre[0]) / radius, (pixels - centre[1]) / radius)
-    light = float(np.radians(-125 + rng.uniform(-3, 3)))
-    rotation = float(np.radians(rng.uniform(-1.5, 1.5)))
-    return _View(radius, x.astype(np.float32), y.astype(np.float32), light, rotation)
+    light = float(np.radians(-125 + rng.uniform(-conditions.light, conditions.light)))
+    rotation = float(np.radians(rng.uniform(-conditions.rotation, conditions.rotation)))
+    return _View(part_type, radius, x.astype(np.float32), y.astype(np.float32), light, rotation)
 
 
-def _render_layers(view: _View, rng: np.random.Generator) -> _Layers:
+def _render_layers(view: _View, rng: np.random.Generator, marks: float) -> _Layers:
     r, angle = view.polar()
     lit = view.cos_to_light(angle)
     solid = view.coverage(r - 1)
-    bore = view.coverage(r - _BORE)
+    bore = view.coverage(r - view.type.bore)
 
     belt = _belt(view, rng)
-    face = _turned_face(view, rng, r, angle)
+    face = _turned_face(view, rng, r, angle, marks)
     face = _over(face, 0.44 + 0.30 * lit, view.coverage(np.abs(r - _HUB) - 0.012))
     face = _over(face, 0.17, view.coverage(np.abs(r - _HUB - 0.026) - 0.012))
     face = _over(face, 0.50 + 0.34 * lit, view.coverage(_RIM - r))
-    face = _over(face, 0.48 - 0.36 * lit, view.coverage(r - _BORE - 0.03))
-    blank = _over(_over(belt, face, solid), _hole_wall(r / _BORE, lit), bore)
+    face = _over(face, 0.48 - 0.36 * lit, view.coverage(r - view.type.bore - 0.03))
+    blank = _over(_over(belt, face, solid), _hole_wall(r / view.type.bore, lit), bore)
 
     part, metal = blank, solid * (1 - bore)
     for (r, angle), hole, chamfer in (
@@ -248,7 +306,7 @@ def _render_layers(view: _View, rng: np.random.Generator) -> _Layers:
 
 
 def _turned_face(
-    view: _View, rng: np.random.Generator, r: np.ndarray, angle: np.ndarray
+    view: _View, rng: np.random.Generator, r: np.ndarray, angle: np.ndarray, contrast: float
 ) -> np.ndarray:
     # Turning marks reflect a lamp as two opposite fans, as brushed metal does. A second lamp is
     # reflected weakly.
@@ -265,7 +323,7 @@ def _turned_face(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_WRAP,
     )
-    return (0.40 + 0.34 * lamp + 0.14 * second_lamp) * (1 + 0.045 * marks)
+    return (0.40 + 0.34 * lamp + 0.14 * second_lamp) * (1 + contrast * marks)
 
 
 def _hole_wall(r: np.ndarray, lit: np.ndarray) -> np.ndarray:
@@ -293,16 +351,17 @@ def _over(below: np.ndarray, above: np.ndarray | float, coverage: np.ndarray) ->
     return below + coverage * (above - below)
 
 
-def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _photograph(image: np.ndarray, rng: np.random.Generator, conditions: Conditions) -> np.ndarray:
     """Add uneven lighting, blur and sensor noise to an image (3xHxW); returns HxWx3 `uint8`."""
     size = image.shape[-1]
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    right, down = rng.uniform(0.02, 0.08), rng.uniform(0.04, 0.10)
-    light = rng.uniform(0.95, 1.05) * (1 - right * ramp - down * ramp[:, None])
+    slope, exposure = conditions.slope, conditions.exposure
+    right, down = rng.uniform(0.05 - slope, 0.05 + slope), rng.uniform(0.07 - slope, 0.07 + slope)
+    light = rng.uniform(1 - exposure, 1 + exposure) * (1 - right * ramp - down * ramp[:, None])
     blurred = cv2.GaussianBlur(cv2.merge(list(image * light)), (0, 0), rng.uniform(0.5, 0.65))
     np.clip(blurred, 0, 1, out=blurred)
     noise = rng.standard_normal(blurred.shape, np.float32)
-    blurred += noise * (0.005 + 0.010 * np.sqrt(blurred))
+    blurred += noise * np.float32(conditions.grain) * (0.005 + 0.010 * np.sqrt(blurred))
     return (np.clip(blurred, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -367,14 +426,14 @@ def _chip(view: _View, layers: _Layers, image: np.ndarray, rng: np.random.Genera
 def _missing_hole(
     view: _View, layers: _Layers, image: np.ndarray, rng: np.random.Generator
 ) -> _Painted:
-    r, _ = view.polar(*view.bolt_centre(int(rng.integers(_BOLT_COUNT))))
+    r, _ = view.polar(*view.bolt_centre(int(rng.integers(view.type.bolts))))
     hole = view.coverage(r - _BOLT_CHAMFER)
     blank = _tint(layers.blank, np.ones_like(hole))
     return np.where(hole > 0, blank, image), hole
 
 
 def _burr(view: _View, layers: _Layers, image: np.ndarray, rng: np.random.Generator) -> _Painted:
-    r, angle = view.polar(*view.bolt_centre(int(rng.integers(_BOLT_COUNT))))
+    r, angle = view.polar(*view.bolt_centre(int(rng.integers(view.type.bolts))))
     middle, half = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.4)
     arc = np.clip(1.5 - 1.5 * np.arccos(np.cos(angle - middle)) / half, 0, 1)
     ragged = 0.5 + np.abs(_angular_noise(rng, angle, 40))
@@ -430,7 +489,7 @@ def _stroke(view: _View, x: np.ndarray, y: np.ndarray, widths: np.ndarray) -> np
 def _free_spot(view: _View, rng: np.random.Generator) -> tuple[float, float]:
     """Choose a point on the face away from holes and steps."""
     outwards = rng.uniform(0.60, 0.86) / _BOLT_CIRCLE
-    x, y = view.bolt_centre(int(rng.integers(1, _BOLT_COUNT)) + rng.uniform(0.35, 0.65))
+    x, y = view.bolt_centre(int(rng.integers(1, view.type.bolts)) + rng.uniform(0.35, 0.65))
     return outwards * x, outwards * y
 
 

@@ -5,7 +5,14 @@
 
 import cv2
 from flow_anomaly_ros.data.folder import load_good_images, load_mask, read_folder
-from flow_anomaly_ros.data.generated import DEFECTS, generate_part, write_dataset
+from flow_anomaly_ros.data.generated import (
+    Conditions,
+    COVER,
+    DEFECTS,
+    FLANGE,
+    generate_part,
+    write_dataset,
+)
 from flow_anomaly_ros.data.images import read_image
 import numpy as np
 import pytest
@@ -51,6 +58,35 @@ def test_the_mask_lies_where_the_images_differ(defect, seed):
 def test_defects_vary_with_the_seed(defect):
     masks = [generate_part(seed, SIZE, defect)[1] for seed in range(6)]
     assert len({mask.tobytes() for mask in masks}) > 2
+
+
+@pytest.mark.parametrize(
+    'conditions',
+    [
+        Conditions(shift=8, rotation=10),
+        Conditions(light=20, exposure=0.2, slope=0.12),
+        Conditions(marks=0.15),
+        Conditions(grain=4),
+        Conditions(types=(FLANGE, COVER)),
+    ],
+)
+def test_good_parts_differ_more_under_harder_conditions(conditions):
+    def spread(conditions):
+        images = [generate_part(seed, SIZE, conditions=conditions)[0] for seed in range(8)]
+        return np.stack(images).std(axis=0).mean()
+
+    assert spread(conditions) > 1.2 * spread(Conditions())
+
+
+def test_less_severe_defects_differ_less_from_the_good_part_at_the_same_place():
+    good, _ = generate_part(0, SIZE)
+    differences, masks = [], []
+    for severity in (0.5, 1.0):
+        image, mask = generate_part(0, SIZE, 'stain', Conditions(severity=severity))
+        differences.append(np.abs(image.astype(int) - good)[mask].mean())
+        masks.append(mask)
+    assert differences[0] == pytest.approx(0.5 * differences[1], rel=0.1)
+    np.testing.assert_array_equal(*masks)
 
 
 def test_an_unknown_defect_and_a_tiny_size_are_refused():
