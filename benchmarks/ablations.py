@@ -20,7 +20,16 @@ _TIMES = (0.6, 0.7, 0.8, 0.9, 0.95)
 _INT8: _Rows = {'int8': {'int8': True}}
 
 ABLATIONS: dict[str, _Rows] = {
-    'restoration': {'float32': {}, **_INT8},
+    'restoration': {
+        'default': {},
+        # What decides: the memory bank, or the flow that restores.
+        'memory_alone': {'reference_images': ['memory_bank']},
+        'flow_alone': {'reference_images': ['nearest']},
+        'identity_for_flow': {'blocks': 0},
+        'identity_alone': {'blocks': 0, 'reference_images': ['nearest']},
+        'equal_scales': {'scale_weights': [1.0, 1.0]},
+        **_INT8,
+    },
     # Table 2.
     'cainnflow': {**{form: {'form': form} for form in ('CAC', 'CC', 'CA', 'AC')}, **_INT8},
     # Table 5.

@@ -69,7 +69,8 @@ class RestorationConfig:
         upsampling: Interpolation of smaller maps where they are fused: bilinear, bicubic or
             nearest; one, or one for each of `fusion` (91, 96).
         downsampling: How larger maps are reduced there: average, max or nearest; likewise.
-        blocks: Coupling blocks of the flow (figure 10).
+        blocks: Coupling blocks of the flow (figure 10). 0: the identity in place of the flow, to
+            see what the flow contributes.
         hidden: Hidden channels of the coupling networks.
         targets: Distribution that the flow is trained towards (72): `gaussian`, or the continuous
             forms of `exponential` and `poisson`; one for all scales or one for each.
@@ -109,8 +110,10 @@ class RestorationConfig:
         normalize_distances: Whether distances are divided by those that held-out good images have
             at the same position; see `distance_normalizer.py`.
         normalize_maps: Whether the distances of each scale are brought to [0, 1] within an image
-            before they are added (73, 79), for the mask rules `mean` and `half`; the image score
-            uses the distances as they are.
+            before they are added (73, 79). No threshold fits all such maps, so masks follow the
+            rule `half`; the image score uses the distances as they are.
+        scale_weights: Weight of the distances of each scale; empty: its number of positions, since
+            a coarse scale spreads its distances over a large receptive field.
         border_weight: Weight of distances at the outermost positions in the image score: networks
             are padded with zeros there, and parts are cut off.
         map_upsampling: Interpolation of smaller distance maps to the image's size: bilinear,
@@ -146,7 +149,7 @@ class RestorationConfig:
     upsampling: tuple[str, ...] = option(('bilinear',), FUSION, choices=UPSAMPLINGS)
     downsampling: tuple[str, ...] = option(('average',), FUSION, choices=DOWNSAMPLINGS)
 
-    blocks: int = option(2, FLOW, minimum=1)
+    blocks: int = option(2, FLOW, minimum=0)
     hidden: int = option(32, FLOW, minimum=1)
     targets: tuple[str, ...] = option(('gaussian',), FLOW, choices=PRIORS)
     constraint: str = option('likelihood', FLOW, choices=CONSTRAINTS)
@@ -173,6 +176,7 @@ class RestorationConfig:
     pixel_weight: float = option(0.0, SCORE, minimum=0)
     normalize_distances: bool = option(True, SCORE)
     normalize_maps: bool = option(False, SCORE)
+    scale_weights: tuple[float, ...] = option((), SCORE, above=0)
     border_weight: float = option(0.5, SCORE, above=0)
     map_upsampling: str = option('bilinear', SCORE, choices=UPSAMPLINGS)
     map_downsampling: str = option('average', SCORE, choices=DOWNSAMPLINGS)
@@ -237,6 +241,18 @@ class RestorationConfig:
             f'one number for each of {", ".join(self.reference_images)}',
         )
         check_option(
+            len(self.scale_weights) in (0, len(self.scales)),
+            'scale_weights',
+            self.scale_weights,
+            f'one number for each of the {len(self.scales)} scales',
+        )
+        check_option(
+            not self.scale_weights or self.second_threshold == 0,
+            'scale_weights',
+            self.scale_weights,
+            'empty if second_threshold, which adds scales, is above 0',
+        )
+        check_option(
             self.feature_weight > 0 or self.image_share > 0,
             'feature_weight',
             self.feature_weight,
@@ -279,6 +295,11 @@ class RestorationConfig:
             return self.reference_weights or (1.0,)
         nearest = NEAREST_WEIGHT_PIXELS if PIXELS in self.backbone else NEAREST_WEIGHT_NETWORK
         return tuple(nearest if kind == 'nearest' else 1.0 for kind in self.reference_images)
+
+    @property
+    def weights_of_scales(self) -> tuple[float, ...]:
+        """Weight of each scale."""
+        return self.scale_weights or tuple((scale / self.scales[0]) ** 2 for scale in self.scales)
 
     def of_each_scale(self, name: str) -> tuple[str, ...]:
         """Return `targets` or `backbone`, one for each scale."""

@@ -143,6 +143,11 @@ class RestorationDetector(Detector):
         )
 
     @property
+    def has_comparable_maps(self) -> bool:
+        """See `Detector.has_comparable_maps`."""
+        return not self.config.normalize_maps
+
+    @property
     def features_of_scales(self) -> list[PixelBlocks | Backbone]:
         """Feature model of each scale: one for all in turn, or one for each (94)."""
         several = len(self.features) > 1
@@ -377,17 +382,12 @@ class RestorationDetector(Detector):
         return cast(list[Tensor], totals)
 
     def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Distances of all scales, brought to one size, smoothed and added (75-78), BxCxHxW.
-
-        A scale counts as much as it has positions: what a coarse one says of a place is spread
-        over all that it sees at once.
-        """
+        """Distances of all scales, brought to one size, smoothed and added (75-78), BxCxHxW."""
         config = self.config
-        shares = [(scale / config.scales[0]) ** 2 for scale in config.scales]
         options = config.smoothing, config.map_upsampling, config.map_downsampling
         maps = (
-            resize_and_smooth(share * x, size, *options)
-            for share, x in zip(shares, distances, strict=True)
+            resize_and_smooth(weight * x, size, *options)
+            for weight, x in zip(config.weights_of_scales, distances, strict=True)
         )
         return functools.reduce(torch.add, maps)
 

@@ -107,8 +107,10 @@ class _Training:
         """Train the flow, then what restores."""
         detector, config = self.detector, self.detector.config
         loss = self._likelihood if config.constraint == 'likelihood' else self._similarity
-        self._train_stage('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
-        if detector.reverse_flow is not None:
+        # The identity has nothing to learn.
+        if config.blocks > 0:
+            self._train_stage('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
+        if config.blocks > 0 and detector.reverse_flow is not None:
             self._train_stage(
                 'reverse flow',
                 detector.reverse_flow,

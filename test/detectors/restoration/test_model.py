@@ -633,6 +633,39 @@ def test_distances_are_normalised_per_scale(detector):
     assert not torch.allclose(unsmoothed.image_score, plain.image_score)
 
 
+def test_scales_are_weighted_by_their_positions_or_as_asked():
+    detector = build(flow_steps=2, smoothing=0.0)
+    fit(detector, good_images(2))
+    image = stained(good_images(1))
+
+    def scores(*weights):
+        return variant(detector, scale_weights=weights)(image).score_map
+
+    torch.testing.assert_close(scores(1.0, 0.25), scores())
+    torch.testing.assert_close(scores(2.0, 0.5), 2 * scores())
+    assert not torch.allclose(scores(1.0, 1.0), scores())
+    torch.testing.assert_close(
+        scores(1.0, 1.0) - scores(1.0, 0.5), scores(2.0, 1.0) - scores(2.0, 0.5)
+    )
+    with pytest.raises(ValueError, match='one number for each of the 2 scales'):
+        build(scale_weights=(1.0,))
+    with pytest.raises(ValueError, match='empty if second_threshold'):
+        build(scale_weights=(1.0, 1.0), second_threshold=0.5)
+
+
+@pytest.mark.parametrize('reverse', ['inverse', 'trained'])
+def test_without_blocks_the_flow_is_the_identity(reverse):
+    detector = build(blocks=0, reverse=reverse)
+    report = fit(detector, good_images(2))
+    assert 'flow' not in report.losses
+    assert 'reverse flow' not in report.losses
+    good, bad = (detector(x).image_score for x in (good_images(1), stained(good_images(1))))
+    assert bad > 2 * good
+    features = detector.extract(detector.scale_images(good_images(1)))
+    for latents, same in zip(detector.flow.latents(features), features, strict=True):
+        torch.testing.assert_close(latents, same)
+
+
 def test_distances_that_are_the_same_everywhere_are_normalised_to_zero():
     maps = torch.stack([torch.full((1, 3, 4), 7.0), torch.arange(12.0).view(1, 3, 4)])
     low, high = min_max(maps)
@@ -730,7 +763,7 @@ def test_components_limit_what_the_flow_sees():
         ('stride', 1),
         ('components', 7),
         ('components', -2),
-        ('blocks', 0),
+        ('blocks', -1),
         ('hidden', 0),
         ('flow_steps', 0),
         ('decoder_steps', -1),
