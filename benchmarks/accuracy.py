@@ -10,12 +10,14 @@ with itself, by the rows of its source's tables. See README.md.
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass
 import json
 from pathlib import Path
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 from ablations import ABLATIONS
 import cv2
@@ -26,15 +28,18 @@ from flow_anomaly_ros.detectors.registry import METHODS
 from flow_anomaly_ros.runtime.engine import Criteria, Engine
 from flow_anomaly_ros.runtime.evaluation import evaluate
 from flow_anomaly_ros.runtime.inspection_pictures import explanation
+from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.preprocess import to_tensor
 from flow_anomaly_ros.runtime.training import train
 from flow_anomaly_ros.runtime.training_data import TrainingDataset
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
-from flow_anomaly_ros.scoring.metrics import aupro, auroc
+from flow_anomaly_ros.scoring.calibration import upper_limit
+from flow_anomaly_ros.scoring.ranking import FPRS, rank
 from multiclass import ablated_engine, joint_engine
 import numpy as np
 from table import table
 import torch
+from trivial import to_grey, TRIVIAL
 
 PEERS = ('patchcore', 'padim', 'fastflow')
 SIZE = 256
@@ -86,11 +91,14 @@ def main() -> int:
         path = arguments.output / run.name
         if path.exists():
             continue
-        result = _run_peer(run, arguments) if run.method in PEERS else _run_own(run, arguments)
+        if run.method in TRIVIAL:
+            result = _run_trivial(run)
+        else:
+            result = _run_peer(run, arguments) if run.method in PEERS else _run_own(run, arguments)
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(result, indent=1))
-        print(run.name, {k: v for k, v in result.items() if k != 'note'}, flush=True)
-    text = table(arguments.output, ABLATIONS.get(arguments.ablation, METHODS))
+        print(run.name, {k: v for k, v in result.items() if k not in ('note', 'rows')}, flush=True)
+    text = table(arguments.output, ABLATIONS.get(arguments.ablation, (*METHODS, *TRIVIAL)))
     (arguments.output / 'table.md').write_text(text)
     print(text)
     return 0
@@ -109,7 +117,7 @@ def _parse() -> argparse.Namespace:
         action='append',
         help='number of good training images, 10 or all (default: both)',
     )
-    parser.add_argument('--methods', nargs='+', default=[*METHODS, *PEERS])
+    parser.add_argument('--methods', nargs='+', default=[*METHODS, *TRIVIAL, *PEERS])
     parser.add_argument(
         '--ablation', choices=ABLATIONS, help='run the ablation of this method instead'
     )
@@ -151,20 +159,60 @@ def _run_own(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obje
             TrainingDataset(images),
         )
         engine = Engine.of(training.detector, training.manifest, 'cpu')
-    metrics = evaluate(engine, folder.test, part_class=part_class).metrics()
+    evaluation = evaluate(engine, folder.test, part_class=part_class)
+    metrics = evaluation.metrics()
     if run.seed == arguments.seeds[0] and not run.row:
         _write_pictures(run, folder, engine, arguments.output, part_class)
+    scores = np.array([row.score for row in evaluation.rows])
+    labels = np.array([row.is_defect for row in evaluation.rows])
+    index = engine.manifest.class_index(part_class) or 0
     return {
-        'image_auroc': metrics['image_auroc'],
-        'pixel_auroc': metrics['pixel_auroc'],
-        'aupro': metrics['aupro'],
-        'false_positive_rate': metrics['false_positive_rate'],
+        **dataclasses.asdict(evaluation.ranking),
+        'calibrated': _calibrated(engine.manifest.classes[index], scores, labels),
+        **{key: metrics[key] for key in ('precision', 'recall', 'false_positive_rate')},
+        'confusion': metrics['confusion'],
         'right': metrics['verdicts_right'],
         'tested': metrics['images'],
         'seconds': engine.manifest.training['seconds'],
         'milliseconds': metrics['latency_ms_p50'],
         'note': '',
+        'rows': _rows(scores, labels),
     }
+
+
+def _calibrated(part_class: PartClass, scores: np.ndarray, labels: np.ndarray) -> list[list[float]]:
+    """Recall and false-positive rate at the limits that calibration sets for each of `FPRS`."""
+    limits = [upper_limit(np.array(part_class.calibration_scores), fpr) for fpr in FPRS]
+    return [
+        [float((scores[labels] >= limit).mean()), float((scores[~labels] >= limit).mean())]
+        for limit in limits
+    ]
+
+
+def _rows(scores: np.ndarray, labels: np.ndarray) -> list[list[float]]:
+    """Image scores and whether the images show defects, for confidence intervals."""
+    return [
+        [float(score), int(label)]
+        for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
+    ]
+
+
+def _run_trivial(run: BenchmarkRun) -> dict[str, object]:
+    folder = read_folder(run.data)
+    good = load_good_images(folder, run.max_images, run.seed).images
+    test = [read_image(sample.path) for sample in folder.test]
+    maps, scores = TRIVIAL[run.method](to_grey(test, SIZE), to_grey(good, SIZE))
+    return _ranked(folder, [*maps], scores)
+
+
+def _ranked(folder: ImageFolder, maps: Sequence[np.ndarray], scores: np.ndarray) -> dict[str, Any]:
+    """Metrics of what was not inspected by our own engine."""
+    masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
+    chosen = [score_map for score_map, mask in zip(maps, masks, strict=True) if mask is not None]
+    truth = [mask for mask in masks if mask is not None]
+    labels = np.array([sample.is_defect for sample in folder.test])
+    ranking = rank(scores, labels, chosen, truth)
+    return dataclasses.asdict(ranking) | {'rows': _rows(scores, labels)}
 
 
 def _joint_engine(run: BenchmarkRun, arguments: argparse.Namespace) -> Engine:
@@ -207,7 +255,6 @@ def _run_peer(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obj
     folder = read_folder(run.data)
     good = load_good_images(folder, run.max_images, run.seed).images
     test = [read_image(sample.path) for sample in folder.test]
-    masks = [load_mask(sample, (SIZE, SIZE)) for sample in folder.test]
     with tempfile.TemporaryDirectory() as scratch:
         given, result = Path(scratch, 'images.npz'), Path(scratch, 'result.npz')
         np.savez(given, train=_resized(good), test=_resized(test))
@@ -222,13 +269,8 @@ def _run_peer(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obj
             maps, scores = data['score_maps'].astype(np.float32), data['image_scores']
             seconds, milliseconds = float(data['seconds']), float(data['milliseconds'])
             note = str(data['note'])
-    labels = np.array([sample.is_defect for sample in folder.test])
-    chosen = [score_map for score_map, mask in zip(maps, masks, strict=True) if mask is not None]
-    truth = [mask for mask in masks if mask is not None]
     return {
-        'image_auroc': auroc(scores, labels),
-        'pixel_auroc': auroc(np.stack(chosen), np.stack(truth)),
-        'aupro': aupro(chosen, truth),
+        **_ranked(folder, maps, scores),
         'seconds': round(seconds, 1),
         'milliseconds': milliseconds,
         'note': note,

@@ -3,16 +3,20 @@
 """Measures how well an engine tells good parts from defective ones."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 import time
+from typing import Any
 
-from flow_anomaly_ros.data.folder import load_mask, Sample
+from flow_anomaly_ros.data.folder import GOOD, load_mask, Sample
 from flow_anomaly_ros.data.images import ImageReadError, read_image
 from flow_anomaly_ros.runtime.engine import Criteria, Engine, Inspection
-from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
+from flow_anomaly_ros.scoring.ranking import FPRS, rank, Ranking
 from flow_anomaly_ros.scoring.thresholds import Verdict
 import numpy as np
+
+DEFECTIVE = 'defective'
 
 
 @dataclass(frozen=True)
@@ -45,43 +49,63 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a test set; those that it does not allow are None.
+    """What a test set shows.
 
     Attributes:
         rows: One per image.
         skipped: One line per image that could not be read.
-        image_auroc: Area under the ROC curve of the image scores, in [0, 1].
-        pixel_auroc: The same of all pixels.
-        aupro: Per-region overlap up to 30 % false positives, in [0, 1].
-        image_f1: Best F1 of the image scores over all thresholds.
+        ranking: Metrics that do not depend on the thresholds.
     """
 
     rows: tuple[Row, ...]
     skipped: tuple[str, ...]
-    image_auroc: float | None
-    pixel_auroc: float | None
-    aupro: float | None
-    image_f1: float | None
+    ranking: Ranking
 
-    def metrics(self) -> dict[str, float | int | None]:
-        """Return the metrics, the counts and the latencies as values for JSON."""
+    def confusion(self) -> dict[str, dict[str, int]]:
+        """Count the images by ground truth, `good` or `defective`, and verdict."""
+        return {
+            truth: {
+                str(verdict): sum(
+                    row.is_defect == is_defect and row.verdict == verdict for row in self.rows
+                )
+                for verdict in Verdict
+            }
+            for truth, is_defect in ((GOOD, False), (DEFECTIVE, True))
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics, the counts and the latencies as values for JSON.
+
+        `precision` and `recall` are those of the verdict `defect`: `uncertain` counts as not found.
+        The precision holds for the share of defective images in this test set only.
+        """
         latencies = [row.latency_ms for row in self.rows]
-        good = [row for row in self.rows if not row.is_defect]
+        confusion = self.confusion()
+        good, defective = (confusion[truth] for truth in (GOOD, DEFECTIVE))
+        correct = sum(row.is_correct for row in self.rows)
+        ranking = dataclasses.asdict(self.ranking)
+        recalls = ranking.pop('recall_at_fpr') or (None,) * len(FPRS)
         return {
             'images': len(self.rows),
             'skipped': len(self.skipped),
-            'image_auroc': self.image_auroc,
-            'pixel_auroc': self.pixel_auroc,
-            'aupro': self.aupro,
-            'image_f1': self.image_f1,
-            'verdicts_right': sum(row.is_correct for row in self.rows),
-            'verdicts_wrong': sum(not row.is_correct for row in self.rows),
-            'false_positive_rate': (
-                sum(row.verdict == Verdict.DEFECT for row in good) / len(good) if good else None
-            ),
+            **ranking,
+            **{
+                f'recall_at_{fpr:.0%}_fpr'.replace('%', '_percent'): recall
+                for fpr, recall in zip(FPRS, recalls, strict=True)
+            },
+            'verdicts_right': correct,
+            'verdicts_wrong': len(self.rows) - correct,
+            'precision': _share(defective['defect'], defective['defect'] + good['defect']),
+            'recall': _share(defective['defect'], sum(defective.values())),
+            'false_positive_rate': _share(good['defect'], sum(good.values())),
+            'confusion': confusion,
             'latency_ms_p50': float(np.percentile(latencies, 50)) if latencies else None,
             'latency_ms_p95': float(np.percentile(latencies, 95)) if latencies else None,
         }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def evaluate(
@@ -89,6 +113,7 @@ def evaluate(
     samples: tuple[Sample, ...],
     on_image: Callable[[Sample, np.ndarray, Inspection], None] | None = None,
     part_class: str = '',
+    mask_rule: str = 'calibrated',
 ) -> Evaluation:
     """Inspect test images one at a time and compare with the ground truth.
 
@@ -99,12 +124,14 @@ def evaluate(
         samples: Test images.
         on_image: Called with each sample, its image and its inspection.
         part_class: Name of the class of all of them; empty: the detector estimates it.
+        mask_rule: See `Thresholds.rule`. Only with `calibrated` are there pixel metrics.
 
     Raises:
         ValueError: No image could be read, or the class is not in the model.
     """
     rows, skipped, maps, masks = [], [], [], []
-    criteria = [Criteria(engine.manifest.thresholds, part_class=part_class)]
+    thresholds = tuple(each.override(rule=mask_rule) for each in engine.manifest.thresholds)
+    criteria = [Criteria(thresholds, part_class=part_class)]
     engine.warm_up()
     for sample in samples:
         try:
@@ -127,7 +154,8 @@ def evaluate(
                 latency,
             )
         )
-        if mask is not None:
+        # Pixels of different images cannot be ranked if one threshold does not fit all maps.
+        if mask is not None and inspection.thresholds.rule == 'calibrated':
             maps.append(inspection.scores)
             masks.append(mask)
         if on_image:
@@ -153,20 +181,6 @@ def summarise(
         masks: HxW bool arrays of the same images, True where defective.
         skipped: One line per image that could not be read.
     """
-    labels = np.array([row.is_defect for row in rows])
     scores = np.array([row.score for row in rows])
-    both = labels.any() and not labels.all()
-    # Pixel metrics need good pixels too.
-    marked = any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
-    return Evaluation(
-        rows=tuple(rows),
-        skipped=tuple(skipped),
-        image_auroc=auroc(scores, labels) if both else None,
-        pixel_auroc=auroc(_flat(score_maps), _flat(masks)) if marked else None,
-        aupro=aupro(score_maps, masks) if marked else None,
-        image_f1=best_f1(scores, labels)[0] if both else None,
-    )
-
-
-def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([array.ravel() for array in arrays])
+    labels = np.array([row.is_defect for row in rows])
+    return Evaluation(tuple(rows), tuple(skipped), rank(scores, labels, score_maps, masks))

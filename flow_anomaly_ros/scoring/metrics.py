@@ -1,12 +1,13 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a detector, exact over all thresholds: AUROC, AUPRO and the best F1.
+"""Metrics of a detector, exact over all thresholds: AUROC, recall, AUPRO and the best F1.
 
 A score >= the threshold counts as anomalous. The scores of each class are sorted separately and
 ranked by binary search, so that millions of pixels need no index array.
 """
 
 from collections.abc import Sequence
+import math
 
 import cv2
 import numpy as np
@@ -55,6 +56,35 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     f1 = 2 * true_positives / (anomalous.size + true_positives + false_positives)
     best = int(f1.argmax())
     return float(f1[best]), float(anomalous[best])
+
+
+def recall_at_fpr(scores: np.ndarray, labels: np.ndarray, fpr: float) -> float:
+    """Recall at the lowest threshold that rejects no more than a share of the good samples.
+
+    A line can afford to reject only a few percent of good parts; AUROC averages over all
+    false-positive rates.
+
+    Args:
+        scores: Finite scores of any shape, larger = more anomalous; one per image or per pixel.
+        labels: Same shape; 0 or False = good, anything else = anomalous.
+        fpr: Largest false-positive rate, in [0, 1). With fewer than 1 / fpr good samples none of
+            them is rejected.
+
+    Returns:
+        Share of the anomalous samples that score higher than the good ones that remain, in [0, 1].
+
+    Raises:
+        ValueError: Shapes differ, a score is not finite, a class is missing, or `fpr` is out of
+            range.
+    """
+    if not 0 <= fpr < 1:
+        msg = f'fpr is {fpr}; give a false-positive rate of at least 0 and below 1'
+        raise ValueError(msg)
+    good, anomalous = _sorted_by_class(scores, labels)
+    # Not one fewer because a product such as 0.29 * 100 falls just below the whole number.
+    rejected = math.floor(fpr * good.size + 1e-9)
+    limit = good[good.size - 1 - rejected]
+    return float((anomalous > limit).mean())
 
 
 def aupro(

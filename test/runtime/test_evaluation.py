@@ -35,7 +35,7 @@ def test_a_perfect_detector_has_perfect_metrics(engine, tmp_path):
     add(tmp_path, 'spot', '0', 255, masked=True)
     add(tmp_path, 'spot', '1', 250, masked=True)
     result = evaluate(engine, samples(tmp_path))
-    assert [getattr(result, name) for name in METRICS] == pytest.approx([1, 1, 1, 1])
+    assert [getattr(result.ranking, name) for name in METRICS] == pytest.approx([1, 1, 1, 1])
     assert [(row.label, row.verdict, row.is_correct) for row in result.rows] == [
         ('good', 'ok', True),
         ('good', 'ok', True),
@@ -65,8 +65,8 @@ def test_missing_masks_leave_the_pixel_metrics_out(engine, tmp_path):
     add(tmp_path, 'good', '0', 60)
     add(tmp_path, 'spot', '0', 255)
     result = evaluate(engine, samples(tmp_path))
-    assert (result.pixel_auroc, result.aupro) == (None, None)
-    assert result.image_auroc == 1
+    assert (result.ranking.pixel_auroc, result.ranking.aupro) == (None, None)
+    assert result.ranking.image_auroc == 1
 
 
 def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
@@ -74,7 +74,7 @@ def test_one_missing_mask_does_not_count_as_a_good_part(engine, tmp_path):
     add(tmp_path, 'spot', '0', 240, masked=True)
     add(tmp_path, 'spot', '1', 255)
     result = evaluate(engine, samples(tmp_path))
-    assert result.pixel_auroc == pytest.approx(1)
+    assert result.ranking.pixel_auroc == pytest.approx(1)
 
 
 def test_pixel_metrics_are_not_computed_without_good_pixels(engine, tmp_path):
@@ -83,7 +83,7 @@ def test_pixel_metrics_are_not_computed_without_good_pixels(engine, tmp_path):
         tmp_path / 'ground_truth/spot' / f'{path.stem}_mask.png', np.full((32, 32), 255, np.uint8)
     )
     result = evaluate(engine, samples(tmp_path))
-    assert (result.pixel_auroc, result.aupro) == (None, None)
+    assert (result.ranking.pixel_auroc, result.ranking.aupro) == (None, None)
 
 
 @pytest.mark.parametrize('label', ['good', 'spot'])
@@ -91,7 +91,7 @@ def test_one_class_has_no_image_metrics(engine, tmp_path, label):
     add(tmp_path, label, '0', 60)
     add(tmp_path, label, '1', 255)
     result = evaluate(engine, samples(tmp_path))
-    assert [getattr(result, name) for name in METRICS] == [None] * 4
+    assert [getattr(result.ranking, name) for name in METRICS] == [None] * 4
     assert result.metrics()['false_positive_rate'] == (0.5 if label == 'good' else None)
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics equal those of scikit-learn, a slow AUPRO by definition, and known values."""
 
-from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1
+from flow_anomaly_ros.scoring.metrics import aupro, auroc, best_f1, recall_at_fpr
 import numpy as np
 import pytest
 
@@ -96,6 +96,23 @@ def test_best_f1_takes_the_lowest_of_equal_thresholds():
     # From 4 up: 1 of 2 found, no false alarm; from 1 up: 2 of 2 found, 2 false alarms.
     f1, threshold = best_f1(np.array([4, 3, 2, 1]), np.array([1, 0, 0, 1]))
     assert (f1, threshold) == (pytest.approx(2 / 3), 1)
+
+
+@pytest.mark.parametrize('fpr', [0.0, 0.01, 0.05, 0.5])
+@pytest.mark.parametrize('levels', [None, 4])
+def test_recall_equals_the_best_point_of_scikit_learns_curve(fpr, levels):
+    metrics = pytest.importorskip('sklearn.metrics')
+    scores, labels = random_samples(1, levels)
+    fprs, tprs, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    assert recall_at_fpr(scores, labels, fpr) == pytest.approx(tprs[fprs <= fpr].max())
+
+
+def test_no_good_sample_is_rejected_where_the_share_is_less_than_one_sample():
+    scores, labels = np.array([1.0, 2, 3, 2.5, 3, 4]), np.array([0, 0, 0, 1, 1, 1])
+    assert recall_at_fpr(scores, labels, 0.3) == pytest.approx(1 / 3)
+    assert recall_at_fpr(scores, labels, 0.34) == 1
+    with pytest.raises(ValueError, match='fpr is 1'):
+        recall_at_fpr(scores, labels, 1)
 
 
 def test_known_auroc_values():

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
                 name = unique_name(f'{sample.label}_{sample.path.stem}', names)
                 write_image(arguments.pictures / f'{name}.png', strip)
 
-        result = evaluate(engine, samples, on_image, arguments.part_class)
+        result = evaluate(engine, samples, on_image, arguments.part_class, arguments.mask_rule)
     for line in result.skipped:
         print(line, file=sys.stderr)
     if result.skipped:
@@ -67,6 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(table(result))
     print(_metric_lines(result))
+    if result.ranking.differs_outside_defects:
+        print(
+            'scores tell good from defective images outside of the marked defects too (AUROC '
+            f'{result.ranking.auroc_outside_defects:.2f}): lighting, texture or position may '
+            'differ, or defects may be unmarked. Image AUROC and recall may be too optimistic: '
+            'photograph good and defective parts alike',
+            file=sys.stderr,
+        )
     if arguments.json:
         about = {'model': str(arguments.model), 'data': str(arguments.data)}
         write_json(arguments.json, about | result.metrics())
@@ -97,4 +105,7 @@ def _metric_lines(result: Evaluation) -> str:
             return 'not available for these images'
         return str(value) if isinstance(value, int) else f'{value:.4f}'
 
-    return '\n'.join(f'{name:<20} {text(value)}' for name, value in result.metrics().items())
+    metrics = result.metrics()
+    # Shown by the table above.
+    metrics.pop('confusion')
+    return '\n'.join(f'{name:<24} {text(value)}' for name, value in metrics.items())
