@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from flow_anomaly_ros import cli
+from flow_anomaly_ros.commands import arguments as command_arguments
 from flow_anomaly_ros.commands.actions.train import request_of
 from flow_anomaly_ros.data.generated import write_dataset
 from flow_anomaly_ros.data.images import read_image, write_image
@@ -18,6 +19,7 @@ from flow_anomaly_ros.detectors.registry import DEFAULT_METHOD, METHODS
 from flow_anomaly_ros.runtime.artifact import load_artifact
 from flow_anomaly_ros.runtime.training_progress import StageProgress
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
+from flow_anomaly_ros.scoring.thresholds import MASK_RULES
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -128,7 +130,7 @@ def test_options_on_the_command_line_override_the_config_file(parts, tmp_path, t
     _, manifest = load_artifact(model)
     assert manifest.config['learning_rate'] == 2e-3
     assert manifest.config['scales'] == [1.0, 0.5]
-    assert manifest.config['flow_steps'] == 20
+    assert manifest.config['flow_steps'] == 8
     assert manifest.classes[0].calibration['false_positive_rate'] == 0.2
 
 
@@ -141,7 +143,7 @@ def test_options_on_the_command_line_override_the_preset(parts, tmp_path, tiny, 
         manifest.config['memory_bank_size']
         == (METHODS['restoration'].presets['fast']['memory_bank_size'])
     )
-    assert manifest.config['flow_steps'] == 20
+    assert manifest.config['flow_steps'] == 8
 
 
 @pytest.fixture
@@ -266,12 +268,47 @@ def test_evaluate_prints_a_table_and_writes_metrics_and_pictures(
     assert figures['model'] == str(model_file)
     assert figures['data'] == str(parts)
     assert figures['images'] == 9
-    for name in ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1'):
+    shares = ('recall_at_1_percent_fpr', 'recall', 'pointing_game', 'auroc_outside_defects')
+    for name in ('image_auroc', 'pixel_auroc', 'aupro', 'image_f1', *shares):
         assert 0 <= figures[name] <= 1
         assert f'{figures[name]:.4f}' in out
+    assert sum(figures['confusion']['good'].values()) == 3
+    assert sum(figures['confusion']['defective'].values()) == 6
     assert figures['latency_ms_p50'] > 0
     assert len(listed(pictures)) == 9
     assert Path('stain_000.png') in listed(pictures)
+
+
+def test_a_model_of_normalised_maps_calls_defects_by_half_of_their_range(
+    parts, tmp_path, tiny, outcome
+):
+    model = tmp_path / 'model.safetensors'
+    arguments = ['--data', parts, '--output', model, '--image-size', 64, *tiny]
+    assert outcome('train', *arguments, '--set', 'normalize_maps=true')[0] == 0
+    _, manifest = load_artifact(model)
+    (thresholds,) = manifest.thresholds
+    # No threshold fits all maps, also where a camera asks for one.
+    assert thresholds.rule == thresholds.override(rule='calibrated').rule == 'half'
+    image = read_image(parts / 'test/good/000.png')
+    image[10:22, 26:38] = (220, 40, 30)
+    write_image(tmp_path / 'painted.png', image)
+    status, out, _ = outcome('predict', model, tmp_path / 'painted.png')
+    assert (status, out.split()[1]) == (0, 'defect')
+
+
+@pytest.mark.parametrize('rule', MASK_RULES)
+def test_masks_are_made_by_the_rule_that_is_asked_for(parts, model_file, tmp_path, outcome, rule):
+    image, output = parts / 'test/good/000.png', tmp_path / 'pictures'
+    assert outcome('predict', model_file, image, '--output', output, '--mask-rule', rule)[0] == 0
+    mask = read_image(output / '000.mask.png')
+    # The rules of the patent mark something on every image: some, and about half of it.
+    shares = {'calibrated': (0, 0), 'half': (0.001, 0.3), 'mean': (0.2, 0.7)}
+    least, most = shares[rule]
+    assert least <= (mask > 0).mean() <= most
+
+
+def test_the_command_and_the_thresholds_know_the_same_mask_rules():
+    assert command_arguments.MASK_RULES == MASK_RULES
 
 
 def test_evaluate_writes_null_for_metrics_that_cannot_be_computed(

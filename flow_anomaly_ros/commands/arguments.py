@@ -53,6 +53,23 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', type=path, metavar='MODEL', help='model file')
 
 
+# `scoring.thresholds.MASK_RULES`, which takes a second to import.
+MASK_RULES = ('calibrated', 'mean', 'half')
+
+
+def add_mask_rule(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the pixels that a mask consists of; see `scoring.thresholds`."""
+    parser.add_argument(
+        '--mask-rule',
+        choices=MASK_RULES,
+        default='calibrated',
+        help='pixels of the mask: calibrated applies the thresholds, mean takes those above the '
+        'mean of the score map, half those above half of its range; the last two mark something '
+        'on every image; a model trained with normalize_maps=true has no such thresholds, so '
+        'calibrated is half for it (default: %(default)s)',
+    )
+
+
 def add_class(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --class; `default` says what happens without it."""
     parser.add_argument(

@@ -7,6 +7,7 @@ import argparse
 from flow_anomaly_ros.commands.arguments import (
     add_backend,
     add_class,
+    add_mask_rule,
     add_model,
     DATA_LAYOUT,
     path,
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='also write one picture per image to this folder: image, score map, mask and overlay',
     )
+    add_mask_rule(parser)
     add_backend(parser)
 
 

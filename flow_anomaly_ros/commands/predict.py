@@ -4,7 +4,13 @@
 
 import argparse
 
-from flow_anomaly_ros.commands.arguments import add_backend, add_class, add_model, path
+from flow_anomaly_ros.commands.arguments import (
+    add_backend,
+    add_class,
+    add_mask_rule,
+    add_model,
+    path,
+)
 
 SUMMARY = 'inspect images'
 DESCRIPTION = """\
@@ -36,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--json', type=path, metavar='FILE', help='also write the results to this file'
     )
+    add_mask_rule(parser)
     add_backend(parser)
 
 

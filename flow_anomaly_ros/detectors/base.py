@@ -76,6 +76,14 @@ class Detector(nn.Module, ABC):
         """Number of classes of parts; 1 where the configuration names none."""
         return max(1, len(getattr(self.config, 'classes', ())))
 
+    @property
+    def has_comparable_maps(self) -> bool:
+        """Whether one threshold fits the score maps of all images.
+
+        If not, as where each map is normalised, masks follow the rule `half` instead.
+        """
+        return True
+
     def load_pretrained(self, weights: Path | None) -> None:
         """Load pretrained parts before training; detectors without any do nothing.
 

@@ -95,7 +95,18 @@ def _build(text: str, tensors: dict[str, torch.Tensor]) -> tuple[Detector, Manif
     detector.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode():
         detector(torch.zeros(1, detector.config.channels, *manifest.network_input_size))
-    return detector, manifest
+    return detector, with_mask_rule(detector, manifest)
+
+
+def with_mask_rule(detector: Detector, manifest: Manifest) -> Manifest:
+    """Return the manifest with masks by `half` if no threshold fits all of the score maps."""
+    if detector.has_comparable_maps:
+        return manifest
+    classes = (
+        dataclasses.replace(each, thresholds=each.thresholds.override(rule='half'))
+        for each in manifest.classes
+    )
+    return dataclasses.replace(manifest, classes=tuple(classes))
 
 
 def plain_config(detector: Detector) -> dict[str, object]:

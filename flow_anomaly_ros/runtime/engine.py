@@ -88,13 +88,15 @@ class Criteria:
 
     def apply_roi(self, score_map: np.ndarray, image_score: float) -> tuple[np.ndarray, float]:
         """Apply the region of interest; see `scoring.roi.apply_roi`."""
-        if self.roi is None:
-            return score_map, image_score
-        size = score_map.shape
-        if size not in self._rois:
+        roi = self.roi_of(score_map.shape)
+        return (score_map, image_score) if roi is None else apply_roi(score_map, image_score, roi)
+
+    def roi_of(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the region of interest at the size of a score map."""
+        if self.roi is not None and size not in self._rois:
             # Cached: images of a camera have one size.
             self._rois[size] = resize_roi(self.roi, size)
-        return apply_roi(score_map, image_score, self._rois[size])
+        return self._rois.get(size)
 
 
 class Engine:
@@ -268,7 +270,8 @@ class Engine:
         start = time.perf_counter()
         score_map, score = criteria.apply_roi(score_map, score)
         thresholds = criteria.thresholds[part_class]
-        mask, regions, verdict = classify(score_map, score, thresholds, size)
+        roi = criteria.roi_of(score_map.shape)
+        mask, regions, verdict = classify(score_map, score, thresholds, size, roi)
         name = self.manifest.classes[part_class].name
         timings = {**shared, 'regions': 1e3 * (time.perf_counter() - start)}
         return Inspection(score_map, mask, regions, score, verdict, name, thresholds, timings)

@@ -124,6 +124,11 @@ class TiledDetector(Detector):
         self.tile = tile
         self.memory = memory
 
+    @property
+    def has_comparable_maps(self) -> bool:
+        """See `Detector.has_comparable_maps`."""
+        return self.detector.has_comparable_maps
+
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`. H and W are at least the side of a tile."""
         return score_tiles(self.detector, images, self.tile, self.memory)

@@ -19,7 +19,7 @@ from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Pr
 from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.detectors.registry import METHODS
-from flow_anomaly_ros.runtime.artifact import library_versions, plain_config
+from flow_anomaly_ros.runtime.artifact import library_versions, plain_config, with_mask_rule
 from flow_anomaly_ros.runtime.calibration import calibration_record, image_digest
 from flow_anomaly_ros.runtime.checkpoints import FolderCheckpointStore
 from flow_anomaly_ros.runtime.cross_validation import fit_and_hold_out, HeldOut
@@ -317,6 +317,7 @@ def _assemble(
         tile=setup.request.tile,
         max_value=setup.max_value,
     )
+    manifest = with_mask_rule(detector, manifest)
     first_class = (setup.classes == 0).nonzero()[:GOLDEN_CANDIDATES, 0].tolist()
     candidates = [setup.images[index] for index in first_class]
     detector.cpu()

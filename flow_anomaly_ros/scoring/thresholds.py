@@ -72,7 +72,8 @@ class Thresholds:
         """Replace thresholds and move the others where the order requires it.
 
         A new `defect` scales `region` in proportion, unless that is replaced too: both decide what
-        a defect is, one for the image and one for a region of it.
+        a defect is, one for the image and one for a region of it. `rule='calibrated'` keeps the
+        present rule: that of a model is `half` if one threshold does not fit all score maps.
 
         Args:
             changes: New values of attributes by name.
@@ -80,6 +81,8 @@ class Thresholds:
         Raises:
             ValueError: The changes contradict each other.
         """
+        if changes.get('rule') == 'calibrated':
+            changes['rule'] = self.rule
         values = dataclasses.asdict(self) | changes
         if 'defect' in changes and 'region' not in changes and self.defect > 0:
             values['region'] = self.region * values['defect'] / self.defect
@@ -96,6 +99,7 @@ def classify(
     image_score: float,
     thresholds: Thresholds,
     size: tuple[int, int] | None = None,
+    roi: np.ndarray | None = None,
 ) -> tuple[np.ndarray, tuple[Region, ...], Verdict]:
     """Classify a part by its scores.
 
@@ -108,15 +112,19 @@ def classify(
         image_score: The detector's score of the whole image.
         thresholds: The thresholds.
         size: (height, width) of the camera image in px; None: that of the score map.
+        roi: HxW bool, True in the region of interest; None for everywhere. The rules `mean` and
+            `half` consider the scores inside.
 
     Returns:
         The mask (uint8, 0 or 255) at the size of the camera image, its regions by descending
         maximum score, and the verdict.
     """
     height, width = size or score_map.shape
+    low, high = _mask_limits(score_map if roi is None else score_map[roi], thresholds)
     score_map = _shrink_keeping_maxima(score_map, (height, width))
     area_ratio = score_map.size / (height * width)
-    mask = _make_mask(score_map, thresholds, math.ceil(area_ratio * thresholds.min_area))
+    min_area = math.ceil(area_ratio * thresholds.min_area)
+    mask = hysteresis_mask(score_map, low, high, min_area)
     if mask.shape != (height, width):
         # Linear interpolation gives smooth outlines, but below a factor of two it loses single
         # pixels.
@@ -163,16 +171,13 @@ def _find_regions(score_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]
     return find_regions(scores, cropped, offset=(x, y))
 
 
-def _make_mask(score_map: np.ndarray, thresholds: Thresholds, min_area: int) -> np.ndarray:
+def _mask_limits(scores: np.ndarray, thresholds: Thresholds) -> tuple[float, float]:
+    """Low and high threshold of the hysteresis, by the mask rule."""
     if thresholds.rule == 'calibrated':
-        low, high = thresholds.pixel, thresholds.region
-    else:
-        scores = score_map[np.isfinite(score_map)]
-        if not scores.size or scores.min() == scores.max():
-            # No pixel stands out; rounding of the mean could mark all of them.
-            return np.zeros(score_map.shape, np.uint8)
-        if thresholds.rule == 'mean':
-            low = high = float(scores.mean())
-        else:
-            low = high = float((scores.min() + scores.max()) / 2)
-    return hysteresis_mask(score_map, low, high, min_area)
+        return thresholds.pixel, thresholds.region
+    finite = scores[np.isfinite(scores)]
+    if not finite.size or finite.min() == finite.max():
+        # No pixel stands out; rounding of the mean could mark all of them.
+        return math.inf, math.inf
+    limit = finite.mean() if thresholds.rule == 'mean' else (finite.min() + finite.max()) / 2
+    return float(limit), float(limit)

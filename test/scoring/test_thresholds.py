@@ -43,6 +43,26 @@ def test_the_mask_extends_from_the_peak_to_the_pixel_threshold():
     assert region.max_score == 2.5
 
 
+def test_the_rules_of_the_patent_consider_the_region_of_interest_alone():
+    limits = LIMITS.override(rule='half')
+    scores = score_map(peak=3.0) + 10
+    roi = np.zeros(scores.shape, bool)
+    roi[2:9, 3:10] = True
+    inside = np.where(roi, scores, 0)
+    for rule in ('half', 'mean'):
+        limits = LIMITS.override(rule=rule)
+        expected = np.count_nonzero(classify(scores[2:9, 3:10], 2.5, limits)[0])
+        mask, _, _ = classify(inside, 2.5, limits, roi=roi)
+        assert np.count_nonzero(mask) == expected < roi.sum()
+
+
+def test_the_rule_of_the_model_is_kept_where_the_calibrated_one_is_asked_for():
+    for rule in MASK_RULES:
+        model = LIMITS.override(rule=rule)
+        assert model.override(rule='calibrated').rule == rule
+        assert model.override(rule='mean').rule == 'mean'
+
+
 def test_regions_below_the_minimum_area_are_dropped():
     limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=10)
     mask, regions, verdict = classify(score_map(peak=2.5), 2.5, limits)

@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         require_writable(arguments.json)
     limit_threads(arguments.threads)
     engine = Engine.load(arguments.model, arguments.device, arguments.precision, arguments.compile)
-    criteria = [Criteria(engine.manifest.thresholds, part_class=arguments.part_class)]
+    thresholds = [each.override(rule=arguments.mask_rule) for each in engine.manifest.thresholds]
+    criteria = [Criteria(tuple(thresholds), part_class=arguments.part_class)]
     # A wrong class is reported before images are read.
     engine.manifest.class_index(arguments.part_class)
     if arguments.output:

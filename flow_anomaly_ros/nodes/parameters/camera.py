@@ -65,10 +65,16 @@ class CameraParameters:
         limits=_ANY_SCORE,
     )
     region_threshold: float = parameter(
-        0.0, f'Peak score that a region must reach. {_CALIBRATED}', limits=_ANY_SCORE
+        0.0,
+        'Peak score that a region must reach, unless `mask_rule` is `mean` or `half`. '
+        f'{_CALIBRATED}',
+        limits=_ANY_SCORE,
     )
     pixel_threshold: float = parameter(
-        0.0, f'Score above which a pixel belongs to a region. {_CALIBRATED}', limits=_ANY_SCORE
+        0.0,
+        'Score above which a pixel belongs to a region, unless `mask_rule` is `mean` or `half`. '
+        f'{_CALIBRATED}',
+        limits=_ANY_SCORE,
     )
     min_area: int = parameter(
         1,
@@ -81,7 +87,8 @@ class CameraParameters:
         'calibrated',
         'Which pixels are anomalous: `calibrated` applies the thresholds, `mean` takes pixels '
         'above the mean of the score map, `half` those above half of its range. The last two mark '
-        'something on every image.',
+        'something on every image. Models trained with `normalize_maps` have no thresholds for '
+        'pixels: `calibrated` is `half` for them.',
         choices=MASK_RULES,
     )
     publish_mask: bool = parameter(True, 'Publish `<camera>/mask` while it has a subscriber.')
