@@ -17,7 +17,7 @@ import torchvision  # noqa: F401
 TEST_METHODS = runpy.run_path(str(Path(__file__).parent / 'detectors' / 'test_methods.py'))
 RESTORATION = TEST_METHODS['OPTIONS']['restoration'][1]
 # The more steps, the more rounding shows.
-MAX_STEPS = 12
+MAX_STEPS = 8
 
 
 def shortened(options):

@@ -186,7 +186,7 @@ def test_exported_models_give_the_same_results(files, suffix):
 def whole_numbers(tmp_path_factory):
     """A tiny model of whole numbers, whose scores are no distances but likelihoods."""
     path = tmp_path_factory.mktemp('models') / 'model.safetensors'
-    save_trained(path, 'cainnflow', OPTIONS['cainnflow'][0] | {'int8': True})
+    save_trained(path, 'nf_bmr', OPTIONS['nf_bmr'][1])
     return path
 
 
