@@ -294,6 +294,20 @@ def test_a_model_of_normalised_maps_calls_defects_by_half_of_their_range(
     write_image(tmp_path / 'painted.png', image)
     status, out, _ = outcome('predict', model, tmp_path / 'painted.png')
     assert (status, out.split()[1]) == (0, 'defect')
+    # Nor can pixels of several images be ranked.
+    status, out, _ = outcome('evaluate', model, '--data', parts)
+    assert status == 0
+    assert 'not available' in next(line for line in out.splitlines() if line.startswith('aupro'))
+
+
+def test_the_mask_rule_does_not_change_what_the_scores_are_worth(parts, model_file, outcome):
+    plain, half = (
+        outcome('evaluate', model_file, '--data', parts, '--mask-rule', rule)[1].splitlines()
+        for rule in ('calibrated', 'half')
+    )
+    for name in ('image_auroc', 'aupro', 'pointing_game'):
+        (line,) = [line for line in plain if line.startswith(name)]
+        assert line in half
 
 
 @pytest.mark.parametrize('rule', MASK_RULES)

@@ -117,14 +117,15 @@ def evaluate(
 ) -> Evaluation:
     """Inspect test images one at a time and compare with the ground truth.
 
-    Pixel metrics are computed at the detector's input size.
+    Pixel metrics are computed at the detector's input size. There are none for a model that
+    normalises its score maps.
 
     Args:
         engine: The engine.
         samples: Test images.
         on_image: Called with each sample, its image and its inspection.
         part_class: Name of the class of all of them; empty: the detector estimates it.
-        mask_rule: See `Thresholds.rule`. Only with `calibrated` are there pixel metrics.
+        mask_rule: See `Thresholds.rule`.
 
     Raises:
         ValueError: No image could be read, or the class is not in the model.
@@ -132,6 +133,8 @@ def evaluate(
     rows, skipped, maps, masks = [], [], [], []
     thresholds = tuple(each.override(rule=mask_rule) for each in engine.manifest.thresholds)
     criteria = [Criteria(thresholds, part_class=part_class)]
+    # Pixels of different images cannot be ranked if one threshold does not fit all maps.
+    is_comparable = all(each.rule == 'calibrated' for each in engine.manifest.thresholds)
     engine.warm_up()
     for sample in samples:
         try:
@@ -154,8 +157,7 @@ def evaluate(
                 latency,
             )
         )
-        # Pixels of different images cannot be ranked if one threshold does not fit all maps.
-        if mask is not None and inspection.thresholds.rule == 'calibrated':
+        if mask is not None and is_comparable:
             maps.append(inspection.scores)
             masks.append(mask)
         if on_image:
