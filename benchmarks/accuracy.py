@@ -96,7 +96,7 @@ def main() -> int:
         else:
             result = _run_peer(run, arguments) if run.method in PEERS else _run_own(run, arguments)
         with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
+            temporary.write_text(json.dumps(result))
         print(run.name, {k: v for k, v in result.items() if k not in ('note', 'rows')}, flush=True)
     text = table(arguments.output, ABLATIONS.get(arguments.ablation, (*METHODS, *TRIVIAL)))
     (arguments.output / 'table.md').write_text(text)
@@ -192,7 +192,7 @@ def _calibrated(part_class: PartClass, scores: np.ndarray, labels: np.ndarray) -
 def _rows(scores: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     """Image scores and whether the images show defects, for confidence intervals."""
     return [
-        [float(score), int(label)]
+        [float(f'{score:.6g}'), int(label)]
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
 
