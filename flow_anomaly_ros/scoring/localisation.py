@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import itertools
 
 import cv2
+from flow_anomaly_ros.scoring.roi import resize_roi
 import numpy as np
 
 # AUPIMO's range of false-positive rates, and the number of rates that are evaluated in it.
@@ -39,8 +40,8 @@ def peaks_outside(
     out of good ones in turn, since the maximum of a larger area is higher.
 
     Args:
-        score_maps: B score maps HxW of one size, larger = more anomalous.
-        masks: B ground-truth masks of the same size; 0 or False = good, anything else = anomalous.
+        score_maps: B score maps HxW, larger = more anomalous; sizes may differ.
+        masks: B ground-truth masks of the same sizes; 0 or False = good, anything else = anomalous.
 
     Returns:
         The scores, and whether they are of defective images; images of which nothing remains are
@@ -50,7 +51,8 @@ def peaks_outside(
     defective, good, peaks, labels = itertools.cycle(rests), itertools.cycle(rests), [], []
     for score_map, mask in zip(score_maps, masks, strict=True):
         is_defective = bool(mask.any())
-        rest = score_map[next(defective if is_defective else good)]
+        # A good image may have another size than the defective one whose area it takes.
+        rest = score_map[resize_roi(next(defective if is_defective else good), score_map.shape)]
         if rest.size:
             peaks.append(float(rest.max()))
             labels.append(is_defective)
@@ -97,6 +99,6 @@ def aupimo(
             continue
         found = np.sort(score_map[mask != 0])
         overlap = 1 - found.searchsorted(thresholds, side='right') / found.size
-        # The trapezoidal rule: the rates are evenly spaced on the logarithmic scale.
+        # The trapezoidal rule: the rates are equidistant on the logarithmic scale.
         areas.append(float((overlap[:-1] + overlap[1:]).mean() / 2))
     return areas

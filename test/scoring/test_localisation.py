@@ -43,6 +43,16 @@ def test_the_same_areas_are_cut_out_of_good_images_as_of_defective_ones(mask):
     assert labels.tolist() == [True, False]
 
 
+def test_good_images_of_another_size_lose_the_area_at_their_own_size(mask):
+    score_map = np.zeros(mask.shape, np.float32)
+    score_map[110, 50], score_map[110, 110] = 9, 7
+    larger = np.kron(score_map, np.ones((2, 2), np.float32))
+    good = np.zeros_like(larger, dtype=bool)
+    peaks, labels = peaks_outside([score_map, larger], [mask, good])
+    assert peaks.tolist() == [7, 7]
+    assert labels.tolist() == [True, False]
+
+
 def test_aupimo_is_the_overlap_at_thresholds_that_good_images_hardly_exceed(mask):
     clean = np.zeros_like(mask)
     # Above all scores of the good image; below nearly all; half of the defect above.

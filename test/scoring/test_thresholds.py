@@ -44,7 +44,6 @@ def test_the_mask_extends_from_the_peak_to_the_pixel_threshold():
 
 
 def test_the_rules_of_the_patent_consider_the_region_of_interest_alone():
-    limits = LIMITS.override(rule='half')
     scores = score_map(peak=3.0) + 10
     roi = np.zeros(scores.shape, bool)
     roi[2:9, 3:10] = True
