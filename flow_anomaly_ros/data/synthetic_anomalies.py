@@ -1,12 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic anomalies on images of good parts: confetti noise, CutPaste and blended textures."""
+"""Synthetic anomalies on images of good parts: confetti, patches, textures, scratches, stains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 
+import cv2
 from flow_anomaly_ros.data.random_choices import log_uniform, uniform, uniform_integer
-from flow_anomaly_ros.data.textures import TextureSource, value_noise
+from flow_anomaly_ros.data.textures import generate, TextureSource, value_noise
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -26,6 +28,17 @@ PATCH_ASPECT_RATIO = (0.3, 3.3)
 NOISE_CELL = (0.03, 0.5)
 MASK_AREA = (0.002, 0.2)
 TEXTURE_OPACITY = (0.2, 1.0)
+# Scratches: number of straight pieces, their length, the standard deviation of the turn between two
+# of them in radians, half width, opacity.
+SCRATCH_PIECES = 40
+SCRATCH_STEP = (0.002, 0.016)
+SCRATCH_TURN = 0.25
+SCRATCH_WIDTH = (0.003, 0.02)
+SCRATCH_OPACITY = (0.2, 1.0)
+# Stains: radius, standard deviation of the logarithm of the aspect ratio, greatest change.
+STAIN_RADIUS = (0.008, 0.12)
+STAIN_ASPECT_DEVIATION = 0.5
+STAIN_CHANGE = 0.6
 # Smallest visible change of a channel, for images in [0, 1].
 MIN_VISIBLE_CHANGE = 8 / 255
 # Radius of the morphological closing of the mask: gaps of up to twice as many pixels are filled.
@@ -117,24 +130,98 @@ def blend_texture(image: Tensor, texture: TextureSource, generator: torch.Genera
     return torch.lerp(image, anomaly_source, opacity * mask.to(image))
 
 
-ANOMALY_TYPES: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
-    confetti_noise,
-    cut_paste,
-)
+def blend_generated_texture(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Blend a generated texture into an image; see `blend_texture`."""
+    return blend_texture(image, generate, generator)
 
 
-def synthesize_anomaly(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Add confetti noise or CutPaste patches to an image.
+def scratch(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a winding line on an image, of one colour or that much brighter or darker.
 
     Args:
         image: CxHxW in [0, 1].
         generator: Source of randomness, on the CPU.
 
     Returns:
+        The changed image, CxHxW in [0, 1].
+    """
+    height, width = image.shape[1:]
+    side = min(height, width)
+    turns = SCRATCH_TURN * torch.randn(SCRATCH_PIECES, generator=generator)
+    angles = uniform(0, 2 * math.pi, generator) + turns.cumsum(0)
+    steps = side * log_uniform(*SCRATCH_STEP, generator) * torch.stack([angles.cos(), angles.sin()])
+    start = torch.tensor([[uniform(0, width, generator)], [uniform(0, height, generator)]])
+    ground = np.full((height, width), 255, np.uint8)
+    points = (start + steps.cumsum(1)).T.round().to(torch.int32).numpy()
+    cv2.polylines(ground, [points], False, 0)
+    # Along the line the distance is 0. Edges are soft.
+    distance = torch.from_numpy(cv2.distanceTransform(ground, cv2.DIST_L2, 5)).to(image)
+    line = (1.5 - distance / (side * log_uniform(*SCRATCH_WIDTH, generator))).clamp(0, 1)
+    opacity = uniform(*SCRATCH_OPACITY, generator)
+    colour = uniform(-0.5, 1, generator)
+    # A negative number stands for a change of brightness, up to 0.5 either way.
+    changed = (
+        torch.full_like(image, colour) if colour >= 0 else (image - 2 * colour - 0.5).clamp(0, 1)
+    )
+    return torch.lerp(image, changed, opacity * line)
+
+
+def stain(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Brighten or darken an ellipse with a soft edge.
+
+    Args:
+        image: CxHxW in [0, 1].
+        generator: Source of randomness, on the CPU.
+
+    Returns:
+        The changed image, CxHxW in [0, 1].
+    """
+    height, width = image.shape[1:]
+    radius = min(height, width) * log_uniform(*STAIN_RADIUS, generator)
+    aspect = math.exp(STAIN_ASPECT_DEVIATION * torch.randn((), generator=generator).item())
+    angle = uniform(0, math.pi, generator)
+    y = torch.arange(height, device=image.device)[:, None] - uniform(0, height, generator)
+    x = torch.arange(width, device=image.device) - uniform(0, width, generator)
+    along = (x * math.cos(angle) + y * math.sin(angle)) * aspect
+    across = (y * math.cos(angle) - x * math.sin(angle)) / aspect
+    distance = (along.square() + across.square()).sqrt() / radius
+    change = uniform(-STAIN_CHANGE, STAIN_CHANGE, generator)
+    return (image + change * ((1.3 - distance) / 0.6).clamp(0, 1)).clamp(0, 1)
+
+
+def scratched_stain(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Add a stain and a scratch to an image; see `stain` and `scratch`."""
+    return scratch(stain(image, generator), generator)
+
+
+AnomalyType = Callable[[Tensor, torch.Generator], Tensor]
+ANOMALY_TYPES: tuple[AnomalyType, ...] = (confetti_noise, cut_paste)
+ALL_ANOMALY_TYPES: tuple[AnomalyType, ...] = (
+    *ANOMALY_TYPES,
+    blend_generated_texture,
+    scratch,
+    stain,
+    scratched_stain,
+)
+
+
+def synthesize_anomaly(
+    image: Tensor,
+    generator: torch.Generator,
+    types: Sequence[AnomalyType] = ANOMALY_TYPES,
+) -> tuple[Tensor, Tensor]:
+    """Add an anomaly to an image: by default confetti noise or CutPaste patches.
+
+    Args:
+        image: CxHxW in [0, 1].
+        generator: Source of randomness, on the CPU.
+        types: One of them is drawn.
+
+    Returns:
         The changed image, CxHxW in [0, 1], and its mask, HxW `bool`: True where the change is
         visible. The mask is empty if a patch was pasted on an area of the same appearance.
     """
-    add_anomaly = ANOMALY_TYPES[uniform_integer(0, len(ANOMALY_TYPES) - 1, generator)]
+    add_anomaly = types[uniform_integer(0, len(types) - 1, generator)]
     changed = add_anomaly(image, generator)
     difference = (changed - image).abs().amax(0, keepdim=True)
     visible = (difference >= MIN_VISIBLE_CHANGE).float()
