@@ -24,8 +24,11 @@ ABLATIONS: dict[str, _Rows] = {
         'default': {},
         # What decides: the memory bank, or the flow that restores.
         'memory_alone': {'reference_images': ['memory_bank']},
-        'flow_alone': {'reference_images': ['nearest']},
-        'identity_for_flow': {'blocks': 0},
+        'flow_alone': {'reference_images': ['restored']},
+        'without_time': {'time_weight': 0.0},
+        # The flow that is trained towards a target distribution, and none in its place.
+        'nearest': {'reference_images': ['memory_bank', 'nearest']},
+        'nearest_alone': {'reference_images': ['nearest']},
         'identity_alone': {'blocks': 0, 'reference_images': ['nearest']},
         'equal_scales': {'scale_weights': [1.0, 1.0]},
         **_INT8,

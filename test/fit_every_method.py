@@ -36,7 +36,13 @@ CASES = [
     # Stops by itself, early.
     (
         'restoration',
-        {**RESTORATION, 'constraint': 'similarity', 'first_threshold': 0.34, 'flow_steps': 8},
+        {
+            **RESTORATION,
+            'reference_images': ['memory_bank', 'nearest'],
+            'constraint': 'similarity',
+            'first_threshold': 0.34,
+            'flow_steps': 8,
+        },
     ),
     # Adds a scale.
     (

@@ -50,8 +50,9 @@ def train_small(folder, count, **options):
 
 def test_bottles_are_told_apart_after_ten_good_ones():
     folder = read_folder(BOTTLE)
-    # Half the size and the steps of the defaults: the test suite has to be quick.
-    training = train_small(folder, 10, flow_steps=50, decoder_steps=20, augmented_samples=40)
+    # Half the size, and fewer steps than the defaults: the test suite has to be quick.
+    few = {'restoring_pairs': 40, 'restoring_steps': 40, 'decoder_steps': 20}
+    training = train_small(folder, 10, augmented_samples=40, **few)
     evaluation = evaluate(Engine.of(training.detector, training.manifest, 'cpu'), folder.test[::2])
     right = sum(row.is_correct for row in evaluation.rows)
     assert evaluation.ranking.image_auroc > 0.95
@@ -65,8 +66,9 @@ def small_models(tmp_path_factory):
 
     @functools.cache
     def make(int8):
-        few = {'flow_steps': 20, 'decoder_steps': 0, 'augmented_samples': 12, 'int8': int8}
-        training = train_small(read_folder(BOTTLE), 2, backbone=BACKBONES[1], **few)
+        few = {'restoring_pairs': 8, 'restoring_steps': 5, 'augmented_samples': 12}
+        options = {'backbone': BACKBONES[1], 'decoder_steps': 0, 'int8': int8, **few}
+        training = train_small(read_folder(BOTTLE), 2, **options)
         path = tmp_path_factory.mktemp('small') / 'model.safetensors'
         save_artifact(path, training.detector, training.manifest)
         return path

@@ -29,12 +29,15 @@ NOISE_CELL = (0.03, 0.5)
 MASK_AREA = (0.002, 0.2)
 TEXTURE_OPACITY = (0.2, 1.0)
 # Scratches: number of straight pieces, their length, the standard deviation of the turn between two
-# of them in radians, half width, opacity.
+# of them in radians, half width, opacity, share of those of one grey level, greatest change of
+# brightness of the others.
 SCRATCH_PIECES = 40
 SCRATCH_STEP = (0.002, 0.016)
 SCRATCH_TURN = 0.25
 SCRATCH_WIDTH = (0.003, 0.02)
 SCRATCH_OPACITY = (0.2, 1.0)
+SCRATCH_OF_ONE_LEVEL = 2 / 3
+SCRATCH_CHANGE = 0.5
 # Stains: radius, standard deviation of the logarithm of the aspect ratio, greatest change.
 STAIN_RADIUS = (0.008, 0.12)
 STAIN_ASPECT_DEVIATION = 0.5
@@ -136,7 +139,7 @@ def blend_generated_texture(image: Tensor, generator: torch.Generator) -> Tensor
 
 
 def scratch(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a winding line on an image, of one colour or that much brighter or darker.
+    """Draw a winding line on an image: of one grey level, or brighter or darker.
 
     Args:
         image: CxHxW in [0, 1].
@@ -158,11 +161,11 @@ def scratch(image: Tensor, generator: torch.Generator) -> Tensor:
     distance = torch.from_numpy(cv2.distanceTransform(ground, cv2.DIST_L2, 5)).to(image)
     line = (1.5 - distance / (side * log_uniform(*SCRATCH_WIDTH, generator))).clamp(0, 1)
     opacity = uniform(*SCRATCH_OPACITY, generator)
-    colour = uniform(-0.5, 1, generator)
-    # A negative number stands for a change of brightness, up to 0.5 either way.
-    changed = (
-        torch.full_like(image, colour) if colour >= 0 else (image - 2 * colour - 0.5).clamp(0, 1)
-    )
+    if uniform(0, 1, generator) < SCRATCH_OF_ONE_LEVEL:
+        changed = torch.full_like(image, uniform(0, 1, generator))
+    else:
+        change = uniform(-SCRATCH_CHANGE, SCRATCH_CHANGE, generator)
+        changed = (image + change).clamp(0, 1)
     return torch.lerp(image, changed, opacity * line)
 
 
@@ -195,9 +198,9 @@ def scratched_stain(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 AnomalyType = Callable[[Tensor, torch.Generator], Tensor]
-ANOMALY_TYPES: tuple[AnomalyType, ...] = (confetti_noise, cut_paste)
-ALL_ANOMALY_TYPES: tuple[AnomalyType, ...] = (
-    *ANOMALY_TYPES,
+PATCH_ANOMALY_TYPES: tuple[AnomalyType, ...] = (confetti_noise, cut_paste)
+ANOMALY_TYPES: tuple[AnomalyType, ...] = (
+    *PATCH_ANOMALY_TYPES,
     blend_generated_texture,
     scratch,
     stain,
@@ -208,7 +211,7 @@ ALL_ANOMALY_TYPES: tuple[AnomalyType, ...] = (
 def synthesize_anomaly(
     image: Tensor,
     generator: torch.Generator,
-    types: Sequence[AnomalyType] = ANOMALY_TYPES,
+    types: Sequence[AnomalyType] = PATCH_ANOMALY_TYPES,
 ) -> tuple[Tensor, Tensor]:
     """Add an anomaly to an image: by default confetti noise or CutPaste patches.
 

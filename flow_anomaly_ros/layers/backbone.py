@@ -18,6 +18,7 @@ from flow_anomaly_ros.layers.feature_extraction import (
     default_levels,
     fuse_batch_norms,
     probe,
+    PROBE_SIDE_PX,
 )
 from flow_anomaly_ros.layers.inference import channels_last
 from flow_anomaly_ros.layers.quantisation import is_quantised, quantise
@@ -53,6 +54,7 @@ class Backbone(nn.Module):
 
     Attributes:
         level_channels: Number of channels of each level.
+        level_strides: Stride of each level in px; for transformers `stride`.
         channels: Sum of `level_channels`.
 
     Raises:
@@ -88,10 +90,16 @@ class Backbone(nn.Module):
         self.int8 = int8
         self.extractor = _quantise(extractor, name) if int8 else extractor
         self.eval()
-        self.level_channels = self._probe_channels()
+        outputs = self._probe()
+        self.level_channels = [x.shape[1] for x in outputs]
+        # A transformer has the same patches for images of any size.
+        has_tokens = isinstance(extractor, TokenMaps)
+        self.level_strides = [
+            stride if has_tokens else PROBE_SIDE_PX // x.shape[-1] for x in outputs
+        ]
         self.channels = sum(self.level_channels)
 
-    def _probe_channels(self) -> list[int]:
+    def _probe(self) -> list[Tensor]:
         outputs = probe(self.extractor, self.name)
         for level, output in outputs.items():
             if not isinstance(output, Tensor) or output.dim() != 4:
@@ -100,7 +108,7 @@ class Backbone(nn.Module):
                     'choose another level'
                 )
                 raise BackboneError(msg)
-        return [output.shape[1] for output in outputs.values()]
+        return list(outputs.values())
 
     def train(self, mode: bool = True) -> 'Backbone':
         """Stay in evaluation mode: a frozen network keeps its batch statistics."""
@@ -120,8 +128,20 @@ class Backbone(nn.Module):
         Returns:
             Bx(channels)xceil(H/stride)xceil(W/stride).
         """
-        size = self.grid(size_of(images))
-        return torch.cat([self._to_grid(level, size) for level in self.extract(images)], dim=1)
+        return self.merge(self.extract(images), size_of(images))
+
+    def merge(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Average the levels over their neighbourhood and bring them to one grid.
+
+        Args:
+            levels: Of `extract`.
+            size: (height, width) of the images in px.
+
+        Returns:
+            The features of `forward`.
+        """
+        grid = self.grid(size)
+        return torch.cat([self._to_grid(level, grid) for level in levels], dim=1)
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """Extract the levels at their own resolutions.

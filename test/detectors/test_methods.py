@@ -121,6 +121,10 @@ OPTIONS = {
                 'blocks': 2,
                 'augmented_samples': 4,
                 'flow_steps': 5,
+                'reference_images': ['memory_bank', 'restored', *(['nearest'] if int8 else [])],
+                'restoring_pairs': 8,
+                'restoring_steps': 5,
+                'restoring_width': 8,
                 'decoder_steps': 5,
                 'smoothing': 1.0,
             }

@@ -29,6 +29,7 @@ METHOD = Method(
             'strides': (4, 8, 16),
             'memory_bank_size': 100,
             'flow_steps': 50,
+            'restoring_steps': 150,
         }
     },
     scoring_config=_scoring_config,

@@ -13,16 +13,17 @@ from flow_anomaly_ros.layers.resample import DOWNSAMPLINGS, UPSAMPLINGS
 
 PIXELS = 'pixels'
 ALIGNMENTS = ('auto', 'always', 'never')
-REFERENCE_IMAGES = ('memory_bank', 'nearest', 'mean')
+REFERENCE_IMAGES = ('memory_bank', 'restored', 'nearest', 'mean')
 FUSIONS = ('images', 'features', 'coupling')
 CONSTRAINTS = ('likelihood', 'similarity')
 REVERSES = ('inverse', 'trained')
 ADDED_SIDES = ('smaller', 'larger')
 OCCLUSION_PATTERNS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
-# Default weight of the nearest likely image beside other reference images.
+# Default weights of restored images, and of the nearest likely ones beside other reference images.
 NEAREST_WEIGHT_PIXELS = 0.5
 NEAREST_WEIGHT_NETWORK = 0.2
+RESTORED_WEIGHT = 4.0
 
 # Stages of the method, in their order.
 SCALES, FEATURES, FUSION, FLOW, ADJUSTMENT, REFERENCE, SCORE, TRAINING = (
@@ -70,7 +71,8 @@ class RestorationConfig:
             nearest; one, or one for each of `fusion` (91, 96).
         downsampling: How larger maps are reduced there: average, max or nearest; likewise.
         blocks: Coupling blocks of the flow (figure 10). 0: the identity in place of the flow, to
-            see what the flow contributes.
+            see what the flow contributes. The flow is trained for `nearest` and `mean` of the
+            `reference_images`, and if `reverse` is `trained`; for others it is left out.
         hidden: Hidden channels of the coupling networks.
         targets: Distribution that the flow is trained towards (72): `gaussian`, or the continuous
             forms of `exponential` and `poisson`; one for all scales or one for each.
@@ -92,16 +94,22 @@ class RestorationConfig:
         max_scales: Number of scaling factors at which no more are added.
         occlusion_pattern: Test pattern drawn into the images, whose area alone is compared for
             `second_threshold`: `none`, `rectangle` or `ring` (113).
-        reference_images: What restored images are compared with, the patent's second images (72),
-            one or several of: `memory_bank`, at every position the nearest features of good
+        reference_images: What restored images are compared with, the patent's second images (72).
+            One or more of: `memory_bank`, at every position the nearest features of good images;
+            `restored`, by one step of a flow that was trained to undo synthetic anomalies on good
             images; `nearest`, restored for each image from the likely point of the target
             distribution nearest to the predicted one; `mean`, restored from the target
-            distribution's mean.
-        reference_weights: Weights of their distances, in the same order; empty: 1, and for
-            `nearest` beside others 0.5 with blocks of pixels and 0.2 with a network.
+            distribution's mean. Empty: `memory_bank`, and `restored` with a network or `nearest`
+            with blocks of pixels.
+        reference_weights: Weights of their distances, in the same order; empty: 1, but 4 for
+            `restored`, and for `nearest` beside others 0.5 with blocks of pixels and 0.2 with a
+            network.
         memory_bank_size: Maximum number of images and shifted copies in the memory bank; 2 or more.
         coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
         tolerance: Standard deviations from the target's mean that count as likely.
+        restoring_width: Channels of the flow that makes the `restored` images.
+        time_weight: Weight of the remaining time in the score map, where `restored` is one of the
+            reference images: how much of the way back to a good part is left at a position.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
         feature_weight: Weight of the distance between the features of restored and reference images
             (97) in the score map.
@@ -126,8 +134,11 @@ class RestorationConfig:
         flow_steps: Training steps of the flow.
         decoder_steps: Training steps of the inverse feature model, which pixels do not need. 0: no
             decoder, and no pictures of restored images; scores stay the same.
+        restoring_pairs: Copies of good images that the flow of the `restored` images sees spoiled
+            and unspoiled; fewer where their features would take more than 2 GiB.
+        restoring_steps: Training steps of that flow.
         batch: Batch size.
-        learning_rate: Peak learning rate of the flow.
+        learning_rate: Peak learning rate of all flows.
         decoder_learning_rate: Peak learning rate of the inverse feature model.
     """
 
@@ -162,15 +173,15 @@ class RestorationConfig:
     max_scales: int = option(6, ADJUSTMENT, minimum=1)
     occlusion_pattern: str = option('none', ADJUSTMENT, choices=OCCLUSION_PATTERNS)
 
-    reference_images: tuple[str, ...] = option(
-        ('memory_bank', 'nearest'), REFERENCE, choices=REFERENCE_IMAGES
-    )
+    reference_images: tuple[str, ...] = option((), REFERENCE, choices=REFERENCE_IMAGES)
     reference_weights: tuple[float, ...] = option((), REFERENCE, above=0)
     # Each image in turn is compared with the others.
     memory_bank_size: int = option(300, REFERENCE, minimum=2)
     coreset_size: int = option(100, REFERENCE, minimum=0)
     tolerance: float = option(1.0, REFERENCE, minimum=0)
+    restoring_width: int = option(64, REFERENCE, minimum=8)
 
+    time_weight: float = option(1.0, SCORE, minimum=0)
     metric: str = option('euclidean', SCORE, choices=METRICS)
     feature_weight: float = option(1.0, SCORE, minimum=0)
     pixel_weight: float = option(0.0, SCORE, minimum=0)
@@ -186,11 +197,17 @@ class RestorationConfig:
     augmented_samples: int = option(80, TRAINING, minimum=1)
     flow_steps: int = option(100, TRAINING, minimum=1)
     decoder_steps: int = option(100, TRAINING, minimum=0)
+    restoring_pairs: int = option(240, TRAINING, minimum=1)
+    restoring_steps: int = option(300, TRAINING, minimum=1)
     batch: int = option(2, TRAINING, minimum=1)
     learning_rate: float = option(1e-3, TRAINING, above=0)
     decoder_learning_rate: float = option(5e-3, TRAINING, above=0)
 
     def __post_init__(self) -> None:
+        if not self.reference_images:
+            second = 'nearest' if PIXELS in self.backbone else 'restored'
+            # A model file names what it was trained with, whatever the default becomes.
+            object.__setattr__(self, 'reference_images', ('memory_bank', second))
         check_ranges(self)
         check_option(
             len(self.scales) > 0 and list(self.scales) == sorted(set(self.scales), reverse=True),
@@ -228,11 +245,10 @@ class RestorationConfig:
             'false for pixels: only networks are quantised',
         )
         check_option(
-            len(self.reference_images) > 0
-            and len(set(self.reference_images)) == len(self.reference_images),
+            len(set(self.reference_images)) == len(self.reference_images),
             'reference_images',
             self.reference_images,
-            f'one or more of {", ".join(REFERENCE_IMAGES)}, without duplicates',
+            f'some of {", ".join(REFERENCE_IMAGES)}, without duplicates',
         )
         check_option(
             len(self.reference_weights) in (0, len(self.reference_images)),
@@ -289,12 +305,29 @@ class RestorationConfig:
         return self.pixel_weight if self.needs_decoder else 1.0
 
     @property
-    def shares(self) -> tuple[float, ...]:
+    def shares(self) -> dict[str, float]:
         """Weight of the distance to each kind of reference images."""
-        if self.reference_weights or len(self.reference_images) == 1:
-            return self.reference_weights or (1.0,)
         nearest = NEAREST_WEIGHT_PIXELS if PIXELS in self.backbone else NEAREST_WEIGHT_NETWORK
-        return tuple(nearest if kind == 'nearest' else 1.0 for kind in self.reference_images)
+        kinds = self.reference_images
+        if self.reference_weights:
+            return dict(zip(kinds, self.reference_weights, strict=True))
+        default = {'restored': RESTORED_WEIGHT, 'nearest': nearest if len(kinds) > 1 else 1.0}
+        return {kind: default.get(kind, 1.0) for kind in kinds}
+
+    @property
+    def compared_features(self) -> tuple[str, ...]:
+        """Reference images whose whitened features are compared: all but `restored`."""
+        return tuple(kind for kind in self.reference_images if kind != 'restored')
+
+    @property
+    def needs_latents(self) -> bool:
+        """Whether latents are used; otherwise the flow between them and the features is left out.
+
+        The inverse of the flow restores the features that it got, whatever they are.
+        """
+        return self.reverse == 'trained' or not {'nearest', 'mean'}.isdisjoint(
+            self.reference_images
+        )
 
     @property
     def weights_of_scales(self) -> tuple[float, ...]:

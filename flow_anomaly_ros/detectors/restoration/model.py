@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
 import functools
+import itertools
 import math
 from pathlib import Path
-from typing import cast, ClassVar
+from typing import Any, cast, ClassVar
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
@@ -18,6 +19,11 @@ from flow_anomaly_ros.detectors.restoration.latent_gaussian import LatentGaussia
 from flow_anomaly_ros.detectors.restoration.memory_bank import MemoryBank
 from flow_anomaly_ros.detectors.restoration.pixel_blocks import PixelBlocks
 from flow_anomaly_ros.detectors.restoration.registration import Registration
+from flow_anomaly_ros.detectors.restoration.restoring_flow import (
+    Level,
+    RestoringFlow,
+    RestoringOutput,
+)
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion, FusionNetworks
@@ -61,8 +67,8 @@ class RestorationDetector(Detector):
 
     stages: ClassVar = {
         'align': ('registration.forward', 'registration.in_view', 'registration.undo'),
-        'features': ('extract',),
-        'flow': ('restored_features',),
+        'features': ('levels', 'whiten'),
+        'flow': ('restored_features', 'pack', 'restoration_maps'),
         'restore': ('reference_features',),
     }
 
@@ -109,6 +115,9 @@ class RestorationDetector(Detector):
         fused = [config.scales.index(scale) for scale in config.fused_scales]
         sources = fixed_sources(scales, fused) if fused else adjacent_sources(scales)
         self.fusions = {kind: Fusion(sources, *config.resampling(kind)) for kind in config.fusion}
+        self.restoring_flow = (
+            self._make_restoring_flow() if 'restored' in config.reference_images else None
+        )
         self.flow = self._make_flow(components)
         self.reverse_flow = None
         if config.reverse == 'trained':
@@ -120,7 +129,9 @@ class RestorationDetector(Detector):
         )
         self.latent_gaussians = cast(
             Sequence[LatentGaussian],
-            nn.ModuleList(LatentGaussian(components) for _ in range(scales)),
+            nn.ModuleList(
+                LatentGaussian(components) for _ in range(scales if config.needs_latents else 0)
+            ),
         )
         self.memory_banks = cast(
             Sequence[MemoryBank],
@@ -138,9 +149,23 @@ class RestorationDetector(Detector):
         fusion = self.fusions.get('coupling', Fusion(((),) * scales))
         return CouplingFlow(
             channels,
-            self.config.blocks,
+            self.config.blocks if self.config.needs_latents else 0,
             lambda inputs, outputs: FusionNetworks(scales, inputs, hidden, outputs, fusion),
         )
+
+    def _make_restoring_flow(self) -> RestoringFlow:
+        """Make the flow, which sees the levels of all scales in units of the largest one's grid."""
+        config = self.config
+        levels = [
+            # Relative to the first scale, a level of a small image is that much coarser.
+            Level(channels, is_fine=2 * stride * config.scales[0] <= config.stride * scale)
+            for features, scale in zip(self.features_of_scales, config.scales, strict=True)
+            for channels, stride in zip(
+                features.level_channels, features.level_strides, strict=True
+            )
+        ]
+        conditions = len(config.scales) if config.compared_features else 0
+        return RestoringFlow(levels, conditions, config.restoring_width)
 
     @property
     def has_comparable_maps(self) -> bool:
@@ -214,20 +239,46 @@ class RestorationDetector(Detector):
 
     def extract(self, scaled: list[Tensor]) -> list[Tensor]:
         """Whitened features of the scaled images, BxKxhixwi."""
+        return self.whiten(self.levels(scaled), [size_of(x) for x in scaled])
+
+    def levels(self, scaled: list[Tensor]) -> list[list[Tensor]]:
+        """Levels of features of each scaled image, as its feature model extracts them."""
+        return [
+            features.extract(x) for features, x in zip(self.features_of_scales, scaled, strict=True)
+        ]
+
+    def merge(self, levels: list[list[Tensor]], sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """One map of features per scale before whitening, fused if features are (88-90)."""
+        merged = [
+            features.merge(x, size)
+            for features, x, size in zip(self.features_of_scales, levels, sizes, strict=True)
+        ]
+        return self.fusions['features'](merged) if 'features' in self.fusions else merged
+
+    def whiten(self, levels: list[list[Tensor]], sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Whitened features of levels, BxKxhixwi per scale.
+
+        Args:
+            levels: Of each scale.
+            sizes: (height, width) of the scaled images in px.
+        """
         return [
             whitening(x)
-            for whitening, x in zip(self.whitenings, self.raw_features(scaled), strict=True)
+            for whitening, x in zip(self.whitenings, self.merge(levels, sizes), strict=True)
         ]
 
     def raw_features(self, scaled: list[Tensor]) -> list[Tensor]:
-        """Features of the scaled images before whitening, fused if features are (88-90)."""
-        features = [extract(x) for extract, x in zip(self.features_of_scales, scaled, strict=True)]
-        return self.fusions['features'](features) if 'features' in self.fusions else features
+        """Features of the scaled images before whitening."""
+        return self.merge(self.levels(scaled), [size_of(x) for x in scaled])
+
+    def grid(self, scaled: list[Tensor]) -> tuple[int, int]:
+        """(rows, columns) of what the restoring flow sees of scaled images."""
+        return self.features_of_scales[0].grid(size_of(scaled[0]))
 
     def reference_features(
         self, features: list[Tensor], latents: list[Tensor]
     ) -> list[list[Tensor]]:
-        """Features of the reference images, for each of `reference_images` one map per scale.
+        """Features of the reference images, for each of `compared_features` one map per scale.
 
         What good parts could look like is kept, and what they could not is replaced; with `mean`
         every image has the same reference.
@@ -237,7 +288,7 @@ class RestorationDetector(Detector):
             latents: That they were restored from, same shapes.
         """
         reference = []
-        for kind in self.config.reference_images:
+        for kind in self.config.compared_features:
             if kind == 'memory_bank':
                 reference.append(
                     [
@@ -288,16 +339,56 @@ class RestorationDetector(Detector):
         """
         scaled = self.scale_images(self.registration(images)[0])
         sizes = [size_of(x) for x in scaled]
-        restored, latents = self.restored_features(self.extract(scaled))
-        reference = self.reference_features(restored, latents)
+        levels = self.levels(scaled)
+        restored, latents = self.restored_features(self.whiten(levels, sizes))
+        references = self.reference_features(restored, latents)
+        reference = dict(zip(self.config.compared_features, references, strict=True))
+        if self.restoring_flow is not None:
+            distances = self.normalized_distances(levels, sizes)
+            packed = self.pack(levels, scaled)
+            velocity, _ = self.run_restoring_flow(packed, distances)
+            reference['restored'] = self.whiten(self.unpack(packed + velocity, levels), sizes)
         return Restoration(
             scaled=scaled,
             restored=self.decode(restored, sizes),
             reference={
-                kind: self.decode(features, sizes)
-                for kind, features in zip(self.config.reference_images, reference, strict=True)
+                kind: self.decode(reference[kind], sizes) for kind in self.config.reference_images
             },
         )
+
+    def pack(self, levels: list[list[Tensor]], scaled: list[Tensor]) -> Tensor:
+        """Levels of the scaled images as the restoring flow sees them, BxCxhxw."""
+        assert self.restoring_flow is not None
+        return self.restoring_flow.pack(list(itertools.chain(*levels)), self.grid(scaled))
+
+    def unpack(self, packed: Tensor, like: list[list[Tensor]]) -> list[list[Tensor]]:
+        """Return what `pack` made to levels of the sizes of others."""
+        assert self.restoring_flow is not None
+        sizes = [size_of(level) for level in itertools.chain(*like)]
+        levels = iter(self.restoring_flow.unpack(packed, sizes))
+        return [[next(levels) for _ in of_scale] for of_scale in like]
+
+    def run_restoring_flow(self, packed: Tensor, distances: list[Tensor]) -> RestoringOutput:
+        """Estimate the way from images to good parts.
+
+        Args:
+            packed: Of `pack`, BxCxhxw.
+            distances: Of `normalized_distances`, Bx1xhixwi per scale; none for a flow that restores
+                without any.
+        """
+        flow = self.restoring_flow
+        assert flow is not None
+        condition = flow.condition(distances, size_of(packed)) if distances else None
+        # `len` would fix the batch size of an exported graph.
+        return flow(packed, packed.new_zeros(packed.shape[0]), condition)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Leave out what files of format 7 and earlier have and nothing uses."""
+        if not self.config.needs_latents:
+            for name in [*state]:
+                if name.startswith((f'{prefix}flow.', f'{prefix}latent_gaussians.')):
+                    del state[name]
+        super()._load_from_state_dict(state, prefix, *args)
 
     def restored_features(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Features behind the restored images, and the latents they were restored from.
@@ -320,29 +411,64 @@ class RestorationDetector(Detector):
         size = size_of(images)
         registered, poses = self.registration(images)
         scaled = self.scale_images(registered)
-        restored, latents = self.restored_features(self.extract(scaled))
-        distances = self.distances(restored, latents, [size_of(x) for x in scaled])
-        if self.config.normalize_distances:
-            distances = [
-                normalizer(x)
-                for normalizer, x in zip(self.distance_normalizers, distances, strict=True)
-            ]
-        inner = [self._inner(x) for x in distances]
+        levels = self.levels(scaled)
+        maps = self.normalized_distances(levels, [size_of(x) for x in scaled])
+        weights = self.config.weights_of_scales if maps else ()
+        # Distances of images, unlike those of features, have `stride` pixels for each position.
+        rings = [self.config.stride if self.config.image_share > 0 else 1] * len(maps)
+        if self.restoring_flow is not None:
+            maps = [*maps, *self.restoration_maps(self.pack(levels, scaled), maps)]
+            weights = *weights, self.config.shares['restored'], self.config.time_weight
+            rings += [1, 2]
+        inner = [self._inner(x, ring) for x, ring in zip(maps, rings, strict=True)]
         if self.config.normalize_maps:
-            distances = [min_max(x) for x in distances]
-        both = [torch.cat(pair, 1) for pair in zip(distances, inner, strict=True)]
-        score_map, inner_map = self._summed(both, size).split(1, 1)
+            maps = [min_max(x) for x in maps]
+        both = [torch.cat(pair, 1) for pair in zip(maps, inner, strict=True)]
+        score_map, inner_map = self._summed(both, weights, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
         inner_map = self.registration.in_view(inner_map, poses)
         return DetectorOutput(score_map, inner_map.amax(dim=(1, 2, 3)))
 
-    def _inner(self, distances: Tensor) -> Tensor:
-        """Bx1xhxw distances, with those of the outermost positions counting less."""
+    def normalized_distances(
+        self, levels: list[list[Tensor]], sizes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Distances from all reference images but `restored`, relative to those of good parts.
+
+        Args:
+            levels: Of each scale.
+            sizes: (height, width) of the scaled images.
+
+        Returns:
+            One Bx1xhixwi map per scale; none if there are no such reference images.
+        """
+        if not self.config.compared_features:
+            return []
+        distances = self.distances(*self.restored_features(self.whiten(levels, sizes)), sizes)
+        if not self.config.normalize_distances:
+            return distances
+        return [
+            normalizer(x)
+            for normalizer, x in zip(self.distance_normalizers, distances, strict=True)
+        ]
+
+    def restoration_maps(self, packed: Tensor, distances: list[Tensor]) -> list[Tensor]:
+        """Make maps of what the restoring flow estimates; see `run_restoring_flow`.
+
+        Returns:
+            The distance of features and restored features over all levels, Bx1xhxw, and the square
+            root of the remaining time in [0, 1], Bx1x2hx2w.
+        """
+        flow = self.restoring_flow
+        assert flow is not None
+        output = self.run_restoring_flow(packed, distances)
+        of_levels = torch.cat([x.square().mean(1, True) for x in flow.split(output.velocity)], 1)
+        return [of_levels.mean(1, True).sqrt(), output.time_logits.sigmoid().sqrt()]
+
+    def _inner(self, distances: Tensor, ring: int) -> Tensor:
+        """Bx1xhxw distances, with those in the outermost ring of so many rows counting less."""
         weight = self.config.border_weight
         if weight == 1:
             return distances
-        # Distances of images, unlike those of features, have `stride` pixels for each position.
-        ring = self.config.stride if self.config.image_share > 0 else 1
         inner = torch.full_like(distances[:1], weight)
         inner[..., ring:-ring, ring:-ring].fill_(1)
         return distances * inner
@@ -359,6 +485,7 @@ class RestorationDetector(Detector):
         """
         config = self.config
         references = self.reference_features(restored, latents)
+        weights = [config.shares[kind] for kind in config.compared_features]
         totals: list[Tensor | None] = [None] * len(sizes)
 
         def add(weight: float, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -371,25 +498,27 @@ class RestorationDetector(Detector):
 
         if config.image_share > 0:
             restored_images = self.decode(restored, sizes)
-            for weight, reference in zip(config.shares, references, strict=True):
+            for weight, reference in zip(weights, references, strict=True):
                 add(config.image_share * weight, restored_images, self.decode(reference, sizes))
         if config.needs_decoder and config.feature_weight > 0:
             units = [whitening.unit for whitening in self.whitenings]
             features = [x * unit for x, unit in zip(restored, units, strict=True)]
-            for weight, reference in zip(config.shares, references, strict=True):
+            for weight, reference in zip(weights, references, strict=True):
                 others = [x * unit for x, unit in zip(reference, units, strict=True)]
                 add(config.feature_weight * weight, features, others)
         return cast(list[Tensor], totals)
 
-    def _summed(self, distances: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Distances of all scales, brought to one size, smoothed and added (75-78), BxCxHxW."""
+    def _summed(
+        self, maps: list[Tensor], weights: Sequence[float], size: tuple[int, int]
+    ) -> Tensor:
+        """Weighted maps, brought to one size, smoothed and added (75-78), BxCxHxW."""
         config = self.config
         options = config.smoothing, config.map_upsampling, config.map_downsampling
-        maps = (
+        resized = (
             resize_and_smooth(weight * x, size, *options)
-            for weight, x in zip(config.weights_of_scales, distances, strict=True)
+            for weight, x in zip(weights, maps, strict=True)
         )
-        return functools.reduce(torch.add, maps)
+        return functools.reduce(torch.add, resized)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the reference images.

@@ -20,6 +20,18 @@ class PixelBlocks(nn.Module):
         super().__init__()
         self.stride = stride
         self.channels = channels * stride**2
+        # Blocks are a single level.
+        self.level_channels = [self.channels]
+        self.level_strides = [stride]
+
+    def extract(self, images: Tensor) -> list[Tensor]:
+        """Return the features of `forward` as the only level."""
+        return [self(images)]
+
+    def merge(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Return the only level; see `Backbone.merge`."""
+        (blocks,) = levels
+        return blocks
 
     def forward(self, images: Tensor) -> Tensor:
         """BxCxHxW images to Bx(C*stride^2)xceil(H/stride)xceil(W/stride) features.

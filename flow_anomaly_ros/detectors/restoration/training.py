@@ -3,6 +3,7 @@
 """Training of the restoration detector: paragraphs 104-109 of US 2025/0265693 A1."""
 
 from collections.abc import Callable
+import dataclasses
 import itertools
 
 from flow_anomaly_ros import data_parallel
@@ -12,6 +13,10 @@ from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPO
 from flow_anomaly_ros.detectors.restoration import prior
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+from flow_anomaly_ros.detectors.restoration.restoring_flow_training import (
+    make_pairs,
+    train_restoring_flow,
+)
 from flow_anomaly_ros.detectors.training_loop import (
     observe_quantisation_ranges,
     shifted_copies,
@@ -24,8 +29,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-# Images held out, one at a time, to see how far good parts are from one another.
-MAX_HELD_OUT = 12
+# Groups of images that are held out in turn, to see how far good parts are from one another.
+MAX_GROUPS = 12
 
 
 def fit(
@@ -64,6 +69,7 @@ def fit(
             break
         detector.add_scales(added)
     training.fit_references(len(images))
+    training.train_restoring_flow(images, seed)
     detector.eval()
     return context.report
 
@@ -73,6 +79,12 @@ def _registered(detector: RestorationDetector, images: Tensor) -> Tensor:
         lambda part: [detector.registration(images[part])[0]], len(images), detector.config.batch
     )
     return registered
+
+
+def _groups(images: int) -> list[slice]:
+    """Divide images into at most `MAX_GROUPS` groups of successive ones, which resemble most."""
+    count = min(images, MAX_GROUPS)
+    return [slice(images * i // count, images * (i + 1) // count) for i in range(count)]
 
 
 class _Training:
@@ -102,15 +114,19 @@ class _Training:
             for name, x in zip(self.priors, self.features, strict=True)
         ]
         self.is_similar = False
+        # What memory banks are filled with, and the index of the image behind each entry.
+        self.entries: list[Tensor] = []
+        self.origin = torch.zeros(0)
+        self.groups: list[slice] = []
 
     def train(self) -> None:
         """Train the flow, then what restores."""
         detector, config = self.detector, self.detector.config
         loss = self._likelihood if config.constraint == 'likelihood' else self._similarity
         # The identity has nothing to learn.
-        if config.blocks > 0:
+        if len(detector.flow.blocks) > 0:
             self._train_stage('flow', detector.flow, loss, config.flow_steps, config.learning_rate)
-        if config.blocks > 0 and detector.reverse_flow is not None:
+        if len(detector.flow.blocks) > 0 and detector.reverse_flow is not None:
             self._train_stage(
                 'reverse flow',
                 detector.reverse_flow,
@@ -135,20 +151,46 @@ class _Training:
             images: Number of images that the samples are copies of.
         """
         detector, config = self.detector, self.detector.config
-        latents = data_parallel.map_sharded(
-            lambda part: detector.flow([x[part] for x in self.features])[0],
-            len(self.samples),
-            config.batch,
-        )
-        for gaussian, of_scale in zip(detector.latent_gaussians, latents, strict=True):
-            gaussian.fit(of_scale)
+        if config.needs_latents:
+            latents = data_parallel.map_sharded(
+                lambda part: detector.flow([x[part] for x in self.features])[0],
+                len(self.samples),
+                config.batch,
+            )
+            for gaussian, of_scale in zip(detector.latent_gaussians, latents, strict=True):
+                gaussian.fit(of_scale)
         # Images rather than their copies, evenly spaced where there are too many.
         count = max(images, min(config.memory_bank_size, len(self.samples)))
         kept = torch.tensor(evenly_spaced_indices(count, config.memory_bank_size))
-        features = [x[kept] for x in self.features]
-        if config.normalize_distances and images > 1:
-            self._fit_normalizers(features, kept % images, images)
-        self._fill_memory_banks(features)
+        self.entries = [x[kept] for x in self.features]
+        self.origin = kept % images
+        self.groups = _groups(images)
+        compares = config.normalize_distances and config.compared_features
+        if compares and len(self.groups) > 1:
+            self._fit_normalizers()
+        self._fill_memory_banks(self.entries)
+
+    def train_restoring_flow(self, images: Tensor, seed: int) -> None:
+        """Train the flow that restores images, if there is one.
+
+        Args:
+            images: NxCxHxW, those that the samples are copies of.
+            seed: Seed of all random numbers.
+        """
+        if self.detector.restoring_flow is None:
+            return
+        # Random numbers of its own: scores stay the same if the decoder is left out.
+        generator = torch.Generator().manual_seed(seed)
+        context = dataclasses.replace(self.context, generator=generator)
+        pairs = make_pairs(self.detector, images, self.groups, self._hold_out, context)
+        self._fill_memory_banks(self.entries)
+        train_restoring_flow(self.detector, pairs, context)
+
+    def _hold_out(self, group: slice) -> None:
+        """Fill the memory banks with all images but those of a group; the only one stays."""
+        is_kept = (self.origin < group.start) | (self.origin >= group.stop)
+        if is_kept.any():
+            self._fill_memory_banks([x[is_kept] for x in self.entries])
 
     def _fill_memory_banks(self, features: list[Tensor]) -> None:
         if 'memory_bank' not in self.detector.config.reference_images:
@@ -158,29 +200,22 @@ class _Training:
         ):
             bank.fit(x * whitening.unit, self.detector.config.coreset_size)
 
-    def _fit_normalizers(self, features: list[Tensor], origin: Tensor, images: int) -> None:
-        """Hold images out, with their copies, and measure their distances from the others.
-
-        Args:
-            features: Content of the memory banks, NxKxhixwi per scale.
-            origin: N indices of the images that they are of.
-            images: Number of images.
-        """
+    def _fit_normalizers(self) -> None:
+        """Hold out each group of images, and measure the distances of its first one."""
         detector = self.detector
         sizes = [size_of(x) for x in detector.scale_images(self.samples[:1])]
-        held_out = evenly_spaced_indices(images, MAX_HELD_OUT)
 
         def distances(part: slice) -> list[Tensor]:
-            (image,) = held_out[part]
-            self._fill_memory_banks([x[origin != image] for x in features])
-            of_image = [x[image : image + 1] for x in self.features]
+            (group,) = self.groups[part]
+            self._hold_out(group)
+            of_image = [x[group.start : group.start + 1] for x in self.features]
             return detector.distances(*detector.restored_features(of_image), sizes)
 
         maps = data_parallel.map_sharded(
-            distances, len(held_out), 1, self._stage_progress('held-out distances')
+            distances, len(self.groups), 1, self._stage_progress('held-out distances')
         )
         for normalizer, of_scale, x in zip(
-            detector.distance_normalizers, maps, features, strict=True
+            detector.distance_normalizers, maps, self.entries, strict=True
         ):
             normalizer.fit(of_scale, size_of(x))
 

@@ -8,7 +8,8 @@ Source: TimeNet, section 2.2 and figure 1.
 import math
 from typing import NamedTuple
 
-from flow_anomaly_ros.detectors.timenet.unet import group_norm, UNet, UNetSize, zero_init
+from flow_anomaly_ros.detectors.timenet.unet import group_norm, UNet, UNetSize
+from flow_anomaly_ros.layers.initialisation import zero_init
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor

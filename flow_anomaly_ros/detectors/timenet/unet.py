@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import math
 from typing import cast, NamedTuple
 
+from flow_anomaly_ros.layers.initialisation import zero_init
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -226,10 +227,3 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """Make a group normalisation for the given number of channels."""
     groups = math.gcd(MAX_GROUPS, max(1, channels // MIN_CHANNELS_PER_GROUP), channels)
     return nn.GroupNorm(groups, channels)
-
-
-def zero_init(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Set weights and bias of a convolution to zero, in place; returns the convolution."""
-    for parameter in convolution.parameters():
-        nn.init.zeros_(parameter)
-    return convolution

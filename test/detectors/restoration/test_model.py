@@ -152,14 +152,16 @@ def test_the_memory_bank_represents_all_kinds_of_images():
     assert scores.max() < 1.5 * scores.min()
 
 
-def test_the_nearest_likely_image_has_less_weight_than_the_memory_bank():
-    def shares(**options):
-        return RestorationConfig(**options).shares
+def test_default_reference_images_and_their_weights_depend_on_the_backbone():
+    def shares(*kinds, **options):
+        return RestorationConfig(reference_images=kinds, **options).shares
 
-    assert shares() == (1.0, 0.5)
-    assert shares(backbone=('resnet18',)) == (1.0, 0.2)
-    assert shares(reference_images=('nearest',)) == (1.0,)
-    assert shares(reference_weights=(3.0, 4.0)) == (3.0, 4.0)
+    assert shares() == {'memory_bank': 1.0, 'nearest': 0.5}
+    assert shares(backbone=('resnet18',)) == {'memory_bank': 1.0, 'restored': 4.0}
+    both = {'memory_bank': 1.0, 'nearest': 0.2}
+    assert shares('memory_bank', 'nearest', backbone=('resnet18',)) == both
+    assert shares('nearest') == {'nearest': 1.0}
+    assert shares(reference_weights=(3.0, 4.0)) == {'memory_bank': 3.0, 'nearest': 4.0}
 
 
 def test_more_tolerance_means_lower_scores(detector):
@@ -766,6 +768,10 @@ def test_components_limit_what_the_flow_sees():
         ('blocks', -1),
         ('hidden', 0),
         ('flow_steps', 0),
+        ('restoring_steps', 0),
+        ('restoring_pairs', 0),
+        ('restoring_width', 0),
+        ('time_weight', -1.0),
         ('decoder_steps', -1),
         ('batch', 0),
         ('augmented_samples', 0),
@@ -778,7 +784,6 @@ def test_components_limit_what_the_flow_sees():
         ('learning_rate', 0.0),
         ('decoder_learning_rate', -1.0),
         ('reference_images', ('median',)),
-        ('reference_images', ()),
         ('reference_images', ('memory_bank', 'memory_bank')),
         ('reference_weights', (1.0, 1.0, 1.0)),
         ('reference_weights', (1.0, 0.0)),
