@@ -62,15 +62,11 @@ def confetti_noise(image: Tensor, generator: torch.Generator) -> Tensor:
         The changed image, CxHxW in [0, 1].
     """
     height, width = image.shape[1:]
-    rows = torch.arange(height, device=image.device)[:, None]
-    columns = torch.arange(width, device=image.device)
     for _ in range(uniform_integer(*CONFETTI_COUNT, generator)):
         sides = [min(height, width) * log_uniform(*CONFETTI_SIDE, generator) for _ in range(2)]
-        y = rows - uniform_integer(0, height - 1, generator)
-        x = columns - uniform_integer(0, width - 1, generator)
-        angle = uniform(0, math.pi, generator)
-        along = x * math.cos(angle) + y * math.sin(angle)
-        across = y * math.cos(angle) - x * math.sin(angle)
+        row = uniform_integer(0, height - 1, generator)
+        column = uniform_integer(0, width - 1, generator)
+        along, across = _rotated_offsets(image, row, column, uniform(0, math.pi, generator))
         inside = (along.abs() <= sides[0] / 2) & (across.abs() <= sides[1] / 2)
         colour = torch.rand(len(image), 1, 1, generator=generator).to(image)
         image = torch.lerp(image, colour, inside * uniform(*CONFETTI_OPACITY, generator))
@@ -183,11 +179,9 @@ def stain(image: Tensor, generator: torch.Generator) -> Tensor:
     radius = min(height, width) * log_uniform(*STAIN_RADIUS, generator)
     aspect = math.exp(STAIN_ASPECT_DEVIATION * torch.randn((), generator=generator).item())
     angle = uniform(0, math.pi, generator)
-    y = torch.arange(height, device=image.device)[:, None] - uniform(0, height, generator)
-    x = torch.arange(width, device=image.device) - uniform(0, width, generator)
-    along = (x * math.cos(angle) + y * math.sin(angle)) * aspect
-    across = (y * math.cos(angle) - x * math.sin(angle)) / aspect
-    distance = (along.square() + across.square()).sqrt() / radius
+    row, column = uniform(0, height, generator), uniform(0, width, generator)
+    along, across = _rotated_offsets(image, row, column, angle)
+    distance = ((along * aspect).square() + (across / aspect).square()).sqrt() / radius
     change = uniform(-STAIN_CHANGE, STAIN_CHANGE, generator)
     return (image + change * ((1.3 - distance) / 0.6).clamp(0, 1)).clamp(0, 1)
 
@@ -233,6 +227,16 @@ def synthesize_anomaly(
     dilated = functional.max_pool2d(visible, kernel_size, 1, radius)
     closed = -functional.max_pool2d(-dilated, kernel_size, 1, radius)
     return changed, closed[0] > 0
+
+
+def _rotated_offsets(
+    image: Tensor, row: float, column: float, angle: float
+) -> tuple[Tensor, Tensor]:
+    """Offsets of each pixel of a CxHxW image from a point, along an angle and across it, HxW."""
+    y = torch.arange(image.shape[1], device=image.device)[:, None] - row
+    x = torch.arange(image.shape[2], device=image.device) - column
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return x * cosine + y * sine, y * cosine - x * sine
 
 
 def _random_slice(length: int, total: int, generator: torch.Generator) -> slice:

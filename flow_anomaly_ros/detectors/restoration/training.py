@@ -62,13 +62,13 @@ def fit(
             images,
             lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
-        training = _Training(detector, samples, context, suffix)
+        training = _Training(detector, samples, len(images), context, suffix)
         training.train()
         added = scales_to_add(detector, images, context.report.notes)
         if not added:
             break
         detector.add_scales(added)
-    training.fit_references(len(images))
+    training.fit_references()
     training.train_restoring_flow(images, seed)
     detector.eval()
     return context.report
@@ -92,20 +92,34 @@ class _Training:
 
     The feature models are frozen, so the features of all images and shifted copies are computed
     once.
+
+    Args:
+        detector: The detector.
+        samples: The images, followed by shifted copies of them.
+        images: Number of images.
+        context: The training.
+        suffix: Of the stages' names: there may be several rounds of them.
     """
 
     def __init__(
         self,
         detector: RestorationDetector,
         samples: Tensor,
+        images: int,
         context: TrainingContext,
         suffix: str,
     ) -> None:
         self.detector = detector
         self.samples = samples
         self.context = context
-        # Of the stages' names: there may be several rounds of them.
         self.suffix = suffix
+        # Samples in the memory banks: images rather than their copies, evenly spaced where there
+        # are too many; and the images that they show.
+        size = detector.config.memory_bank_size
+        count = max(images, min(size, len(samples)))
+        self.entries = torch.tensor(evenly_spaced_indices(count, size))
+        self.origin = self.entries % images
+        self.groups = _groups(images)
         self.features = self._extract()
         self.priors = detector.config.of_each_scale('targets')
         # The target distributions as matrices.
@@ -114,10 +128,6 @@ class _Training:
             for name, x in zip(self.priors, self.features, strict=True)
         ]
         self.is_similar = False
-        # What memory banks are filled with, and the index of the image behind each entry.
-        self.entries: list[Tensor] = []
-        self.origin = torch.zeros(0)
-        self.groups: list[slice] = []
 
     def train(self) -> None:
         """Train the flow, then what restores."""
@@ -144,12 +154,8 @@ class _Training:
             )
 
     @torch.no_grad()
-    def fit_references(self, images: int) -> None:
-        """Fit latent Gaussians, memory banks and distance normalisers of every scale.
-
-        Args:
-            images: Number of images that the samples are copies of.
-        """
+    def fit_references(self) -> None:
+        """Fit latent Gaussians, memory banks and distance normalisers of every scale."""
         detector, config = self.detector, self.detector.config
         if config.needs_latents:
             latents = data_parallel.map_sharded(
@@ -159,12 +165,6 @@ class _Training:
             )
             for gaussian, of_scale in zip(detector.latent_gaussians, latents, strict=True):
                 gaussian.fit(of_scale)
-        # Images rather than their copies, evenly spaced where there are too many.
-        count = max(images, min(config.memory_bank_size, len(self.samples)))
-        kept = torch.tensor(evenly_spaced_indices(count, config.memory_bank_size))
-        self.entries = [x[kept] for x in self.features]
-        self.origin = kept % images
-        self.groups = _groups(images)
         compares = config.normalize_distances and config.compared_features
         if compares and len(self.groups) > 1:
             self._fit_normalizers()
@@ -190,15 +190,16 @@ class _Training:
         """Fill the memory banks with all images but those of a group; the only one stays."""
         is_kept = (self.origin < group.start) | (self.origin >= group.stop)
         if is_kept.any():
-            self._fill_memory_banks([x[is_kept] for x in self.entries])
+            self._fill_memory_banks(self.entries[is_kept])
 
-    def _fill_memory_banks(self, features: list[Tensor]) -> None:
+    def _fill_memory_banks(self, entries: Tensor) -> None:
+        """Fill the memory banks with the samples of these indices."""
         if 'memory_bank' not in self.detector.config.reference_images:
             return
         for bank, whitening, x in zip(
-            self.detector.memory_banks, self.detector.whitenings, features, strict=True
+            self.detector.memory_banks, self.detector.whitenings, self.features, strict=True
         ):
-            bank.fit(x * whitening.unit, self.detector.config.coreset_size)
+            bank.fit(x[entries] * whitening.unit, self.detector.config.coreset_size)
 
     def _fit_normalizers(self) -> None:
         """Hold out each group of images, and measure the distances of its first one."""
@@ -215,7 +216,7 @@ class _Training:
             distances, len(self.groups), 1, self._stage_progress('held-out distances')
         )
         for normalizer, of_scale, x in zip(
-            detector.distance_normalizers, maps, self.entries, strict=True
+            detector.distance_normalizers, maps, self.features, strict=True
         ):
             normalizer.fit(of_scale, size_of(x))
 
