@@ -11,7 +11,6 @@ from flow_anomaly_ros.data.textures import generate, TextureSource, value_noise
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 # Ranges (minimum, maximum) of the random choices. Lengths are fractions of the image's shorter
 # side, areas are fractions of the image.
@@ -44,8 +43,8 @@ STAIN_ASPECT_DEVIATION = 0.5
 STAIN_CHANGE = 0.6
 # Smallest visible change of a channel, for images in [0, 1].
 MIN_VISIBLE_CHANGE = 8 / 255
-# Radius of the morphological closing of the mask: gaps of up to twice as many pixels are filled.
-MASK_CLOSING_RADIUS_PX = 2
+# Kernel of the morphological closing of the mask: gaps of up to 4 px are filled.
+MASK_CLOSING_KERNEL = np.ones((5, 5), np.uint8)
 
 
 def confetti_noise(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -220,13 +219,10 @@ def synthesize_anomaly(
     """
     add_anomaly = types[uniform_integer(0, len(types) - 1, generator)]
     changed = add_anomaly(image, generator)
-    difference = (changed - image).abs().amax(0, keepdim=True)
-    visible = (difference >= MIN_VISIBLE_CHANGE).float()
-    radius = MASK_CLOSING_RADIUS_PX
-    kernel_size = 2 * radius + 1
-    dilated = functional.max_pool2d(visible, kernel_size, 1, radius)
-    closed = -functional.max_pool2d(-dilated, kernel_size, 1, radius)
-    return changed, closed[0] > 0
+    difference = (changed - image).abs().amax(0)
+    visible = (difference >= MIN_VISIBLE_CHANGE).to(torch.uint8).numpy(force=True)
+    closed = cv2.morphologyEx(visible, cv2.MORPH_CLOSE, MASK_CLOSING_KERNEL)
+    return changed, torch.from_numpy(closed).to(image.device) > 0
 
 
 def _rotated_offsets(

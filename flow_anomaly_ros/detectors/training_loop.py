@@ -118,7 +118,10 @@ def train_stage(
         is_done: Called after every step; true ends the stage.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    # One operation for all parameters: on a CPU, several times faster than one by one.
+    optimiser = torch.optim.AdamW(
+        parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     device = parameters[0].device
     losses = context.report.losses[stage] = []

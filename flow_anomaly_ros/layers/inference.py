@@ -3,7 +3,9 @@
 """Optimisations of a trained detector for inference: fusing, channels_last, prepacked weights."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
+import copy
 import functools
 from typing import Protocol, runtime_checkable, TypeGuard
 
@@ -41,6 +43,24 @@ def fuse_for_inference(module: nn.Module) -> None:
     for child in [*module.modules()]:
         if isinstance(child, Fusable):
             child.fuse_for_inference()
+
+
+@contextlib.contextmanager
+def frozen_copy(parent: nn.Module, name: str) -> Iterator[None]:
+    """Put a copy of a child, optimised for inference, in the child's place meanwhile.
+
+    For networks that stay as they are while another part is trained.
+    """
+    original = parent.get_submodule(name)
+    fast = copy.deepcopy(original)
+    fuse_for_inference(fast)
+    convert_to_channels_last(fast)
+    prepack(fast)
+    setattr(parent, name, fast)
+    try:
+        yield
+    finally:
+        setattr(parent, name, original)
 
 
 def channels_last(maps: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from flow_anomaly_ros.runtime.cross_validation import fit_and_hold_out, HeldOut
 from flow_anomaly_ros.runtime.device import select_device
 from flow_anomaly_ros.runtime.engine import Engine
 from flow_anomaly_ros.runtime.golden_sample import to_text
+from flow_anomaly_ros.runtime.heap import keep_freed_memory
 from flow_anomaly_ros.runtime.manifest import input_size_of, Manifest, PartClass
 from flow_anomaly_ros.runtime.preprocess import max_value_of, size_of, to_rgb, to_tensor
 from flow_anomaly_ros.runtime.tiling import cut_training_tiles, require_tile, tiled, untiled
@@ -172,6 +173,7 @@ def train(
         Cancelled: The progress callback asked to stop.
     """
     started = time.perf_counter()
+    keep_freed_memory()
     request.check()
     setup = _prepare(request, dataset or load_dataset(request))
     checkpoints = None

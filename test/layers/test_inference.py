@@ -1,10 +1,14 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Prepacking and channels_last change outputs by rounding only."""
+"""Prepacking, channels_last and copies for inference change outputs by rounding only."""
+
+import contextlib
 
 from flow_anomaly_ros.layers import inference
+from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.inference import (
     channels_last,
+    frozen_copy,
     is_channels_last,
     prepack,
     PrepackedConv2d,
@@ -118,6 +122,22 @@ def test_nothing_is_prepacked_without_the_operators(monkeypatch):
     module = nn.Sequential(nn.Conv2d(4, 4, 3))
     prepack(module)
     assert type(module[0]) is nn.Conv2d
+
+
+def test_a_frozen_copy_takes_the_place_of_a_network_for_a_while():
+    torch.manual_seed(0)
+    parent = nn.Module()
+    parent.network = Backbone('resnet18', levels=('layer1',))
+    original, images = parent.network, torch.rand(1, 3, 32, 32)
+    expected = original(images)
+    with torch.no_grad(), frozen_copy(parent, 'network'):
+        assert not any(isinstance(x, nn.BatchNorm2d) for x in parent.network.modules())
+        torch.testing.assert_close(parent.network(images), expected, rtol=1e-4, atol=1e-5)
+    assert parent.network is original
+    with contextlib.suppress(KeyError), frozen_copy(parent, 'network'):
+        raise KeyError
+    assert parent.network is original
+    assert torch.equal(original(images), expected)
 
 
 def test_maps_of_one_channel_do_not_count_as_channels_last():

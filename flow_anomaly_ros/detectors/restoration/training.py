@@ -24,6 +24,7 @@ from flow_anomaly_ros.detectors.training_loop import (
     train_stage,
     TrainingContext,
 )
+from flow_anomaly_ros.layers.inference import frozen_copy
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -62,14 +63,16 @@ def fit(
             images,
             lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
-        training = _Training(detector, samples, len(images), context, suffix)
-        training.train()
+        with frozen_copy(detector, 'features'):
+            training = _Training(detector, samples, len(images), context, suffix)
+            training.train()
         added = scales_to_add(detector, images, context.report.notes)
         if not added:
             break
         detector.add_scales(added)
-    training.fit_references()
-    training.train_restoring_flow(images, seed)
+    with frozen_copy(detector, 'features'):
+        training.fit_references()
+        training.train_restoring_flow(images, seed)
     detector.eval()
     return context.report
 
