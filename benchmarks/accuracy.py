@@ -53,6 +53,7 @@ class BenchmarkRun:
     data: Path
     images: str
     seed: int
+    backbone: str = 'mobilenet_v2'
     # Row of the method's ablation; empty: its defaults.
     row: str = ''
 
@@ -65,7 +66,7 @@ class BenchmarkRun:
     def options(self) -> dict[str, object]:
         """Options of the method."""
         changed = ABLATIONS[self.method][self.row] if self.row else {}
-        return {'backbone': 'mobilenet_v2', **changed}
+        return {'backbone': self.backbone, **changed}
 
     @property
     def max_images(self) -> int | None:
@@ -79,7 +80,7 @@ def main() -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     runs = [
-        BenchmarkRun(method, data, images, seed, row)
+        BenchmarkRun(method, data, images, seed, arguments.backbone, row)
         for seed in arguments.seeds
         for images in arguments.images
         for row in arguments.rows
@@ -107,7 +108,10 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, action='append', required=True)
-    parser.add_argument('--weights', type=Path, required=True, help='weights file of mobilenet_v2')
+    parser.add_argument(
+        '--backbone', default='mobilenet_v2', help='of our detectors (default: %(default)s)'
+    )
+    parser.add_argument('--weights', type=Path, help='weights file of the backbone')
     parser.add_argument(
         '--peers-python',
         help='Python of an environment with anomalib (default: its models are skipped)',
@@ -226,7 +230,7 @@ def _joint_engine(run: BenchmarkRun, arguments: argparse.Namespace) -> Engine:
     )
     engine = joint_engine(
         *given,
-        {'backbone': 'mobilenet_v2'},
+        {'backbone': run.backbone},
         arguments.weights,
         SIZE,
     )

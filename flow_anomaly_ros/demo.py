@@ -153,13 +153,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help='folder in MVTec layout; by default images of a machined part are generated',
     )
     parser.add_argument(
-        '--backbone', metavar='NAME', help='network that extracts features, such as mobilenet_v2'
+        '--backbone',
+        metavar='NAME',
+        help='network that extracts features, such as mobilenet_v2 (default: efficientnet_lite0)',
     )
     parser.add_argument(
         '--weights',
         type=Path,
         metavar='FILE',
-        help='weights file of the backbone; downloaded by default',
+        help='weights file of the backbone (default: those of its package)',
     )
     parser.add_argument(
         '--max-images',

@@ -53,7 +53,12 @@ ARGUMENTS = (
         'Backbone of the trainers, such as mobilenet_v2. Empty: the one in trainer_params.',
         None,
     ),
-    ('weights', '', 'Weights file of the backbone. Empty: it is downloaded.', None),
+    (
+        'weights',
+        '',
+        'Weights file of the backbone. Empty: that of its package, or it is downloaded.',
+        None,
+    ),
     ('source', '', 'Folder or video published in place of each camera. Empty: real cameras.', None),
     ('detector', 'true', 'Start the detector; false if another machine runs it.', BOOLEANS),
     ('trainer', 'true', 'Start a trainer for each camera, <camera>_trainer.', BOOLEANS),

@@ -27,8 +27,8 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 ARGUMENTS = (
     ('data', '', 'Folder in MVTec layout. Empty: images of a machined part are generated.'),
-    ('backbone', '', 'Network that extracts features. Empty: none, raw pixels are compared.'),
-    ('weights', '', 'Weights file of the backbone. Empty: it is downloaded.'),
+    ('backbone', '', 'Network that extracts features. Empty: efficientnet_lite0.'),
+    ('weights', '', 'Weights file of the backbone. Empty: that of its package.'),
     ('output', 'demo_output', 'Folder for the model and the pictures.'),
     ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),
 )

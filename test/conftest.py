@@ -66,6 +66,7 @@ def group_of(item):
 def tiny_options():
     """Options that train the restoration detector in a second; it is no good, but it works."""
     return {
+        'backbone': 'pixels',
         'stride': 4,
         'blocks': 1,
         'hidden': 16,

@@ -31,10 +31,11 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def tiny(tiny_options):
     """Arguments that make a training take a second."""
-    return ['--threads', '1', '--device', 'cpu'] + [
-        argument
-        for name, value in tiny_options.items()
-        for argument in ('--set', f'{name}={value}')
+    options = dict(tiny_options)
+    # Not set like the others: a test may give another.
+    backbone = options.pop('backbone')
+    return ['--threads', '1', '--device', 'cpu', '--backbone', backbone] + [
+        argument for name, value in options.items() for argument in ('--set', f'{name}={value}')
     ]
 
 

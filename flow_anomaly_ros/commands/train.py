@@ -44,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backbone',
         metavar='NAME',
         help='pretrained network that extracts features: a torchvision name such as mobilenet_v2, '
-        'or timm/ and a timm name (default: set by the method; restoration uses none)',
+        'or timm/ and a timm name (default: that of the method; of restoration efficientnet_lite0)',
     )
     parser.add_argument(
         '--weights',
         type=path,
         metavar='FILE',
         help='weights file of the backbone, or a folder of files named after their networks '
-        '(default: weights are downloaded)',
+        '(default: for efficientnet_lite0 that of its package; for others it is downloaded)',
     )
     parser.add_argument(
         '--image-size',

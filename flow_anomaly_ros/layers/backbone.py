@@ -9,6 +9,7 @@ from flow_anomaly_ros.layers.backbone_weights import (
     download_weights,
     find_weights,
     load_weights,
+    packaged_weights,
     read_weights,
 )
 from flow_anomaly_ros.layers.feature_extraction import (
@@ -21,6 +22,7 @@ from flow_anomaly_ros.layers.feature_extraction import (
     PROBE_SIDE_PX,
 )
 from flow_anomaly_ros.layers.inference import channels_last
+from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS, rename_entries
 from flow_anomaly_ros.layers.quantisation import is_quantised, quantise
 from flow_anomaly_ros.layers.resample import average_and_resize, size_of
 from flow_anomaly_ros.layers.transformer import TokenMaps
@@ -39,8 +41,8 @@ class Backbone(nn.Module):
     """Several levels of a classification network, concatenated to one map at a common stride.
 
     Args:
-        name: Name of a torchvision model, for example `mobilenet_v2`, or `timm/` followed by the
-            name of a timm model, for example `timm/convnext_atto`.
+        name: Name of a torchvision model, for example `mobilenet_v2`, `timm/` followed by the name
+            of a timm model, for example `timm/convnext_atto`, or one of `PACKAGED_NETWORKS`.
         levels: Graph nodes of a convolutional network, for example `('features.3', 'features.6')`,
             or blocks of a transformer, for example `('blocks.7',)`. Empty: the last node of each
             of `default_strides`, or the block at two thirds of the transformer's depth.
@@ -179,23 +181,28 @@ class Backbone(nn.Module):
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
     def load_pretrained(self, weights: Path | None) -> None:
-        """Load ImageNet weights from a file, or download them.
+        """Load ImageNet weights from a file or a pip package, or download them.
 
         Args:
             weights: A .safetensors file or a PyTorch checkpoint with the key names of torchvision
                 or timm, or a folder with a file named after the network, such as
                 mobilenet_v2.safetensors. Entries behind the deepest level are not needed.
-                None: download.
+                None: the installed package of `PACKAGED_NETWORKS`, others are downloaded.
 
         Raises:
-            BackboneError: The file is missing or unreadable, the weights do not fit, or the
-                download failed.
+            BackboneError: The file or package is missing or unreadable, the weights do not fit, or
+                the download failed.
         """
+        is_packaged = self.name in PACKAGED_NETWORKS
+        if weights is None and is_packaged:
+            weights = packaged_weights(self.name)
         if weights is None:
             state = download_weights(self.name)
         else:
             weights = find_weights(Path(weights), self.name)
             state = read_weights(weights)
+        if is_packaged:
+            state = rename_entries(state, build_network(self.name).state_dict())
         extractor = self.extractor
         if self.int8:
             # Weights fit the network as it was before fusing and quantisation.

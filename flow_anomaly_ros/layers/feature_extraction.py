@@ -11,6 +11,7 @@ from typing import Any
 import warnings
 
 from flow_anomaly_ros.errors import error_first_line
+from flow_anomaly_ros.layers.packaged_networks import BATCH_NORM_EPSILON, PACKAGED_NETWORKS
 from flow_anomaly_ros.layers.transformer import default_level, is_transformer, TokenMaps
 import torch
 from torch import nn, Tensor
@@ -37,11 +38,21 @@ def build_network(name: str) -> nn.Module:
     """Build a network with random weights, in evaluation mode.
 
     Args:
-        name: Name of a torchvision model, or `timm/` followed by the name of a timm model.
+        name: Name of a torchvision model, `timm/` followed by the name of a timm model, or one of
+            `PACKAGED_NETWORKS`.
 
     Raises:
         BackboneError: The name is unknown, or timm is not installed.
     """
+    if packaged := PACKAGED_NETWORKS.get(name):
+        statistics = {'mean': (packaged.mean,) * 3, 'std': (packaged.std,) * 3}
+        network = import_timm(name).create_model(
+            packaged.timm_name,
+            pretrained=False,
+            pretrained_cfg_overlay=statistics,
+            bn_eps=BATCH_NORM_EPSILON,
+        )
+        return network.eval()
     if name.startswith(TIMM_PREFIX):
         timm = import_timm(name)
         if not timm.is_model(name.removeprefix(TIMM_PREFIX)):
@@ -51,8 +62,8 @@ def build_network(name: str) -> nn.Module:
     models = import_torchvision_models()
     if name not in models.list_models(module=models):
         msg = (
-            f'unknown backbone {name!r}: give the name of a torchvision model, such as '
-            f'mobilenet_v2, or {TIMM_PREFIX}NAME for a timm model'
+            f'unknown backbone {name!r}: give {", ".join(PACKAGED_NETWORKS)}, the name of a '
+            f'torchvision model, such as mobilenet_v2, or {TIMM_PREFIX}NAME for a timm model'
         )
         raise BackboneError(msg)
     return models.get_model(name, weights=None).eval()
@@ -101,7 +112,7 @@ def create_feature_extractor(network: nn.Module, name: str, levels: tuple[str, .
         # timm's own function knows which of timm's modules torch.fx must not enter.
         library = (
             import_timm(name).models
-            if name.startswith(TIMM_PREFIX)
+            if name.startswith(TIMM_PREFIX) or name in PACKAGED_NETWORKS
             else importlib.import_module('torchvision.models.feature_extraction')
         )
         with warnings.catch_warnings():

@@ -39,7 +39,7 @@ from waiting import wait_for
 
 # Longer than window and tolerance of the rejecter.
 PART_PERIOD = 0.7
-OPTIONS = ('flow_steps=20', 'stride=4', 'hidden=16')
+OPTIONS = ('backbone=pixels', 'flow_steps=20', 'stride=4', 'hidden=16')
 
 
 def cell(namespace, grouping, source, folder, params):

@@ -43,8 +43,8 @@ def generate_test_description():
     write_image(folder / 'painted' / 'part.png', part)
     model = folder / 'model.safetensors'
     options = ['--set', 'flow_steps=20', '--set', 'stride=4', '--set', 'hidden=16']
-    command = ['train', '--data', str(data), '--output', str(model), '--threads', '1', '--quiet']
-    assert cli.main([*command, *options]) == 0
+    command = ['train', '--data', str(data), '--output', str(model), '--backbone', 'pixels']
+    assert cli.main([*command, '--threads', '1', '--quiet', *options]) == 0
 
     detector = launch.actions.IncludeLaunchDescription(
         PythonLaunchDescriptionSource(

@@ -33,7 +33,7 @@ def generate_test_description():
         '/**:\n'
         '  ros__parameters:\n'
         '    images: 4\n'
-        '    options: ["flow_steps=20", "stride=4", "hidden=16"]\n'
+        '    options: ["backbone=pixels", "flow_steps=20", "stride=4", "hidden=16"]\n'
     )
     train = launch.actions.IncludeLaunchDescription(
         PythonLaunchDescriptionSource(

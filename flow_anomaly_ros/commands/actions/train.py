@@ -11,7 +11,6 @@ import sys
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.detectors.registry import (
-    build_config,
     DEFAULT_METHOD,
     find_method,
     find_preset,
@@ -19,17 +18,13 @@ from flow_anomaly_ros.detectors.registry import (
 from flow_anomaly_ros.runtime.artifact import save_artifact
 from flow_anomaly_ros.runtime.device import limit_threads
 from flow_anomaly_ros.runtime.loss_curve import save_loss_curve
-from flow_anomaly_ros.runtime.manifest import Manifest, PartClass
+from flow_anomaly_ros.runtime.manifest import PartClass
 from flow_anomaly_ros.runtime.option_syntax import parse_assignments, read_options
 from flow_anomaly_ros.runtime.training import train, Training
 from flow_anomaly_ros.runtime.training_data import load_dataset
 from flow_anomaly_ros.runtime.training_progress import JsonProgress, StageProgress
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
 import numpy as np
-
-_ONLY_PIXELS = (
-    'no backbone: raw pixels are compared. For better accuracy: --backbone mobilenet_v2 (14 MB)'
-)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +119,6 @@ def summary(training: Training) -> list[str]:
         f'trained {manifest.method} on {manifest.training["images"]} images at '
         f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
         *(line for part_class in manifest.classes for line in _class_lines(part_class)),
-        *([] if _has_network(manifest) else [_ONLY_PIXELS]),
     ]
 
 
@@ -153,8 +147,3 @@ def _class_lines(part_class: PartClass) -> list[str]:
         f'median {np.median(scores):.4g}',
         f'{name}thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
     ]
-
-
-def _has_network(manifest: Manifest) -> bool:
-    method = find_method(manifest.method)
-    return method.takes_weights(build_config(manifest.method, manifest.config))

@@ -47,9 +47,10 @@ class RestorationConfig:
         align: Whether parts are first registered to a common pose: `auto`, if the good images show
             parts that are rotated or shifted, `always` or `never`.
         scales: Scaling factors of the N images, largest first (paragraphs 66, 82-83).
-        backbone: Network that extracts the features, a torchvision name or `timm/` and a timm
-            name, or `pixels` for blocks of pixels, which need no weights and are inverted exactly
-            (85-86); one for all scales or one for each (94).
+        backbone: Network that extracts the features: a torchvision name, `timm/` and a timm name,
+            or `efficientnet_lite0`, whose weights are a pip package. `pixels`: blocks of pixels,
+            which need no weights and are inverted exactly (85-86). One for all scales or one for
+            each (94).
         levels: Levels of the backbone; empty: the last of each of `strides`.
         strides: Strides in px of the levels that are used when none are named. At a scale of 0.5
             they have the receptive field of twice the stride: with several scales a coarser level
@@ -146,7 +147,7 @@ class RestorationConfig:
     align: str = option('auto', SCALES, choices=ALIGNMENTS)
     scales: tuple[float, ...] = option((1.0, 0.5), SCALES, above=0)
 
-    backbone: tuple[str, ...] = option((PIXELS,), FEATURES)
+    backbone: tuple[str, ...] = option(('efficientnet_lite0',), FEATURES)
     levels: tuple[str, ...] = option((), FEATURES)
     strides: tuple[int, ...] = option((4, 8), FEATURES, minimum=1)
     stride: int = option(8, FEATURES, choices=(2, 4, 8, 16, 32))

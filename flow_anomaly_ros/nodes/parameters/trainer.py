@@ -49,10 +49,13 @@ class TrainerParameters:
     )
     backbone: str = parameter(
         '',
-        'Pretrained network that extracts features, such as `mobilenet_v2`. Empty: none, raw '
-        'pixels are compared, which is faster and finds fewer defects.',
+        'Pretrained network that extracts features, such as `mobilenet_v2`. Empty: that of the '
+        'method.',
     )
-    weights: str = parameter('', 'Weights file of the backbone. Empty: it is downloaded.')
+    weights: str = parameter(
+        '',
+        'Weights file of the backbone. Empty: that of the installed package, or it is downloaded.',
+    )
     part_class: str = parameter(
         '',
         'Class of the parts in front of the camera, for `~/accept_last` and a model with several '

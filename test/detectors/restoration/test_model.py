@@ -16,6 +16,7 @@ import torchvision
 
 SIZE = (40, 33)  # the columns are no multiple of the stride
 TINY = RestorationConfig(
+    backbone=('pixels',),
     scales=(1.0, 0.5),
     stride=4,
     blocks=2,
@@ -156,12 +157,12 @@ def test_default_reference_images_and_their_weights_depend_on_the_backbone():
     def shares(*kinds, **options):
         return RestorationConfig(reference_images=kinds, **options).shares
 
-    assert shares() == {'memory_bank': 1.0, 'nearest': 0.5}
-    assert shares(backbone=('resnet18',)) == {'memory_bank': 1.0, 'restored': 4.0}
-    both = {'memory_bank': 1.0, 'nearest': 0.2}
-    assert shares('memory_bank', 'nearest', backbone=('resnet18',)) == both
-    assert shares('nearest') == {'nearest': 1.0}
-    assert shares(reference_weights=(3.0, 4.0)) == {'memory_bank': 3.0, 'nearest': 4.0}
+    pixels = {'backbone': ('pixels',)}
+    assert shares() == {'memory_bank': 1.0, 'restored': 4.0}
+    assert shares('memory_bank', 'nearest') == {'memory_bank': 1.0, 'nearest': 0.2}
+    assert shares(**pixels) == {'memory_bank': 1.0, 'nearest': 0.5}
+    assert shares('nearest', **pixels) == {'nearest': 1.0}
+    assert shares(reference_weights=(3.0, 4.0)) == {'memory_bank': 3.0, 'restored': 4.0}
 
 
 def test_more_tolerance_means_lower_scores(detector):
@@ -811,7 +812,6 @@ def test_components_limit_what_the_flow_sees():
         ('added_scales', 0),
         ('added_side', 'both'),
         ('max_scales', 0),
-        ('int8', True),
         ('occlusion_pattern', 'cross'),
         ('aggregation', 2),
         ('aggregation', 0),
@@ -826,6 +826,11 @@ def test_bad_options_are_refused_in_one_line(option, value):
     with pytest.raises(ValueError, match=f'^{option} is .*: it must be ') as caught:
         RestorationConfig(**{option: value})
     assert '\n' not in str(caught.value)
+
+
+def test_pixels_cannot_be_quantised():
+    with pytest.raises(ValueError, match=r'^int8 is True: it must be '):
+        RestorationConfig(backbone=('pixels',), int8=True)
 
 
 def test_at_least_one_distance_weight_must_be_positive():
