@@ -413,17 +413,22 @@ class RestorationDetector(Detector):
         scaled = self.scale_images(registered)
         levels = self.levels(scaled)
         maps = self.normalized_distances(levels, [size_of(x) for x in scaled])
-        weights = self.config.weights_of_scales if maps else ()
+        weights = [*self.config.weights_of_scales] if maps else []
         # Distances of images, unlike those of features, have `stride` pixels for each position.
         rings = [self.config.stride if self.config.image_share > 0 else 1] * len(maps)
+        remaining: Tensor | None = None
         if self.restoring_flow is not None:
-            maps = [*maps, *self.restoration_maps(self.pack(levels, scaled), maps)]
-            weights = *weights, self.config.shares['restored'], self.config.time_weight
-            rings += [1, 2]
+            step, remaining = self.restoration_maps(self.pack(levels, scaled), maps)
+            maps, rings = [*maps, step, remaining], [*rings, 1, 2]
+            weights += [self.config.shares['restored'], self.config.time_weight]
         inner = [self._inner(x, ring) for x, ring in zip(maps, rings, strict=True)]
         if self.config.normalize_maps:
             maps = [min_max(x) for x in maps]
         both = [torch.cat(pair, 1) for pair in zip(maps, inner, strict=True)]
+        if remaining is not None and self.config.time_gain > 0:
+            *distances, time = both
+            gained = self._gained(distances, weights[:-1], remaining)
+            both, weights = [gained, time], [1.0, weights[-1]]
         score_map, inner_map = self._summed(both, weights, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
         inner_map = self.registration.in_view(inner_map, poses)
@@ -517,8 +522,23 @@ class RestorationDetector(Detector):
         resized = (
             resize_and_smooth(weight * x, size, *options)
             for weight, x in zip(weights, maps, strict=True)
+            if weight > 0
         )
         return functools.reduce(torch.add, resized)
+
+    def _gained(
+        self, distances: list[Tensor], weights: Sequence[float], remaining: Tensor
+    ) -> Tensor:
+        """Weighted sum of BxCxhixwi distances, raised where way is left, BxCxhxw.
+
+        Args:
+            distances: One map per scale and that of the restoring flow.
+            weights: Their weights.
+            remaining: Bx1xhxw square root of the remaining time.
+        """
+        size = size_of(remaining)
+        resized = (weight * resize(x, size) for weight, x in zip(weights, distances, strict=True))
+        return functools.reduce(torch.add, resized) * (1 + self.config.time_gain * remaining)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the reference images.
