@@ -7,7 +7,7 @@ import importlib
 import math
 import threading
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 import warnings
 
 from flow_anomaly_ros.errors import error_first_line
@@ -76,8 +76,11 @@ def import_timm(name: str) -> ModuleType:
         BackboneError: timm is not installed.
     """
     try:
-        # timm is optional and slow to import.
-        return importlib.import_module('timm')
+        # timm is slow to import.
+        timm = importlib.import_module('timm')
+        # Batch normalisations are then modules of the traced network, which can be fused.
+        timm.models.register_notrace_module(timm.layers.BatchNormAct2d)
+        return timm
     except ImportError as error:
         msg = f'backbone {name} needs timm: pip install timm'
         raise BackboneError(msg) from error
@@ -134,11 +137,22 @@ def create_feature_extractor(network: nn.Module, name: str, levels: tuple[str, .
 def fuse_batch_norms(extractor: nn.Module) -> nn.Module:
     """Fuse batch normalisations into the convolutions before them, in a traced network."""
     if isinstance(extractor, GraphModule):
+        _split_activations(extractor)
         # `fuse` traces once more, since batch normalisations may be inside modules that the first
         # tracing did not enter.
         with contextlib.suppress(TraceError), TRACE_LOCK:
             return fuse(extractor, inplace=True).eval()
     return extractor
+
+
+def _split_activations(extractor: GraphModule) -> None:
+    """Replace timm's batch normalisations with activation by plain ones and the activation."""
+    for name, module in [*extractor.named_modules()]:
+        if isinstance(module, nn.BatchNorm2d) and hasattr(module, 'act'):
+            plain = nn.BatchNorm2d(module.num_features, module.eps, affine=module.affine)
+            plain.load_state_dict(module.state_dict())
+            activation = [cast(nn.Module, module.drop), cast(nn.Module, module.act)]
+            extractor.set_submodule(name, nn.Sequential(plain.eval(), *activation))
 
 
 def default_levels(network: nn.Module, name: str, strides: tuple[int, ...]) -> tuple[str, ...]:

@@ -176,7 +176,10 @@ def test_the_default_level_of_a_transformer_is_at_two_thirds_of_its_depth(error_
     assert 'has no level blocks.12: it has blocks.0 to blocks.11' in message
 
 
-@pytest.mark.parametrize('name', ['mobilenet_v2', 'resnet18', SMALL, 'timm/vit_tiny_patch16_224'])
+@pytest.mark.parametrize(
+    'name',
+    ['mobilenet_v2', 'resnet18', SMALL, 'efficientnet_lite0', 'timm/vit_tiny_patch16_224'],
+)
 def test_fusing_changes_features_by_rounding_only(name):
     backbone = Backbone(name)
     images = torch.rand(2, 3, 64, 64)
