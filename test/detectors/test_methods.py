@@ -103,6 +103,7 @@ OPTIONS = {
     ],
     'restoration': [
         {
+            'backbone': 'pixels',
             'stride': 4,
             'hidden': 8,
             'blocks': 2,

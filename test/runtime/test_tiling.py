@@ -214,7 +214,11 @@ REAL = [
         },
         0.02,
     ),
-    ('restoration', {'augmented_samples': 1, 'hidden': 16, 'flow_steps': 20}, 0.02),
+    (
+        'restoration',
+        {'backbone': 'pixels', 'augmented_samples': 1, 'hidden': 16, 'flow_steps': 20},
+        0.02,
+    ),
     ('restoration', {**SHALLOW, **SMALL, 'restoring_steps': 2, 'restoring_pairs': 8}, 0.05),
 ]
 
