@@ -125,15 +125,15 @@ def make_machine(spinner, make_probe, wait_for, tmp_path, tiny_options):
 
     def make(**parameters):
         camera = f'camera_{next(NUMBERS)}'
+        options = tiny_options | {'flow_steps': 4}
         values = {
+            'backbone': options.pop('backbone'),
             'camera': camera,
             'data': str(tmp_path / 'good'),
             'model': str(tmp_path / 'model.safetensors'),
             'images': 4,
             'capture_interval': 0.0,
-            'options': [
-                f'{name}={value}' for name, value in (tiny_options | {'flow_steps': 4}).items()
-            ],
+            'options': [f'{name}={value}' for name, value in options.items()],
             'device': 'cpu',
             'priority': 0,
         } | parameters
@@ -408,7 +408,7 @@ def test_the_training_ends_with_the_trainer(tmp_path, make_probe, wait_for, part
         {
             'data': parts / 'train' / 'good',
             'model': tmp_path / 'model.safetensors',
-            'options': ['flow_steps=1000000'],
+            'options': ['backbone=pixels', 'flow_steps=1000000'],
             'device': 'cpu',
         },
     )
