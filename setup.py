@@ -87,7 +87,7 @@ setup(
         'safetensors',
         'scipy',
         'setuptools',
-        'timm',
+        'timm>=1.0',
         'torch>=2.4',
         'torchvision',
         'tqdm',
@@ -104,6 +104,8 @@ setup(
             'ros-std-msgs==5.3.6',
             'ros-std-srvs==5.3.6',
         ],
+        # Required today; the name still works.
+        'timm': [],
         # Recordings as a source of images.
         'bag': ['rosbags'],
         # Faster runtimes, and what writes models for them.

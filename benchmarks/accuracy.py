@@ -43,6 +43,8 @@ from trivial import to_grey, TRIVIAL
 
 PEERS = ('patchcore', 'padim', 'fastflow')
 SIZE = 256
+# That of the peers.
+BACKBONE = 'mobilenet_v2'
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class BenchmarkRun:
     data: Path
     images: str
     seed: int
-    backbone: str = 'mobilenet_v2'
+    backbone: str = BACKBONE
     # Row of the method's ablation; empty: its defaults.
     row: str = ''
 
     @property
     def name(self) -> str:
         """File name of the result."""
-        return f'{self.data.name}-{self.images}-{self.row or self.method}-{self.seed}.json'
+        of = self.row or self.method
+        of += '' if self.backbone == BACKBONE else f'-{self.backbone.replace("/", "-")}'
+        return f'{self.data.name}-{self.images}-{of}-{self.seed}.json'
 
     @property
     def options(self) -> dict[str, object]:
@@ -109,7 +113,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, action='append', required=True)
     parser.add_argument(
-        '--backbone', default='mobilenet_v2', help='of our detectors (default: %(default)s)'
+        '--backbone', default=BACKBONE, help='of our detectors (default: %(default)s)'
     )
     parser.add_argument('--weights', type=Path, help='weights file of the backbone')
     parser.add_argument(
@@ -133,6 +137,8 @@ def _parse() -> argparse.Namespace:
         '--models', type=Path, help='folder of models of all sets (default: that of --output)'
     )
     arguments = parser.parse_args()
+    if arguments.peers_python and (arguments.backbone != BACKBONE or not arguments.weights):
+        parser.error(f'--peers-python needs --weights of {BACKBONE} and no other --backbone')
     arguments.images = arguments.images or ['10', 'all']
     arguments.output = arguments.output or Path('benchmarks/output', arguments.ablation or '')
     if arguments.ablation:

@@ -161,7 +161,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         '--weights',
         type=Path,
         metavar='FILE',
-        help='weights file of the backbone (default: those of its package)',
+        help='weights file of the backbone (default: those of its package, or they are downloaded)',
     )
     parser.add_argument(
         '--max-images',

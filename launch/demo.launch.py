@@ -28,7 +28,11 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 ARGUMENTS = (
     ('data', '', 'Folder in MVTec layout. Empty: images of a machined part are generated.'),
     ('backbone', '', 'Network that extracts features. Empty: efficientnet_lite0.'),
-    ('weights', '', 'Weights file of the backbone. Empty: that of its package.'),
+    (
+        'weights',
+        '',
+        'Weights file of the backbone. Empty: that of its package, or it is downloaded.',
+    ),
     ('output', 'demo_output', 'Folder for the model and the pictures.'),
     ('device', 'auto', 'Device: auto, cpu or cuda[:N].'),
 )

@@ -598,6 +598,22 @@ def test_the_command_runs_as_a_process(parts, model_file, tmp_path):
     assert 'absent.png' in line
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(('backend', 'suffix'), [('onnx', '.onnx'), ('openvino', '.xml')])
+def test_a_model_of_the_default_backbone_is_exported(parts, tmp_path, outcome, backend, suffix):
+    for library in ('onnx', 'onnxscript', 'openvino' if backend == 'openvino' else 'onnxruntime'):
+        pytest.importorskip(library)
+    model = tmp_path / 'model.safetensors'
+    few = ('augmented_samples', 'decoder_steps', 'restoring_steps', 'restoring_pairs')
+    options = [argument for name in few for argument in ('--set', f'{name}=2')]
+    arguments = ['--data', parts, '--output', model, '--max-images', 2, '--threads', 1, '--quiet']
+    assert outcome('train', *arguments, *options)[0] == 0
+    # Both are compared on test images before the file is written.
+    exported = model.with_suffix(suffix)
+    assert outcome('export', model, '--backend', backend, '--output', exported)[0] == 0
+    assert exported.is_file()
+
+
 # What every command refuses
 
 

@@ -44,14 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backbone',
         metavar='NAME',
         help='pretrained network that extracts features: a torchvision name such as mobilenet_v2, '
-        'or timm/ and a timm name (default: that of the method; of restoration efficientnet_lite0)',
+        'timm/ and a timm name, or efficientnet_lite0, 1 or 2 (default: that of the method; of '
+        'restoration efficientnet_lite0)',
     )
     parser.add_argument(
         '--weights',
         type=path,
         metavar='FILE',
         help='weights file of the backbone, or a folder of files named after their networks '
-        '(default: for efficientnet_lite0 that of its package; for others it is downloaded)',
+        '(default: that of the pip package of efficientnet_lite0, 1 or 2; others are downloaded)',
     )
     parser.add_argument(
         '--image-size',

@@ -88,7 +88,7 @@ class Detector(nn.Module, ABC):
         """Load pretrained parts before training; detectors without any do nothing.
 
         Args:
-            weights: Local weights file, or None to download.
+            weights: Local weights file; None: that of a pip package, or it is downloaded.
         """
 
     @abstractmethod

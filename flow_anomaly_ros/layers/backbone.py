@@ -193,15 +193,14 @@ class Backbone(nn.Module):
             BackboneError: The file or package is missing or unreadable, the weights do not fit, or
                 the download failed.
         """
-        is_packaged = self.name in PACKAGED_NETWORKS
-        if weights is None and is_packaged:
+        if weights is None and self.name in PACKAGED_NETWORKS:
             weights = packaged_weights(self.name)
         if weights is None:
             state = download_weights(self.name)
         else:
             weights = find_weights(Path(weights), self.name)
             state = read_weights(weights)
-        if is_packaged:
+        if self.name in PACKAGED_NETWORKS:
             state = rename_entries(state, build_network(self.name).state_dict())
         extractor = self.extractor
         if self.int8:

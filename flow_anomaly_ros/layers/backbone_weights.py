@@ -28,11 +28,11 @@ def find_weights(path: Path, name: str) -> Path:
 
     Args:
         path: A file, which is returned as it is, or a folder of files named after networks, for
-            example mobilenet_v2.safetensors.
+            example mobilenet_v2.safetensors. Where it has none, that of `PACKAGED_NETWORKS`.
         name: Name of the network.
 
     Raises:
-        BackboneError: The folder has no file for this network.
+        BackboneError: There is no file for this network.
     """
     if not path.is_dir():
         return path
@@ -41,6 +41,8 @@ def find_weights(path: Path, name: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if name in PACKAGED_NETWORKS:
+        return packaged_weights(name)
     msg = f'no weights of {name} in {path}: put {candidates[0].name} there or change --weights'
     raise BackboneError(msg)
 

@@ -150,9 +150,10 @@ def _split_activations(extractor: GraphModule) -> None:
     for name, module in [*extractor.named_modules()]:
         if isinstance(module, nn.BatchNorm2d) and hasattr(module, 'act'):
             plain = nn.BatchNorm2d(module.num_features, module.eps, affine=module.affine)
-            plain.load_state_dict(module.state_dict())
-            activation = [cast(nn.Module, module.drop), cast(nn.Module, module.act)]
-            extractor.set_submodule(name, nn.Sequential(plain.eval(), *activation))
+            plain.load_state_dict(module.state_dict(), assign=True)
+            # What lies between both, a dropout, does nothing in evaluation mode.
+            activation = cast(nn.Module, module.act)
+            extractor.set_submodule(name, nn.Sequential(plain.eval(), activation))
 
 
 def default_levels(network: nn.Module, name: str, strides: tuple[int, ...]) -> tuple[str, ...]:

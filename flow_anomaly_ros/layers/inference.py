@@ -46,12 +46,17 @@ def fuse_for_inference(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def frozen_copy(parent: nn.Module, name: str) -> Iterator[None]:
+def optimised_meanwhile(parent: nn.Module, name: str) -> Iterator[None]:
     """Put a copy of a child, optimised for inference, in the child's place meanwhile.
 
-    For networks that stay as they are while another part is trained.
+    For networks that stay as they are while another part is trained. The copy passes on no
+    gradients, and can neither load nor save weights.
+
+    Args:
+        parent: A module.
+        name: Attribute of the child.
     """
-    original = parent.get_submodule(name)
+    original = getattr(parent, name)
     fast = copy.deepcopy(original)
     fuse_for_inference(fast)
     convert_to_channels_last(fast)

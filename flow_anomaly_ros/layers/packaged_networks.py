@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import importlib.util
 from pathlib import Path
 
-from torch import Tensor
+from torch import Size, Tensor
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ def rename_entries(state: Mapping[str, Tensor], names: Mapping[str, Tensor]) -> 
         The state dict with the network's names; as it was if its names are the network's already,
         or if it is of another network.
     """
-    if len(state) != len(names) or state.keys() & names.keys():
+    if [_kind(*entry) for entry in state.items()] != [_kind(*entry) for entry in names.items()]:
         return dict(state)
     return dict(zip(names, state.values(), strict=True))
+
+
+def _kind(name: str, tensor: Tensor) -> tuple[str, Size]:
+    """What both names of an entry have in common, such as `running_mean`, and its shape."""
+    return name.rpartition('.')[2], tensor.shape

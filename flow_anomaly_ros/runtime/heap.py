@@ -8,6 +8,8 @@ import os
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 THRESHOLD_BYTES = 2**30
+# Beginnings of the environment variables that set them.
+VARIABLES = ('MALLOC_', 'GLIBC_TUNABLES')
 
 
 def keep_freed_memory() -> None:
@@ -15,10 +17,11 @@ def keep_freed_memory() -> None:
 
     Otherwise glibc gives the memory of large tensors back to the system at every step of a
     training, and the system clears it before the next one: a fifth of the time on a CPU. C
-    libraries without mallopt stay as they are, as do settings of the environment (MALLOC_...).
+    libraries that cannot do this stay as they are, as do settings of the environment.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is None or any(name.startswith('MALLOC_') for name in os.environ):
+    if mallopt is None or any(name.startswith(VARIABLES) for name in os.environ):
         return
-    for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-        mallopt(parameter, THRESHOLD_BYTES)
+    # Older versions refuse so large a value; the other one alone would make things worse.
+    if mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES):
+        mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)

@@ -161,7 +161,8 @@ def train(
     """Train and calibrate a detector.
 
     Thresholds come from images that the detector which scores them has not seen: scores of its own
-    training images are too low to be a threshold.
+    training images are too low to be a threshold. The process keeps the memory that it frees from
+    then on, see `keep_freed_memory`.
 
     Args:
         request: What to train.
@@ -376,7 +377,7 @@ def _warnings(setup: _Setup) -> list[str]:
 
 
 def _file_digest(path: Path | None) -> str:
-    """Identify a weights file; downloaded weights are identified by the library versions."""
+    """Identify a weights file; those of libraries and packages are identified by the versions."""
     if path is None or not path.is_file():
         return ''
     with path.open('rb') as file:

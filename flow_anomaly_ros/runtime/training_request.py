@@ -31,8 +31,8 @@ class TrainingRequest:
         output: Model file to write, *.safetensors; None: the caller writes it.
         method: Name of the detection method.
         options: Options of the method, today's or former names to plain values.
-        weights: Pretrained weights, a file or a folder of files named after networks; None
-            downloads them.
+        weights: Pretrained weights, a file or a folder of files named after networks; None: those
+            of a pip package, or they are downloaded.
         max_images: Images of each class to train on, chosen at random; None: all.
         strict: Refuse a folder with an unreadable file instead of skipping the file.
         image_size: Shorter side in px that images are resized to.

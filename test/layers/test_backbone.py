@@ -176,6 +176,12 @@ def test_the_default_level_of_a_transformer_is_at_two_thirds_of_its_depth(error_
     assert 'has no level blocks.12: it has blocks.0 to blocks.11' in message
 
 
+def test_fused_networks_stay_on_their_device():
+    backbone = Backbone('efficientnet_lite0').to('meta')
+    fuse_for_inference(torch.nn.Sequential(backbone))
+    assert {x.device.type for x in backbone.extractor.state_dict().values()} == {'meta'}
+
+
 @pytest.mark.parametrize(
     'name',
     ['mobilenet_v2', 'resnet18', SMALL, 'efficientnet_lite0', 'timm/vit_tiny_patch16_224'],

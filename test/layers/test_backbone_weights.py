@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from flow_anomaly_ros.layers.backbone import Backbone
-from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS
+from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS, rename_entries
 import pytest
 from safetensors.torch import save_file
 import timm
@@ -166,6 +166,21 @@ def test_weights_of_a_package_may_be_given_as_a_file(images):
     given.load_pretrained(PACKAGED_NETWORKS['efficientnet_lite0'].find_weights())
     found.load_pretrained(None)
     assert torch.equal(given(images), found(images))
+
+
+def test_weights_of_a_package_are_used_beside_a_folder_for_other_networks(images, tmp_path):
+    (tmp_path / 'mobilenet_v2.pth').write_bytes(b'')
+    given, found = (Backbone('efficientnet_lite0', levels=('blocks.1',)) for _ in range(2))
+    given.load_pretrained(tmp_path)
+    found.load_pretrained(None)
+    assert torch.equal(given(images), found(images))
+
+
+def test_weights_of_another_network_are_not_renamed(backbone):
+    names, other = Backbone('efficientnet_lite0').state_dict(), backbone.state_dict()
+    assert rename_entries(other, names).keys() == other.keys()
+    mixed = dict(reversed(names.items()))
+    assert rename_entries(mixed, names).keys() == mixed.keys()
 
 
 def test_a_missing_package_of_weights_is_named(error_line):

@@ -8,8 +8,8 @@ from flow_anomaly_ros.layers import inference
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.inference import (
     channels_last,
-    frozen_copy,
     is_channels_last,
+    optimised_meanwhile,
     prepack,
     PrepackedConv2d,
 )
@@ -124,20 +124,31 @@ def test_nothing_is_prepacked_without_the_operators(monkeypatch):
     assert type(module[0]) is nn.Conv2d
 
 
-def test_a_frozen_copy_takes_the_place_of_a_network_for_a_while():
+def test_a_optimised_meanwhile_takes_the_place_of_a_network_for_a_while():
     torch.manual_seed(0)
     parent = nn.Module()
     parent.network = Backbone('resnet18', levels=('layer1',))
     original, images = parent.network, torch.rand(1, 3, 32, 32)
     expected = original(images)
-    with torch.no_grad(), frozen_copy(parent, 'network'):
+    with torch.no_grad(), optimised_meanwhile(parent, 'network'):
         assert not any(isinstance(x, nn.BatchNorm2d) for x in parent.network.modules())
         torch.testing.assert_close(parent.network(images), expected, rtol=1e-4, atol=1e-5)
     assert parent.network is original
-    with contextlib.suppress(KeyError), frozen_copy(parent, 'network'):
+    with contextlib.suppress(KeyError), optimised_meanwhile(parent, 'network'):
         raise KeyError
     assert parent.network is original
     assert torch.equal(original(images), expected)
+
+
+@pytest.mark.parametrize('name', ['mobilenet_v2', 'efficientnet_lite0'])
+def test_activations_of_whole_networks_are_fused(name):
+    backbone = Backbone(name)
+    inference.fuse_for_inference(nn.Sequential(backbone))
+    prepack(backbone)
+    called = {node.target for node in backbone.extractor.graph.nodes if node.op == 'call_module'}
+    kinds = {type(backbone.extractor.get_submodule(target)) for target in called}
+    assert PrepackedConv2d in kinds
+    assert not kinds & {nn.BatchNorm2d, nn.ReLU6}
 
 
 def test_maps_of_one_channel_do_not_count_as_channels_last():

@@ -112,7 +112,7 @@ class RestorationConfig:
         time_gain: Where `restored` is one of the reference images: distances are multiplied by 1 +
             `time_gain` x the square root of the remaining time, how much of the way back to a good
             part is left at a position.
-        time_weight: Weight of that square root if it is added to the score map, as well or instead.
+        time_weight: Weight of that square root where it is added to the score map.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
         feature_weight: Weight of the distance between the features of restored and reference images
             (97) in the score map.

@@ -27,7 +27,7 @@ from flow_anomaly_ros.detectors.restoration.restoring_flow import (
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion, FusionNetworks
-from flow_anomaly_ros.layers.resample import resize, resize_and_smooth, size_of
+from flow_anomaly_ros.layers.resample import resample, resize, resize_and_smooth, size_of
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -210,8 +210,8 @@ class RestorationDetector(Detector):
         """Load the weights of the networks that extract features; pixels have none.
 
         Args:
-            weights: A file; for several networks a folder of files named after them; None to
-                download.
+            weights: A file; for several networks a folder of files named after them; None: those
+                of a pip package, or they are downloaded.
         """
         if weights and weights.is_file() and len(set(self.config.backbone)) > 1:
             msg = f'{weights} is one file for several backbones: give a folder with one for each'
@@ -536,9 +536,14 @@ class RestorationDetector(Detector):
             weights: Their weights.
             remaining: Bx1xhxw square root of the remaining time.
         """
-        size = size_of(remaining)
-        resized = (weight * resize(x, size) for weight, x in zip(weights, distances, strict=True))
-        return functools.reduce(torch.add, resized) * (1 + self.config.time_gain * remaining)
+        # Those of images are as large as the images.
+        size = max(size_of(x) for x in [*distances, remaining])
+        options = size, self.config.map_upsampling, self.config.map_downsampling
+        resized = (
+            weight * resample(x, *options) for weight, x in zip(weights, distances, strict=True)
+        )
+        gain = 1 + self.config.time_gain * resample(remaining, *options)
+        return functools.reduce(torch.add, resized) * gain
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the reference images.

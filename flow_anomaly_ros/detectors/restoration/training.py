@@ -24,7 +24,7 @@ from flow_anomaly_ros.detectors.training_loop import (
     train_stage,
     TrainingContext,
 )
-from flow_anomaly_ros.layers.inference import frozen_copy
+from flow_anomaly_ros.layers.inference import optimised_meanwhile
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -63,14 +63,14 @@ def fit(
             images,
             lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
-        with frozen_copy(detector, 'features'):
+        with optimised_meanwhile(detector, 'features'):
             training = _Training(detector, samples, len(images), context, suffix)
             training.train()
         added = scales_to_add(detector, images, context.report.notes)
         if not added:
             break
         detector.add_scales(added)
-    with frozen_copy(detector, 'features'):
+    with optimised_meanwhile(detector, 'features'):
         training.fit_references()
         training.train_restoring_flow(images, seed)
     detector.eval()
