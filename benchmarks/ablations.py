@@ -25,8 +25,7 @@ ABLATIONS: dict[str, _Rows] = {
         # What decides: the memory bank, or the flow that restores.
         'memory_alone': {'reference_images': ['memory_bank']},
         'flow_alone': {'reference_images': ['restored']},
-        'without_time': {'time_gain': 0.0},
-        'time_added': {'time_gain': 0.0, 'time_weight': 1.0},
+        'without_time': {'time_weight': 0.0},
         # The flow that is trained towards a target distribution, and none in its place.
         'nearest': {'reference_images': ['memory_bank', 'nearest']},
         'nearest_alone': {'reference_images': ['nearest']},

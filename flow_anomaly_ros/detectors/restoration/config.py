@@ -109,10 +109,8 @@ class RestorationConfig:
         coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
         tolerance: Standard deviations from the target's mean that count as likely.
         restoring_width: Channels of the flow that makes the `restored` images.
-        time_gain: Where `restored` is one of the reference images: distances are multiplied by 1 +
-            `time_gain` x the square root of the remaining time, how much of the way back to a good
-            part is left at a position.
-        time_weight: Weight of that square root where it is added to the score map.
+        time_weight: Weight of the remaining time in the score map, where `restored` is one of the
+            reference images: how much of the way back to a good part is left at a position.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
         feature_weight: Weight of the distance between the features of restored and reference images
             (97) in the score map.
@@ -184,8 +182,7 @@ class RestorationConfig:
     tolerance: float = option(1.0, REFERENCE, minimum=0)
     restoring_width: int = option(64, REFERENCE, minimum=8)
 
-    time_gain: float = option(20.0, SCORE, minimum=0)
-    time_weight: float = option(0.0, SCORE, minimum=0)
+    time_weight: float = option(1.0, SCORE, minimum=0)
     metric: str = option('euclidean', SCORE, choices=METRICS)
     feature_weight: float = option(1.0, SCORE, minimum=0)
     pixel_weight: float = option(0.0, SCORE, minimum=0)

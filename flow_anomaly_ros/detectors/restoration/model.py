@@ -27,7 +27,7 @@ from flow_anomaly_ros.detectors.restoration.restoring_flow import (
 from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.coupling import CouplingFlow
 from flow_anomaly_ros.layers.fusion import adjacent_sources, fixed_sources, Fusion, FusionNetworks
-from flow_anomaly_ros.layers.resample import resample, resize, resize_and_smooth, size_of
+from flow_anomaly_ros.layers.resample import resize, resize_and_smooth, size_of
 from flow_anomaly_ros.layers.whitening import Whitening
 import torch
 from torch import nn, Tensor
@@ -413,22 +413,17 @@ class RestorationDetector(Detector):
         scaled = self.scale_images(registered)
         levels = self.levels(scaled)
         maps = self.normalized_distances(levels, [size_of(x) for x in scaled])
-        weights = [*self.config.weights_of_scales] if maps else []
+        weights = self.config.weights_of_scales if maps else ()
         # Distances of images, unlike those of features, have `stride` pixels for each position.
         rings = [self.config.stride if self.config.image_share > 0 else 1] * len(maps)
-        remaining: Tensor | None = None
         if self.restoring_flow is not None:
-            step, remaining = self.restoration_maps(self.pack(levels, scaled), maps)
-            maps, rings = [*maps, step, remaining], [*rings, 1, 2]
-            weights += [self.config.shares['restored'], self.config.time_weight]
+            maps = [*maps, *self.restoration_maps(self.pack(levels, scaled), maps)]
+            weights = *weights, self.config.shares['restored'], self.config.time_weight
+            rings += [1, 2]
         inner = [self._inner(x, ring) for x, ring in zip(maps, rings, strict=True)]
         if self.config.normalize_maps:
             maps = [min_max(x) for x in maps]
         both = [torch.cat(pair, 1) for pair in zip(maps, inner, strict=True)]
-        if remaining is not None and self.config.time_gain > 0:
-            *distances, time = both
-            gained = self._gained(distances, weights[:-1], remaining)
-            both, weights = [gained, time], [1.0, weights[-1]]
         score_map, inner_map = self._summed(both, weights, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
         inner_map = self.registration.in_view(inner_map, poses)
@@ -522,28 +517,8 @@ class RestorationDetector(Detector):
         resized = (
             resize_and_smooth(weight * x, size, *options)
             for weight, x in zip(weights, maps, strict=True)
-            if weight > 0
         )
         return functools.reduce(torch.add, resized)
-
-    def _gained(
-        self, distances: list[Tensor], weights: Sequence[float], remaining: Tensor
-    ) -> Tensor:
-        """Weighted sum of BxCxhixwi distances, raised where way is left, BxCxhxw.
-
-        Args:
-            distances: One map per scale and that of the restoring flow.
-            weights: Their weights.
-            remaining: Bx1xhxw square root of the remaining time.
-        """
-        # Those of images are as large as the images.
-        size = max(size_of(x) for x in [*distances, remaining])
-        options = size, self.config.map_upsampling, self.config.map_downsampling
-        resized = (
-            weight * resample(x, *options) for weight, x in zip(weights, distances, strict=True)
-        )
-        gain = 1 + self.config.time_gain * resample(remaining, *options)
-        return functools.reduce(torch.add, resized) * gain
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the reference images.

@@ -772,7 +772,6 @@ def test_components_limit_what_the_flow_sees():
         ('restoring_steps', 0),
         ('restoring_pairs', 0),
         ('restoring_width', 0),
-        ('time_gain', -1.0),
         ('time_weight', -1.0),
         ('decoder_steps', -1),
         ('batch', 0),

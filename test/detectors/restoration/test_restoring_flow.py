@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The restoring flow carries features of spoiled images to those of good parts."""
 
-import dataclasses
-
-from flow_anomaly_ros.detectors.restoration import METHOD, restoring_flow_training, training
+from flow_anomaly_ros.detectors.restoration import restoring_flow_training, training
 from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.detectors.restoration.restoring_flow import Level, RestoringFlow
@@ -151,28 +149,6 @@ def test_remaining_time_tells_where_an_image_is_spoiled(detector):
     inside = time[0, 0, *(slice(s.start // 2, s.stop // 2) for s in STAIN)]
     assert inside.mean() > 0.5
     assert time.mean() < 0.2
-
-
-def test_distances_are_raised_where_way_is_left(detector):
-    def score_map(gain):
-        config = dataclasses.replace(detector.config, time_gain=gain)
-        changed = RestorationDetector(config).eval()
-        changed.load_state_dict(detector.state_dict())
-        return changed(stained(good_images(1, seed=1))).score_map[0]
-
-    raised = score_map(20.0) / score_map(0.0)
-    # Linear in the gain; at gain 0 the distances are resized in one step rather than two.
-    torch.testing.assert_close(
-        raised - 1, 2 * (score_map(10.0) / score_map(0.0) - 1), rtol=0.1, atol=0.2
-    )
-    assert raised[STAIN].mean() > 10
-    assert raised.median() < 5
-
-
-def test_models_of_earlier_versions_add_the_remaining_time_as_they_did():
-    stored = {'reference_images': ['memory_bank', 'restored'], 'time_weight': 1.0}
-    assert METHOD.upgrade_config(stored, 8) == {**stored, 'time_gain': 0.0}
-    assert METHOD.upgrade_config(stored, 9) == stored
 
 
 @pytest.mark.parametrize('kinds', [('memory_bank', 'restored'), ('restored',)], ids=str)
