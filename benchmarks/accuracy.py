@@ -63,7 +63,7 @@ class BenchmarkRun:
     def name(self) -> str:
         """File name of the result."""
         of = self.row or self.method
-        of += '' if self.backbone == BACKBONE else f'-{self.backbone.replace("/", "-")}'
+        of += '' if self.backbone == BACKBONE else f'_{self.backbone.replace("/", "_")}'
         return f'{self.data.name}-{self.images}-{of}-{self.seed}.json'
 
     @property
