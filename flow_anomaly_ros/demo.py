@@ -161,7 +161,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         '--weights',
         type=Path,
         metavar='FILE',
-        help='weights file of the backbone (default: those of its package, or they are downloaded)',
+        help='weights file of the backbone (default: that of its package, or it is downloaded)',
     )
     parser.add_argument(
         '--max-images',

@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backbone',
         metavar='NAME',
         help='pretrained network that extracts features: a torchvision name such as mobilenet_v2, '
-        'timm/ and a timm name, or efficientnet_lite0, 1 or 2 (default: that of the method; of '
-        'restoration efficientnet_lite0)',
+        'timm/ and a timm name, or efficientnet_lite0, 1 or 2 (default: that of the method; '
+        'efficientnet_lite0 for restoration)',
     )
     parser.add_argument(
         '--weights',

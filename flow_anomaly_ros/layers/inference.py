@@ -46,7 +46,7 @@ def fuse_for_inference(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def optimised_meanwhile(parent: nn.Module, name: str) -> Iterator[None]:
+def optimised_for_inference(parent: nn.Module, name: str) -> Iterator[None]:
     """Put a copy of a child, optimised for inference, in the child's place meanwhile.
 
     For networks that stay as they are while another part is trained. The copy passes on no

@@ -9,7 +9,7 @@ from flow_anomaly_ros.layers.backbone import Backbone
 from flow_anomaly_ros.layers.inference import (
     channels_last,
     is_channels_last,
-    optimised_meanwhile,
+    optimised_for_inference,
     prepack,
     PrepackedConv2d,
 )
@@ -124,17 +124,17 @@ def test_nothing_is_prepacked_without_the_operators(monkeypatch):
     assert type(module[0]) is nn.Conv2d
 
 
-def test_a_optimised_meanwhile_takes_the_place_of_a_network_for_a_while():
+def test_a_optimised_for_inference_takes_the_place_of_a_network_for_a_while():
     torch.manual_seed(0)
     parent = nn.Module()
     parent.network = Backbone('resnet18', levels=('layer1',))
     original, images = parent.network, torch.rand(1, 3, 32, 32)
     expected = original(images)
-    with torch.no_grad(), optimised_meanwhile(parent, 'network'):
+    with torch.no_grad(), optimised_for_inference(parent, 'network'):
         assert not any(isinstance(x, nn.BatchNorm2d) for x in parent.network.modules())
         torch.testing.assert_close(parent.network(images), expected, rtol=1e-4, atol=1e-5)
     assert parent.network is original
-    with contextlib.suppress(KeyError), optimised_meanwhile(parent, 'network'):
+    with contextlib.suppress(KeyError), optimised_for_inference(parent, 'network'):
         raise KeyError
     assert parent.network is original
     assert torch.equal(original(images), expected)

@@ -24,7 +24,7 @@ from flow_anomaly_ros.detectors.training_loop import (
     train_stage,
     TrainingContext,
 )
-from flow_anomaly_ros.layers.inference import optimised_meanwhile
+from flow_anomaly_ros.layers.inference import optimised_for_inference
 from flow_anomaly_ros.layers.resample import size_of
 import torch
 from torch import nn, Tensor
@@ -63,16 +63,15 @@ def fit(
             images,
             lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
-        with optimised_meanwhile(detector, 'features'):
+        with optimised_for_inference(detector, 'features'):
             training = _Training(detector, samples, len(images), context, suffix)
             training.train()
-        added = scales_to_add(detector, images, context.report.notes)
-        if not added:
-            break
+            added = scales_to_add(detector, images, context.report.notes)
+            if not added:
+                training.fit_references()
+                training.train_restoring_flow(images, seed)
+                break
         detector.add_scales(added)
-    with optimised_meanwhile(detector, 'features'):
-        training.fit_references()
-        training.train_restoring_flow(images, seed)
     detector.eval()
     return context.report
 
