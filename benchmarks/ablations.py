@@ -26,6 +26,7 @@ ABLATIONS: dict[str, _Rows] = {
         'memory_alone': {'reference_images': ['memory_bank']},
         'flow_alone': {'reference_images': ['restored']},
         'without_time': {'time_weight': 0.0},
+        'sum': {'combination': 'sum'},
         # The flow that is trained towards a target distribution, and none in its place.
         'nearest': {'reference_images': ['memory_bank', 'nearest']},
         'nearest_alone': {'reference_images': ['nearest']},

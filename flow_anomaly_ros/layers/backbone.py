@@ -22,6 +22,7 @@ from flow_anomaly_ros.layers.feature_extraction import (
     PROBE_SIDE_PX,
 )
 from flow_anomaly_ros.layers.inference import channels_last
+from flow_anomaly_ros.layers.level_offsets import measure_level_offsets
 from flow_anomaly_ros.layers.packaged_networks import PACKAGED_NETWORKS, rename_entries
 from flow_anomaly_ros.layers.quantisation import is_quantised, quantise
 from flow_anomaly_ros.layers.resample import average_and_resize, size_of
@@ -58,6 +59,8 @@ class Backbone(nn.Module):
         level_channels: Number of channels of each level.
         level_strides: Stride of each level in px; for transformers `stride`.
         channels: Sum of `level_channels`.
+        level_offsets: (down, right) offset of each level in px, 0 until `fit_level_offsets`; see
+            `layers/level_offsets.py`.
 
     Raises:
         BackboneError: The name or a level is unknown, or the network cannot be quantised.
@@ -65,6 +68,7 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    measured_offsets: Tensor
 
     def __init__(
         self,
@@ -100,6 +104,8 @@ class Backbone(nn.Module):
             stride if has_tokens else PROBE_SIDE_PX // x.shape[-1] for x in outputs
         ]
         self.channels = sum(self.level_channels)
+        self.level_offsets = [(0.0, 0.0)] * len(outputs)
+        self.register_buffer('measured_offsets', torch.zeros(len(outputs), 2))
 
     def _probe(self) -> list[Tensor]:
         outputs = probe(self.extractor, self.name)
@@ -131,6 +137,36 @@ class Backbone(nn.Module):
             Bx(channels)xceil(H/stride)xceil(W/stride).
         """
         return self.merge(self.extract(images), size_of(images))
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """(down, right) offset of the features of `forward` in px: the mean of the levels'."""
+        count = len(self.level_offsets)
+        down, right = (sum(along) / count for along in zip(*self.level_offsets, strict=True))
+        return down, right
+
+    def fit_level_offsets(self, images: Tensor) -> None:
+        """Measure the offsets of the levels.
+
+        Args:
+            images: NxCxHxW in [0, 1].
+        """
+        # The tokens of a transformer are the blocks of pixels that they stand for.
+        if not isinstance(self.extractor, TokenMaps):
+            measured = measure_level_offsets(self.extract, images, self.level_strides)
+            self.measured_offsets.copy_(measured)
+            self._read_offsets()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Files of format 8 and earlier have none: their maps are drawn as they were.
+        name = f'{prefix}measured_offsets'
+        state.setdefault(name, torch.zeros_like(self.measured_offsets))
+        super()._load_from_state_dict(state, prefix, *args)
+        self._read_offsets()
+
+    def _read_offsets(self) -> None:
+        # Plain numbers: exported graphs cannot depend on the values of tensors.
+        self.level_offsets = [(down, right) for down, right in self.measured_offsets.tolist()]
 
     def merge(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Average the levels over their neighbourhood and bring them to one grid.

@@ -106,6 +106,7 @@ def resize_and_smooth(
     sigma: float,
     upsampling: str = 'bilinear',
     downsampling: str = 'average',
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """Resize maps as `resample` does, then smooth them as `smooth` does, in one operation.
 
@@ -115,6 +116,8 @@ def resize_and_smooth(
         sigma: Standard deviation of the Gaussian in px of the target; 0: no smoothing.
         upsampling: See `resample`.
         downsampling: See `resample`.
+        offset: (down, right) in px of the target from where the maps belong to where they would be
+            drawn, see `level_offsets`; the border repeats itself.
 
     Returns:
         BxCxheightxwidth tensor.
@@ -124,7 +127,9 @@ def resize_and_smooth(
         maps = resample(maps, size, upsampling, downsampling)
     # Reflection padding must be narrower than the map.
     radius = min(math.ceil(3 * sigma), min(size) - 1)
-    return _resample_separably(maps, size, upsampling, downsampling, sigma=sigma, radius=radius)
+    return _resample_separably(
+        maps, size, upsampling, downsampling, offset, sigma=sigma, radius=radius
+    )
 
 
 def average_and_resize(maps: Tensor, size: tuple[int, int], window: int) -> Tensor:
@@ -142,7 +147,12 @@ def average_and_resize(maps: Tensor, size: tuple[int, int], window: int) -> Tens
 
 
 def _resample_separably(
-    maps: Tensor, size: tuple[int, int], upsampling: str, downsampling: str, **options: Any
+    maps: Tensor,
+    size: tuple[int, int],
+    upsampling: str,
+    downsampling: str,
+    offset: tuple[float, float] = (0.0, 0.0),
+    **options: Any,
 ) -> Tensor:
     """Resize maps by one matrix per axis; `options` are those of `AxisResampling`."""
     source_size = size_of(maps)
@@ -153,8 +163,8 @@ def _resample_separably(
         method = 'blocks' if has_blocks else 'bilinear'
     antialias = shrinks and method == 'bilinear'
     rows, columns = (
-        AxisResampling(old, new, method=method, antialias=antialias, **options)
-        for old, new in zip(source_size, size, strict=True)
+        AxisResampling(old, new, method=method, antialias=antialias, offset=along, **options)
+        for old, new, along in zip(source_size, size, offset, strict=True)
     )
     return separable.resample(maps, rows, columns)
 

@@ -27,6 +27,8 @@ class AxisResampling:
         method: Resizing method: `blocks` (block averages, `output_size` divides `input_size`),
             `bilinear`, `bicubic` or `nearest`.
         antialias: Whether `bilinear` averages over all source positions when it shrinks.
+        offset: How far behind its own place each position after is sampled, in such positions,
+            interpolated linearly; the border repeats itself.
         sigma: Standard deviation of the Gaussian in positions after; 0: no smoothing.
         radius: Positions after at which the Gaussian is truncated.
     """
@@ -36,13 +38,15 @@ class AxisResampling:
     window: int = 1
     method: str = 'bilinear'
     antialias: bool = False
+    offset: float = 0.0
     sigma: float = 0.0
     radius: int = 0
 
     @property
     def is_identity(self) -> bool:
         """Whether the axis stays as it is."""
-        return self.input_size == self.output_size and self.window == 1 and self.sigma == 0
+        is_resized = self.input_size != self.output_size
+        return not is_resized and self.window == 1 and self.offset == 0 and self.sigma == 0
 
 
 # Bounded by the number of map sizes of the models in this process.
@@ -91,6 +95,8 @@ def _build_matrix(axis: AxisResampling) -> Tensor:
         )
     if axis.output_size != axis.input_size:
         units = _resize_rows(units, axis)
+    if axis.offset != 0:
+        units = _sample_rows(units, axis.offset)
     if axis.sigma > 0:
         # The same kernel as torchvision's gaussian_blur, whose import takes as long as torch's.
         offsets = torch.arange(-axis.radius, axis.radius + 1, dtype=torch.float64)
@@ -98,6 +104,14 @@ def _build_matrix(axis: AxisResampling) -> Tensor:
         padded = functional.pad(units, (0, 0, axis.radius, axis.radius), mode='reflect')
         units = functional.conv2d(padded, kernel[None, None, :, None])
     return units[0, 0]
+
+
+def _sample_rows(units: Tensor, offset: float) -> Tensor:
+    last = units.shape[2] - 1
+    places = (torch.arange(last + 1, dtype=units.dtype) + offset).clamp(0, last)
+    before = places.long()
+    after = (before + 1).clamp(max=last)
+    return torch.lerp(units[:, :, before], units[:, :, after], (places - before)[:, None])
 
 
 def _resize_rows(units: Tensor, axis: AxisResampling) -> Tensor:

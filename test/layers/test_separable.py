@@ -46,6 +46,18 @@ def test_average_at_equals_averaging_followed_by_resizing(before, after):
         torch.testing.assert_close(average_and_resize(maps, after, window), resize(averaged, after))
 
 
+def test_maps_are_sampled_an_offset_behind_their_places():
+    maps = torch.rand(1, 2, 6, 7)
+    larger = resize_and_smooth(maps, (24, 28), 0)
+    moved = resize_and_smooth(maps, (24, 28), 0, offset=(3, -2))
+    torch.testing.assert_close(moved[..., :-3, 2:], larger[..., 3:, :-2])
+    torch.testing.assert_close(moved[..., -3:, 2:], larger[..., -1:, :-2].expand(-1, -1, 3, -1))
+    between = resize_and_smooth(maps, (24, 28), 0, offset=(0.25, 0))
+    torch.testing.assert_close(
+        between[..., :-1, :], torch.lerp(larger, larger.roll(-1, 2), 0.25)[..., :-1, :]
+    )
+
+
 def test_channels_last_maps_give_the_same_result():
     maps = torch.rand(2, 3, 9, 11)
     permuted = maps.contiguous(memory_format=torch.channels_last)

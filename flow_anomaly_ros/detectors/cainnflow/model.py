@@ -130,13 +130,13 @@ class CainnFlowDetector(Detector):
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         size = size_of(images)
-        scores = [
-            floor(x)
-            for x, floor in zip(
-                self.negative_log_likelihoods(self.extract(images)), self.floors, strict=True
+        scores = self.negative_log_likelihoods(self.extract(images))
+        smoothed = [
+            resize_and_smooth(floor(x), size, self.config.smoothing, offset=offset)
+            for x, floor, offset in zip(
+                scores, self.floors, self.backbone.level_offsets, strict=True
             )
         ]
-        smoothed = [resize_and_smooth(x, size, self.config.smoothing) for x in scores]
         score_map = torch.stack(smoothed).mean(0)
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 

@@ -123,7 +123,9 @@ class NfBmrDetector(Detector):
     def forward(self, images: Tensor, classes: Tensor | None = None) -> DetectorOutput:
         """Score images; see `Detector.forward`."""
         distances = torch.stack(list(self.distances(images).values())).sum(0)
-        score_map = resize_and_smooth(distances, size_of(images), self.config.smoothing)
+        score_map = resize_and_smooth(
+            distances, size_of(images), self.config.smoothing, offset=self.backbone.offset
+        )
         return DetectorOutput(score_map[:, 0], score_map.amax(dim=(1, 2, 3)))
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:

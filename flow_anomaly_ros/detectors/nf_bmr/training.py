@@ -32,6 +32,7 @@ def fit(
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
+    detector.backbone.fit_level_offsets(images)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     source = _extract(detector, samples, progress)
     train = functools.partial(

@@ -46,7 +46,7 @@ METHOD = Method(
         'normalised': 'normalize_maps',
     },
     renamed_values={'reference_images': {'stored': 'memory_bank'}},
-    former_defaults={6: {'strides': [4, 8, 16]}},
+    former_defaults={6: {'strides': [4, 8, 16]}, 9: {'combination': 'sum'}},
     renamed_tensors={
         r'^stored\.(\d+)\.stored$': r'memory_banks.\1.bank',
         r'^targets\.': 'latent_gaussians.',

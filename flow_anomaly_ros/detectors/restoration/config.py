@@ -20,10 +20,12 @@ REVERSES = ('inverse', 'trained')
 ADDED_SIDES = ('smaller', 'larger')
 OCCLUSION_PATTERNS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
+COMBINATIONS = ('agreement', 'sum')
 # Default weights of restored images, and of the nearest likely ones beside other reference images.
 NEAREST_WEIGHT_PIXELS = 0.5
 NEAREST_WEIGHT_NETWORK = 0.2
-RESTORED_WEIGHT = 4.0
+# By `combination`.
+RESTORED_WEIGHTS = {'agreement': 5.0, 'sum': 4.0}
 
 # Stages of the method, in their order.
 SCALES, FEATURES, FUSION, FLOW, ADJUSTMENT, REFERENCE, SCORE, TRAINING = (
@@ -102,15 +104,20 @@ class RestorationConfig:
             distribution nearest to the predicted one; `mean`, restored from the target
             distribution's mean. Empty: `memory_bank`, and `restored` with a network or `nearest`
             with blocks of pixels.
-        reference_weights: Weights of their distances, in the same order; empty: 1, but 4 for
-            `restored`, and for `nearest` beside others 0.5 with blocks of pixels and 0.2 with a
-            network.
+        reference_weights: Weights of their distances, in the same order; empty: 1, but 5 for
+            `restored` (4 if `combination` is `sum`), and for `nearest` beside others 0.5 with
+            blocks of pixels and 0.2 with a network.
         memory_bank_size: Maximum number of images and shifted copies in the memory bank; 2 or more.
         coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
         tolerance: Standard deviations from the target's mean that count as likely.
         restoring_width: Channels of the flow that makes the `restored` images.
-        time_weight: Weight of the remaining time in the score map, where `restored` is one of the
-            reference images: how much of the way back to a good part is left at a position.
+        combination: How `restored` joins the other distances in the score map. `agreement`: the
+            weight of `restored` times the geometric mean of the other distances, of that to the
+            restored image and of the remaining time is added to the others, so that what a single
+            one of them sees counts little. `sum`: the last two are added themselves.
+        time_weight: Weight of the remaining time, how much of the way back to a good part is left
+            at a position: in a `sum` a factor, in the geometric mean an exponent relative to those
+            of the others.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
         feature_weight: Weight of the distance between the features of restored and reference images
             (97) in the score map.
@@ -182,6 +189,7 @@ class RestorationConfig:
     tolerance: float = option(1.0, REFERENCE, minimum=0)
     restoring_width: int = option(64, REFERENCE, minimum=8)
 
+    combination: str = option('agreement', SCORE, choices=COMBINATIONS)
     time_weight: float = option(1.0, SCORE, minimum=0)
     metric: str = option('euclidean', SCORE, choices=METRICS)
     feature_weight: float = option(1.0, SCORE, minimum=0)
@@ -312,7 +320,8 @@ class RestorationConfig:
         kinds = self.reference_images
         if self.reference_weights:
             return dict(zip(kinds, self.reference_weights, strict=True))
-        default = {'restored': RESTORED_WEIGHT, 'nearest': nearest if len(kinds) > 1 else 1.0}
+        restored = RESTORED_WEIGHTS[self.combination]
+        default = {'restored': restored, 'nearest': nearest if len(kinds) > 1 else 1.0}
         return {kind: default.get(kind, 1.0) for kind in kinds}
 
     @property

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from pathlib import Path
-from typing import Any, cast, ClassVar
+from typing import Any, cast, ClassVar, NamedTuple
 
 from flow_anomaly_ros.detectors.base import Detector, DetectorOutput
 from flow_anomaly_ros.detectors.restoration.config import PIXELS, RestorationConfig
@@ -51,6 +51,22 @@ class Restoration:
     scaled: list[Tensor]
     restored: list[Tensor]
     reference: dict[str, list[Tensor]]
+
+
+class _Term(NamedTuple):
+    """A map that the score map is a sum of.
+
+    Attributes:
+        map: Bx1xhxw, >= 0.
+        weight: Its weight.
+        offset: (down, right) in px from where it belongs to where it would be drawn.
+        ring: Rows and columns of positions at the border that count less in the image score.
+    """
+
+    map: Tensor
+    weight: float
+    offset: tuple[float, float] = (0.0, 0.0)
+    ring: int = 1
 
 
 class RestorationDetector(Detector):
@@ -413,21 +429,36 @@ class RestorationDetector(Detector):
         scaled = self.scale_images(registered)
         levels = self.levels(scaled)
         maps = self.normalized_distances(levels, [size_of(x) for x in scaled])
-        weights = self.config.weights_of_scales if maps else ()
-        # Distances of images, unlike those of features, have `stride` pixels for each position.
-        rings = [self.config.stride if self.config.image_share > 0 else 1] * len(maps)
+        weights, offsets = self.config.weights_of_scales, self._offsets_of_scales()
+        terms = [_Term(*each) for each in zip(maps, weights, offsets, strict=bool(maps))]
+        if self.config.image_share > 0:
+            # Distances of images have `stride` pixels for each position.
+            terms = [_Term(x, weight, ring=self.config.stride) for x, weight, _, _ in terms]
         if self.restoring_flow is not None:
-            maps = [*maps, *self.restoration_maps(self.pack(levels, scaled), maps)]
-            weights = *weights, self.config.shares['restored'], self.config.time_weight
-            rings += [1, 2]
-        inner = [self._inner(x, ring) for x, ring in zip(maps, rings, strict=True)]
-        if self.config.normalize_maps:
-            maps = [min_max(x) for x in maps]
-        both = [torch.cat(pair, 1) for pair in zip(maps, inner, strict=True)]
-        score_map, inner_map = self._summed(both, weights, size).split(1, 1)
+            length, time = self.restoration_maps(self.pack(levels, scaled), maps)
+            down, right = (sum(along) / len(offsets) for along in zip(*offsets, strict=True))
+            restored = _Term(length, self.config.shares['restored'], (down, right))
+            # Trained to lie where images are spoiled.
+            remaining = _Term(time, self.config.time_weight, ring=2)
+            terms = (
+                [*terms, restored, remaining]
+                if self.config.combination == 'sum'
+                else [self._with_agreement(terms, restored, remaining, size)]
+            )
+        score_map, inner_map = self._summed(terms, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
-        inner_map = self.registration.in_view(inner_map, poses)
+        # Sums are as in files of format 8 and earlier.
+        ring = self.config.stride if self.config.combination == 'agreement' else 0
+        inner_map = self.registration.in_view(inner_map, poses, ring, self.config.border_weight)
         return DetectorOutput(score_map, inner_map.amax(dim=(1, 2, 3)))
+
+    def _offsets_of_scales(self) -> list[tuple[float, float]]:
+        """(down, right) offset of the features of each scale, in px of the images."""
+        offsets = []
+        for features, scale in zip(self.features_of_scales, self.config.scales, strict=True):
+            down, right = features.offset
+            offsets.append((down / scale, right / scale))
+        return offsets
 
     def normalized_distances(
         self, levels: list[list[Tensor]], sizes: list[tuple[int, int]]
@@ -491,10 +522,11 @@ class RestorationDetector(Detector):
         def add(weight: float, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
             for index, (x, y) in enumerate(zip(first, second, strict=True)):
                 distance, total = weight * self.distance(x, y), totals[index]
-                # Images come first and are the larger ones.
-                totals[index] = (
-                    distance if total is None else total + resize(distance, size_of(total))
-                )
+                if total is not None and size_of(total) != size_of(distance):
+                    # Images come first and are the larger ones.
+                    offset = self.features_of_scales[index].offset
+                    distance = resize_and_smooth(distance, size_of(total), 0, offset=offset)
+                totals[index] = distance if total is None else total + distance
 
         if config.image_share > 0:
             restored_images = self.decode(restored, sizes)
@@ -508,16 +540,47 @@ class RestorationDetector(Detector):
                 add(config.feature_weight * weight, features, others)
         return cast(list[Tensor], totals)
 
-    def _summed(
-        self, maps: list[Tensor], weights: Sequence[float], size: tuple[int, int]
-    ) -> Tensor:
-        """Weighted maps, brought to one size, smoothed and added (75-78), BxCxHxW."""
+    def _with_agreement(
+        self, terms: list[_Term], restored: _Term, remaining: _Term, size: tuple[int, int]
+    ) -> _Term:
+        """Add the geometric mean of all maps to the sum of `terms`, on the grid of the time.
+
+        Args:
+            terms: Of the other reference images; may be none.
+            restored: Distance to the restored image.
+            remaining: Remaining time.
+            size: (height, width) of the images in px.
+        """
+        grid = size_of(remaining.map)
+
+        def on_grid(term: _Term) -> Tensor:
+            down, right = (
+                offset * new / old for offset, new, old in zip(term.offset, grid, size, strict=True)
+            )
+            return resize_and_smooth(term.map, grid, 0, offset=(down, right))
+
+        others = [term.weight * on_grid(term) for term in terms]
+        factors = [on_grid(restored), remaining.map**remaining.weight]
+        if others:
+            factors.append(functools.reduce(torch.add, others))
+        exponent = 1 / (len(factors) - 1 + remaining.weight)
+        agreement = functools.reduce(torch.mul, factors) ** exponent
+        total = functools.reduce(torch.add, [restored.weight * agreement, *others])
+        return remaining._replace(map=total, weight=1.0)
+
+    def _summed(self, terms: list[_Term], size: tuple[int, int]) -> Tensor:
+        """Weighted maps, brought to one size, smoothed and added (75-78).
+
+        Returns:
+            Bx2xHxW, the score map and that of which the image score is the maximum.
+        """
         config = self.config
         options = config.smoothing, config.map_upsampling, config.map_downsampling
-        resized = (
-            resize_and_smooth(weight * x, size, *options)
-            for weight, x in zip(weights, maps, strict=True)
-        )
+        resized = []
+        for term in terms:
+            shown = min_max(term.map) if config.normalize_maps else term.map
+            both = term.weight * torch.cat([shown, self._inner(term.map, term.ring)], 1)
+            resized.append(resize_and_smooth(both, size, *options, offset=term.offset))
         return functools.reduce(torch.add, resized)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:

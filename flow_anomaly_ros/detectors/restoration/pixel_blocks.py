@@ -23,10 +23,15 @@ class PixelBlocks(nn.Module):
         # Blocks are a single level.
         self.level_channels = [self.channels]
         self.level_strides = [stride]
+        # They are where they belong.
+        self.offset = 0.0, 0.0
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """Return the features of `forward` as the only level."""
         return [self(images)]
+
+    def fit_level_offsets(self, images: Tensor) -> None:
+        """Do nothing; see `Backbone.fit_level_offsets`."""
 
     def merge(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return the only level; see `Backbone.merge`."""

@@ -150,7 +150,9 @@ class Registration(DynamicBufferMixin):
         return _warp(maps, torch.cat([-poses[:, :1], inverse_shift[..., 0]], 1))
 
     @autocast_disabled
-    def in_view(self, maps: Tensor, poses: Tensor | None) -> Tensor:
+    def in_view(
+        self, maps: Tensor, poses: Tensor | None, ring: float = 0.0, ring_weight: float = 1.0
+    ) -> Tensor:
         """Set maps to 0 where the registered images lie outside the camera images.
 
         Registered images repeat the border of the camera image there.
@@ -158,10 +160,16 @@ class Registration(DynamicBufferMixin):
         Args:
             maps: BxCxHxW maps of registered images.
             poses: Poses that `forward` returned with these images.
+            ring: Width in px of a ring along the border of the camera images.
+            ring_weight: Factor of the maps in this ring.
         """
         if poses is None:
             return maps
-        return maps * (_grid(poses, size_of(maps)).abs().amax(-1) <= 1)[:, None]
+        height, width = size_of(maps)
+        x, y = _grid(poses, (height, width)).abs().unbind(-1)
+        is_inner = (x <= 1 - 2 * ring / width) & (y <= 1 - 2 * ring / height)
+        weight = torch.where(is_inner, 1.0, ring_weight) * ((x <= 1) & (y <= 1))
+        return maps * weight[:, None]
 
     def _set_reference(self, reference: Tensor) -> None:
         self.reference = reference

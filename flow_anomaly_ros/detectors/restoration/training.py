@@ -63,6 +63,8 @@ def fit(
             images,
             lambda batch: detector.raw_features(detector.scale_images(batch)),
         )
+        for features in detector.features:
+            features.fit_level_offsets(images)
         with optimised_for_inference(detector, 'features'):
             training = _Training(detector, samples, len(images), context, suffix)
             training.train()

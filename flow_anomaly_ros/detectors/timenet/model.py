@@ -139,7 +139,13 @@ class TimeNetDetector(Detector):
         levels = self.backbone.extract(images)
         known = self._known(levels, classes)
         restored = self.restore(images, known).images
-        score_map = self.difference(images, restored, levels, self.backbone.extract(restored))
+        score_map = self.difference(
+            images,
+            restored,
+            levels,
+            self.backbone.extract(restored),
+            self.backbone.level_offsets,
+        )
         image_score = pooled_maximum(score_map, self.config.pooling)
         return DetectorOutput(score_map[:, 0], image_score, known)
 

@@ -7,7 +7,7 @@ Source: TimeNet, section 2.3, equation 5, and section 3.1.3.
 
 from collections.abc import Sequence
 
-from flow_anomaly_ros.layers.resample import resize, size_of, smooth
+from flow_anomaly_ros.layers.resample import resize_and_smooth, size_of, smooth
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -48,6 +48,7 @@ class ReconstructionDistance(nn.Module):
         restored: Tensor,
         levels: Sequence[Tensor],
         restored_levels: Sequence[Tensor],
+        offsets: Sequence[tuple[float, float]],
     ) -> Tensor:
         """Compute score maps.
 
@@ -56,18 +57,21 @@ class ReconstructionDistance(nn.Module):
             restored: BxCxHxW.
             levels: Features of the images, one BxCixhixwi map per level.
             restored_levels: Features of the restored images.
+            offsets: Of the levels, see `Backbone.level_offsets`.
 
         Returns:
             Bx1xHxW, >= 0.
         """
         size = size_of(images)
-        total = self.pixel_weight * self.pixel_scale * _pixel_distance(images, restored)
-        for level, restored_level, weight, scale in zip(
-            levels, restored_levels, self.level_weights, self.level_scales, strict=True
+        pixel_distance = _pixel_distance(images, restored)
+        total = smooth(self.pixel_weight * self.pixel_scale * pixel_distance, self.smoothing)
+        for level, restored_level, weight, scale, offset in zip(
+            levels, restored_levels, self.level_weights, self.level_scales, offsets, strict=True
         ):
             euclidean, cosine = _level_distances(level, restored_level)
-            total = total + resize(weight * scale * euclidean + cosine, size)
-        return smooth(total, self.smoothing)
+            distance = weight * scale * euclidean + cosine
+            total = total + resize_and_smooth(distance, size, self.smoothing, offset=offset)
+        return total
 
     @staticmethod
     def maxima(

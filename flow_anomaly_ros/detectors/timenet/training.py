@@ -78,6 +78,7 @@ def fit(
     context = start_training(detector, seed, progress, checkpoints)
     config = detector.config
     observe_quantisation_ranges(context, detector, images, detector.backbone.extract)
+    detector.backbone.fit_level_offsets(images)
     samples = shifted_copies(images, config.augmented_samples, config.max_shift, context.generator)
     of_samples = classes[torch.arange(len(samples), device=classes.device) % len(images)]
     training = _Training(detector, samples, of_samples, context)

@@ -158,7 +158,8 @@ def test_default_reference_images_and_their_weights_depend_on_the_backbone():
         return RestorationConfig(reference_images=kinds, **options).shares
 
     pixels = {'backbone': ('pixels',)}
-    assert shares() == {'memory_bank': 1.0, 'restored': 4.0}
+    assert shares() == {'memory_bank': 1.0, 'restored': 5.0}
+    assert shares(combination='sum') == {'memory_bank': 1.0, 'restored': 4.0}
     assert shares('memory_bank', 'nearest') == {'memory_bank': 1.0, 'nearest': 0.2}
     assert shares(**pixels) == {'memory_bank': 1.0, 'nearest': 0.5}
     assert shares('nearest', **pixels) == {'nearest': 1.0}
@@ -773,6 +774,7 @@ def test_components_limit_what_the_flow_sees():
         ('restoring_pairs', 0),
         ('restoring_width', 0),
         ('time_weight', -1.0),
+        ('combination', 'product'),
         ('decoder_steps', -1),
         ('batch', 0),
         ('augmented_samples', 0),

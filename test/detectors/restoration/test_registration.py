@@ -92,6 +92,14 @@ def test_maps_are_zero_outside_the_camera_image(fitted):
     assert rotated.sum() == min(height, width) ** 2
     assert rotated[middle : -middle or None].all() or rotated[:, middle:-middle].all()
     assert registration.in_view(ones, None) is ones
+    ringed, _ = registration.in_view(ones, poses, 3, 0.5)[:, 0]
+    # The right border lies outside of the shifted image.
+    expected = torch.zeros(height, width)
+    expected[:, : width - outside] = 0.5
+    expected[3:-3, 3 : width - outside - 3] = 1
+    # The camera image begins a quarter of the shorter side to the left.
+    expected[3:-3, :3] = 1
+    assert torch.equal(ringed, expected)
 
 
 def test_fit_uses_images_from_the_whole_set():

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The restoring flow carries features of spoiled images to those of good parts."""
 
+import dataclasses
+
 from flow_anomaly_ros.detectors.restoration import restoring_flow_training, training
 from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.detectors.restoration.restoring_flow import Level, RestoringFlow
 from flow_anomaly_ros.detectors.restoration.training import fit
-from flow_anomaly_ros.layers.resample import size_of
+from flow_anomaly_ros.layers.resample import resize, size_of
 import pytest
 import torch
 from torch.nn import functional
@@ -57,6 +59,12 @@ def train_on_stripes(*kinds, images=4, **options):
     detector = RestorationDetector(RestorationConfig(reference_images=kinds, **few | options))
     fit(detector, good_images(images))
     return detector.requires_grad_(requires_grad=False)
+
+
+def with_options(detector, **options):
+    other = RestorationDetector(dataclasses.replace(detector.config, **options))
+    other.load_state_dict(detector.state_dict())
+    return other.eval().requires_grad_(requires_grad=False)
 
 
 @pytest.fixture(scope='module')
@@ -149,6 +157,38 @@ def test_remaining_time_tells_where_an_image_is_spoiled(detector):
     inside = time[0, 0, *(slice(s.start // 2, s.stop // 2) for s in STAIN)]
     assert inside.mean() > 0.5
     assert time.mean() < 0.2
+
+
+def test_the_score_map_adds_what_memory_flow_and_time_agree_on(detector):
+    image = stained(good_images(1, seed=1))
+    scaled = detector.scale_images(image)
+    levels = detector.levels(scaled)
+    distances = detector.normalized_distances(levels, [size_of(x) for x in scaled])
+    length, time = detector.restoration_maps(detector.pack(levels, scaled), distances)
+    grid = size_of(time)
+
+    def expected(time):
+        memory = resize(distances[0], grid) + 0.25 * resize(distances[1], grid)
+        agreement = (memory * resize(length, grid) * time) ** (1 / 3)
+        return resize(memory + 5 * agreement, size_of(image))
+
+    plain = with_options(detector, smoothing=0.0)
+    torch.testing.assert_close(plain(image).score_map, expected(time)[:, 0])
+    plain.restoration_maps = lambda *_: [length, 0 * time]
+    torch.testing.assert_close(plain(image).score_map, expected(0 * time)[:, 0])
+
+
+def test_without_a_memory_bank_flow_and_time_decide():
+    detector = train_on_stripes('restored', smoothing=0.0)
+    image = stained(good_images(1, seed=1))
+    scaled = detector.scale_images(image)
+    length, time = detector.restoration_maps(detector.pack(detector.levels(scaled), scaled), [])
+    agreement = (resize(length, size_of(time)) * time).sqrt()
+    expected = resize(5 * agreement, size_of(image))[:, 0]
+    torch.testing.assert_close(detector(image).score_map, expected)
+    timeless = with_options(detector, time_weight=0.0)
+    expected = resize(5 * resize(length, size_of(time)), size_of(image))[:, 0]
+    torch.testing.assert_close(timeless(image).score_map, expected)
 
 
 @pytest.mark.parametrize('kinds', [('memory_bank', 'restored'), ('restored',)], ids=str)

@@ -24,9 +24,14 @@ def random_inputs(count=2, side=8):
     return images, restored, levels, restored_levels
 
 
+NO_OFFSETS = ((0.0, 0.0),) * 2
+
+
 def test_a_perfect_reconstruction_has_no_distance():
     images, _, levels, _ = random_inputs()
-    score_map = ReconstructionDistance([7.0, 7.0], 7.0, 1.0)(images, images, levels, levels)
+    score_map = ReconstructionDistance([7.0, 7.0], 7.0, 1.0)(
+        images, images, levels, levels, NO_OFFSETS
+    )
     assert score_map.shape == (2, 1, 8, 8)
     assert score_map.abs().max() < 1e-4
 
@@ -43,7 +48,7 @@ def test_with_one_level_the_score_map_is_the_published_sum():
     pixels = (images - restored).square().sum(1)
     # The maximum of the feature distance is taken as the sum of the maxima of its terms.
     expected = 3 * (2 + 1) * cosine.max() / pixels.max() * pixels + levels
-    torch.testing.assert_close(distance(*arguments)[:, 0], expected)
+    torch.testing.assert_close(distance(*arguments, NO_OFFSETS[:1])[:, 0], expected)
 
 
 def test_the_scaled_distances_of_good_parts_reach_their_weights():
@@ -69,7 +74,9 @@ def test_a_worse_reconstruction_scores_higher():
     def score(share):
         """Score a blend of the image and its restored image."""
         blended = [torch.lerp(x, y, share) for x, y in zip(levels, restored_levels, strict=True)]
-        return distance(images, torch.lerp(images, restored, share), levels, blended).max()
+        return distance(
+            images, torch.lerp(images, restored, share), levels, blended, NO_OFFSETS
+        ).max()
 
     assert score(0.2) < 0.5 * score(0.6)
 
@@ -78,7 +85,7 @@ def test_perfectly_reconstructed_good_parts_give_finite_scores():
     images, _, levels, _ = random_inputs()
     distance = ReconstructionDistance([7.0, 7.0], 7.0, 0.0)
     distance.fit(torch.zeros(2, 5))
-    assert distance(images, images, levels, levels).isfinite().all()
+    assert distance(images, images, levels, levels, NO_OFFSETS).isfinite().all()
 
 
 def test_the_score_map_is_highest_where_the_images_differ():
@@ -87,7 +94,9 @@ def test_the_score_map_is_highest_where_the_images_differ():
     restored = images.clone()
     restored[..., 8:12, 20:24] += 0.5
     levels = [images[..., ::4, ::4]], [restored[..., ::4, ::4]]
-    score_map = ReconstructionDistance([7.0], 7.0, 2.0)(images, restored, *levels)[0, 0]
+    score_map = ReconstructionDistance([7.0], 7.0, 2.0)(images, restored, *levels, NO_OFFSETS[:1])[
+        0, 0
+    ]
     row, column = divmod(int(score_map.argmax()), 32)
     assert 8 <= row < 12
     assert 20 <= column < 24
