@@ -140,10 +140,14 @@ class Backbone(nn.Module):
 
     @property
     def offset(self) -> tuple[float, float]:
-        """(down, right) offset of the features of `forward` in px: the mean of the levels'."""
-        count = len(self.level_offsets)
-        down, right = (sum(along) / count for along in zip(*self.level_offsets, strict=True))
-        return down, right
+        """(down, right) offset of the features of `forward` in px.
+
+        That of the level with the nearest stride, which stays as it is: moved by a fraction of a
+        position it would be blurred.
+        """
+        strides = self.level_strides
+        nearest = min(range(len(strides)), key=lambda i: abs(strides[i] - self.stride))
+        return self.level_offsets[nearest]
 
     def fit_level_offsets(self, images: Tensor) -> None:
         """Measure the offsets of the levels.
@@ -179,7 +183,13 @@ class Backbone(nn.Module):
             The features of `forward`.
         """
         grid = self.grid(size)
-        return torch.cat([self._to_grid(level, grid) for level in levels], dim=1)
+        return torch.cat(
+            [
+                self._to_grid(level, grid, offset)
+                for level, offset in zip(levels, self.level_offsets, strict=True)
+            ],
+            dim=1,
+        )
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """Extract the levels at their own resolutions.
@@ -206,9 +216,10 @@ class Backbone(nn.Module):
         if not self.int8:
             self.extractor = fuse_batch_norms(self.extractor)
 
-    def _to_grid(self, level: Tensor, size: tuple[int, int]) -> Tensor:
-        """Average a level over its neighbourhood and resize it to the common grid."""
-        resized = average_and_resize(level, size, self.aggregation)
+    def _to_grid(self, level: Tensor, size: tuple[int, int], offset: tuple[float, float]) -> Tensor:
+        """Average a level, bring it to the common grid, and move it to where the others lie."""
+        down, right = ((x - y) / self.stride for x, y in zip(offset, self.offset, strict=True))
+        resized = average_and_resize(level, size, self.aggregation, (down, right))
         is_coarse = min(size_of(level)) < min(size)
         return self.coarse_weight * resized if is_coarse else resized
 

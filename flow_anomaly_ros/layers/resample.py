@@ -132,18 +132,24 @@ def resize_and_smooth(
     )
 
 
-def average_and_resize(maps: Tensor, size: tuple[int, int], window: int) -> Tensor:
+def average_and_resize(
+    maps: Tensor,
+    size: tuple[int, int],
+    window: int,
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
     """Average maps over a window around each position, then resize them as `resize` does.
 
     Args:
         maps: BxCxHxW float tensor.
         size: Target (height, width) in px.
         window: Side of the window in positions, odd; positions beyond the border do not count.
+        offset: See `resize_and_smooth`.
 
     Returns:
         BxCxheightxwidth tensor.
     """
-    return _resample_separably(maps, size, 'bilinear', 'average', window=window)
+    return _resample_separably(maps, size, 'bilinear', 'average', offset, window=window)
 
 
 def _resample_separably(

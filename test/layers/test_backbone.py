@@ -7,7 +7,7 @@ import sys
 
 from flow_anomaly_ros.layers.backbone import Backbone, IMAGENET_MEAN, IMAGENET_STD
 from flow_anomaly_ros.layers.inference import fuse_for_inference
-from flow_anomaly_ros.layers.resample import resize
+from flow_anomaly_ros.layers.resample import resize, resize_and_smooth, size_of
 import pytest
 from safetensors.torch import save_file
 import torch
@@ -60,6 +60,25 @@ def test_levels_are_averaged_over_their_neighbourhood(images):
     torch.testing.assert_close(averages[..., 3, 4], plain[..., 2:5, 3:6].mean((2, 3)))
     # A corner averages four positions and no zeros.
     torch.testing.assert_close(averages[..., 0, 0], plain[..., :2, :2].mean((2, 3)))
+
+
+def test_levels_are_moved_onto_that_of_the_maps_stride():
+    backbone = Backbone('resnet18', ('layer1', 'layer2', 'layer3'), stride=8)
+    fine, middle, coarse = (
+        torch.rand(1, channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(backbone.level_channels, backbone.level_strides, strict=True)
+    )
+    backbone.level_offsets = [(1.0, 1.0), (5.0, 5.0), (13.0, 5.0)]
+    assert backbone.offset == (5.0, 5.0)
+    merged = backbone.merge([fine, middle, coarse], (64, 96))
+    grid = size_of(middle)
+    expected = [
+        # In positions of the map: -4 and 8 px.
+        resize_and_smooth(fine, grid, sigma=0, offset=(-0.5, -0.5)),
+        middle,
+        resize_and_smooth(coarse, grid, sigma=0, offset=(1.0, 0.0)),
+    ]
+    torch.testing.assert_close(merged, torch.cat(expected, 1))
 
 
 def test_levels_coarser_than_the_map_are_weighted(images):

@@ -158,7 +158,7 @@ class RestorationConfig:
     levels: tuple[str, ...] = option((), FEATURES)
     strides: tuple[int, ...] = option((4, 8), FEATURES, minimum=1)
     stride: int = option(8, FEATURES, choices=(2, 4, 8, 16, 32))
-    aggregation: int = option(3, FEATURES, minimum=1, parity='odd')
+    aggregation: int = option(1, FEATURES, minimum=1, parity='odd')
     coarse_weight: float = option(0.3, FEATURES, above=0)
     int8: bool = option(False, FEATURES)
     components: int = option(0, FEATURES, minimum=0, parity='even')

@@ -432,12 +432,11 @@ class RestorationDetector(Detector):
         weights, offsets = self.config.weights_of_scales, self._offsets_of_scales()
         terms = [_Term(*each) for each in zip(maps, weights, offsets, strict=bool(maps))]
         if self.config.image_share > 0:
-            # Distances of images have `stride` pixels for each position.
+            # Distances of images have `stride` pixels for each position, and lie where they belong.
             terms = [_Term(x, weight, ring=self.config.stride) for x, weight, _, _ in terms]
         if self.restoring_flow is not None:
             length, time = self.restoration_maps(self.pack(levels, scaled), maps)
-            down, right = (sum(along) / len(offsets) for along in zip(*offsets, strict=True))
-            restored = _Term(length, self.config.shares['restored'], (down, right))
+            restored = _Term(length, self.config.shares['restored'], self._offset_of_levels())
             # Trained to lie where images are spoiled.
             remaining = _Term(time, self.config.time_weight, ring=2)
             terms = (
@@ -454,11 +453,18 @@ class RestorationDetector(Detector):
 
     def _offsets_of_scales(self) -> list[tuple[float, float]]:
         """(down, right) offset of the features of each scale, in px of the images."""
-        offsets = []
-        for features, scale in zip(self.features_of_scales, self.config.scales, strict=True):
-            down, right = features.offset
-            offsets.append((down / scale, right / scale))
-        return offsets
+        pairs = zip(self.features_of_scales, self.config.scales, strict=True)
+        return [(each.offset[0] / scale, each.offset[1] / scale) for each, scale in pairs]
+
+    def _offset_of_levels(self) -> tuple[float, float]:
+        """Mean (down, right) offset of the levels of all scales, in px of the images."""
+        offsets = [
+            (down / scale, right / scale)
+            for features, scale in zip(self.features_of_scales, self.config.scales, strict=True)
+            for down, right in features.level_offsets
+        ]
+        down, right = (sum(along) / len(offsets) for along in zip(*offsets, strict=True))
+        return down, right
 
     def normalized_distances(
         self, levels: list[list[Tensor]], sizes: list[tuple[int, int]]

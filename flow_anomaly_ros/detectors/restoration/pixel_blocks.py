@@ -23,8 +23,9 @@ class PixelBlocks(nn.Module):
         # Blocks are a single level.
         self.level_channels = [self.channels]
         self.level_strides = [stride]
-        # They are where they belong.
+        # They lie where they belong.
         self.offset = 0.0, 0.0
+        self.level_offsets = [self.offset]
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """Return the features of `forward` as the only level."""
