@@ -115,6 +115,7 @@ def ablated_engine(
         for image in load_good_images(read_folder(folder), COMPARED, seed).images:
             images.append(to_tensor(image, config['channels'], manifest.input_size, CPU))
             classes.append(index)
+    changed.backbone.fit_level_offsets(torch.cat(images))
     fit_comparison(changed, torch.cat(images), torch.tensor(classes))
     return Engine.of(changed, manifest, 'cpu')
 

@@ -158,7 +158,8 @@ class Backbone(nn.Module):
         # The tokens of a transformer are the blocks of pixels that they stand for.
         if not isinstance(self.extractor, TokenMaps):
             measured = measure_level_offsets(self.extract, images, self.level_strides)
-            self.measured_offsets.copy_(measured)
+            # Rounded: models of one network then share their resampling matrices.
+            self.measured_offsets.copy_((16 * measured).round() / 16)
             self._read_offsets()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -170,6 +171,8 @@ class Backbone(nn.Module):
 
     def _read_offsets(self) -> None:
         # Plain numbers: exported graphs cannot depend on the values of tensors.
+        if self.measured_offsets.is_meta:
+            return
         self.level_offsets = [(down, right) for down, right in self.measured_offsets.tolist()]
 
     def merge(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:

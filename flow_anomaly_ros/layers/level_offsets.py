@@ -1,6 +1,6 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network really looks at: how far its feature maps lie from the pixels they stand for.
+"""Where a network really looks: how far its feature maps lie from the pixels they stand for.
 
 A position of a map with a stride of 8 px stands for a block of 8x8 px. With the usual padding each
 strided convolution is centred on the first pixel of its block, and learned kernels lean to one side
@@ -16,7 +16,7 @@ from torch import Tensor
 
 # How many patches are changed, in how many images, and their side in px.
 PATCHES, IMAGES, PATCH_SIDE = 32, 8, 6
-# Larger images are cropped: networks look alike everywhere.
+# Of larger images the centre is enough: networks look alike everywhere.
 MAX_SIDE = 256
 
 
@@ -38,7 +38,12 @@ def measure_level_offsets(
     generator = torch.Generator().manual_seed(0)
     multiple = max(strides)
     height, width = (min(MAX_SIDE, side) // multiple * multiple or side for side in size_of(images))
-    images = images[:IMAGES, :, :height, :width]
+    top, left = (
+        (old - new) // 2 for old, new in zip(size_of(images), (height, width), strict=True)
+    )
+    # Successive images resemble each other.
+    images = images[:: -(-len(images) // IMAGES)]
+    images = images[:, :, top : top + height, left : left + width]
     offsets = []
     for image in images:
         before = extract(image[None])
@@ -60,20 +65,23 @@ def measure_level_offsets(
 
 def _change_patch(image: Tensor, generator: torch.Generator) -> tuple[Tensor, list[float]]:
     """Paint a patch in the middle half of a CxHxW image; return its centre in px too."""
-    corner = []
+    corner, sides = [], []
     for side in size_of(image):
         first = side // 4 + int(torch.randint(max(1, side // 2), (), generator=generator))
-        corner.append(min(first, max(0, side - PATCH_SIDE)))
-    top, left = corner
+        sides.append(min(PATCH_SIDE, side))
+        corner.append(min(first, side - sides[-1]))
+    (top, left), (height, width) = corner, sides
     changed = image.clone()
     colour = torch.rand(len(image), 1, 1, generator=generator).to(image)
-    changed[:, top : top + PATCH_SIDE, left : left + PATCH_SIDE] = colour
-    return changed, [first + (PATCH_SIDE - 1) / 2 for first in corner]
+    changed[:, top : top + height, left : left + width] = colour
+    return changed, [first + (side - 1) / 2 for first, side in zip(corner, sides, strict=True)]
 
 
 def _centroids(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Centroids of Bxhxw maps of images of a (height, width) in px, Bx2; NaN where all is 0."""
     centroids = []
+    # Networks with global context change a little everywhere.
+    maps = (maps - maps.flatten(1).median(1).values[:, None, None]).clamp(min=0)
     for axis, side in enumerate(size):
         profile = maps.sum(2 - axis)
         step = side / profile.shape[1]

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Averaging, resizing and Gaussian smoothing of maps, combined into one matrix per axis.
 
-All three are linear and treat rows and columns separately. Two products with small matrices take a
-fraction of the time of the operations themselves, and every runtime of exported models has them.
+Maps may be moved on the way. All of this is linear and treats rows and columns separately. Two
+products with small matrices take a fraction of the time of the operations themselves, and every
+runtime of exported models has them.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class AxisResampling:
         method: Resizing method: `blocks` (block averages, `output_size` divides `input_size`),
             `bilinear`, `bicubic` or `nearest`.
         antialias: Whether `bilinear` averages over all source positions when it shrinks.
-        offset: How far behind its own place each position after is sampled, in such positions,
-            interpolated linearly; the border repeats itself.
+        offset: Each position after takes what lies this many such positions further along the
+            axis, interpolated linearly; the border repeats itself.
         sigma: Standard deviation of the Gaussian in positions after; 0: no smoothing.
         radius: Positions after at which the Gaussian is truncated.
     """
@@ -49,7 +50,8 @@ class AxisResampling:
         return not is_resized and self.window == 1 and self.offset == 0 and self.sigma == 0
 
 
-# Bounded by the number of map sizes of the models in this process.
+# Models of other sizes or networks have others, and a node may load many in its life.
+MAX_MATRICES = 500
 _MATRICES: dict[tuple[AxisResampling, torch.device, torch.dtype], Tensor] = {}
 
 
@@ -78,6 +80,8 @@ def resample(maps: Tensor, rows: AxisResampling, columns: AxisResampling) -> Ten
 def _matrix(axis: AxisResampling, like: Tensor) -> Tensor:
     key = axis, like.device, like.dtype
     if key not in _MATRICES:
+        if len(_MATRICES) >= MAX_MATRICES:
+            _MATRICES.clear()
         # Cached for training as well, which cannot use tensors made in inference mode.
         with torch.inference_mode(mode=False), torch.no_grad():
             _MATRICES[key] = _build_matrix(axis).to(like)

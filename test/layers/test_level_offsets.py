@@ -40,10 +40,19 @@ def test_features_that_do_not_change_have_no_offset(images):
 def test_images_of_any_size_are_measured(side):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 1, side, side + 7, generator=generator)
-    offsets = measure_level_offsets(
-        lambda x: [x, functional.avg_pool2d(x, 3, 1, 1)], images, [1, 1]
-    )
-    assert offsets.abs().max() < 3
+    offsets = measure_level_offsets(lambda x: [x], images, [1])
+    assert offsets.abs().max() < 0.5
+
+
+def test_a_small_change_everywhere_does_not_count():
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def extract(images):
+        # As squeeze and excitation does.
+        return [moved(blocks(4), 3, 3)(images) + images.mean((1, 2, 3), keepdim=True)]
+
+    offsets = measure_level_offsets(extract, images, [4])
+    assert offsets.tolist() == [pytest.approx([3, 3], abs=0.5)]
 
 
 def test_random_numbers_of_the_training_are_left_alone(images):

@@ -21,10 +21,10 @@ ADDED_SIDES = ('smaller', 'larger')
 OCCLUSION_PATTERNS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
 COMBINATIONS = ('agreement', 'sum')
-# Default weights of restored images, and of the nearest likely ones beside other reference images.
+# Default weights of the nearest likely images beside other reference images.
 NEAREST_WEIGHT_PIXELS = 0.5
 NEAREST_WEIGHT_NETWORK = 0.2
-# By `combination`.
+# Those of restored images, by `combination`.
 RESTORED_WEIGHTS = {'agreement': 5.0, 'sum': 4.0}
 
 # Stages of the method, in their order.
@@ -111,13 +111,11 @@ class RestorationConfig:
         coreset_size: Features kept of them at every position, chosen by k-center greedy; 0: all.
         tolerance: Standard deviations from the target's mean that count as likely.
         restoring_width: Channels of the flow that makes the `restored` images.
-        combination: How `restored` joins the other distances in the score map. `agreement`: the
-            weight of `restored` times the geometric mean of the other distances, of that to the
-            restored image and of the remaining time is added to the others, so that what a single
-            one of them sees counts little. `sum`: the last two are added themselves.
-        time_weight: Weight of the remaining time, how much of the way back to a good part is left
-            at a position: in a `sum` a factor, in the geometric mean an exponent relative to those
-            of the others.
+        combination: How `restored` joins the other distances d, with its weight w, the distance l
+            to the restored image and the remaining time t, the share of the way back to a good part
+            that is left at a position. `agreement`: d + w (d l t)^(1/3), so that what one of them
+            alone sees counts little; `sum`: d + w l + t.
+        time_weight: Weight of the remaining time: its exponent in `agreement`, its factor in `sum`.
         metric: Pixel distance, `euclidean` or `manhattan` (81).
         feature_weight: Weight of the distance between the features of restored and reference images
             (97) in the score map.
@@ -282,6 +280,14 @@ class RestorationConfig:
             'feature_weight',
             self.feature_weight,
             'greater than 0 if pixel_weight is 0',
+        )
+        check_option(
+            not self.normalize_maps
+            or self.combination == 'sum'
+            or 'restored' not in self.reference_images,
+            'normalize_maps',
+            self.normalize_maps,
+            'false, or `combination` sum: `agreement` compares maps in their own units',
         )
         check_option(
             self.decoder_steps > 0 or not self.compares_decoded,

@@ -430,19 +430,22 @@ class RestorationDetector(Detector):
         levels = self.levels(scaled)
         maps = self.normalized_distances(levels, [size_of(x) for x in scaled])
         weights, offsets = self.config.weights_of_scales, self._offsets_of_scales()
-        terms = [_Term(*each) for each in zip(maps, weights, offsets, strict=bool(maps))]
+        scales = zip(maps, weights, offsets, strict=True) if maps else []
+        terms = [_Term(x, weight, offset) for x, weight, offset in scales]
         if self.config.image_share > 0:
             # Distances of images have `stride` pixels for each position, and lie where they belong.
             terms = [_Term(x, weight, ring=self.config.stride) for x, weight, _, _ in terms]
         if self.restoring_flow is not None:
             length, time = self.restoration_maps(self.pack(levels, scaled), maps)
-            restored = _Term(length, self.config.shares['restored'], self._offset_of_levels())
-            # Trained to lie where images are spoiled.
-            remaining = _Term(time, self.config.time_weight, ring=2)
+            # The time was trained to lie where images are spoiled.
+            estimated = (
+                _Term(length, self.config.shares['restored'], self._offset_of_levels()),
+                _Term(time, self.config.time_weight, ring=2),
+            )
             terms = (
-                [*terms, restored, remaining]
+                [*terms, *estimated]
                 if self.config.combination == 'sum'
-                else [self._with_agreement(terms, restored, remaining, size)]
+                else [self._with_agreement(terms, *estimated, size)]
             )
         score_map, inner_map = self._summed(terms, size).split(1, 1)
         score_map = self.registration.undo(score_map, poses)[:, 0]
@@ -547,32 +550,34 @@ class RestorationDetector(Detector):
         return cast(list[Tensor], totals)
 
     def _with_agreement(
-        self, terms: list[_Term], restored: _Term, remaining: _Term, size: tuple[int, int]
+        self, terms: list[_Term], length: _Term, time: _Term, size: tuple[int, int]
     ) -> _Term:
-        """Add the geometric mean of all maps to the sum of `terms`, on the grid of the time.
+        """Add the geometric mean of all maps to the sum of `terms`, on the finest of their grids.
 
         Args:
             terms: Of the other reference images; may be none.
-            restored: Distance to the restored image.
-            remaining: Remaining time.
+            length: Of the distance to the restored image.
+            time: Of the remaining time.
             size: (height, width) of the images in px.
         """
-        grid = size_of(remaining.map)
+        config = self.config
+        grid = max((size_of(term.map) for term in [*terms, length, time]), key=math.prod)
 
         def on_grid(term: _Term) -> Tensor:
             down, right = (
                 offset * new / old for offset, new, old in zip(term.offset, grid, size, strict=True)
             )
-            return resize_and_smooth(term.map, grid, 0, offset=(down, right))
+            options = 0, config.map_upsampling, config.map_downsampling
+            return resize_and_smooth(term.map, grid, *options, offset=(down, right))
 
         others = [term.weight * on_grid(term) for term in terms]
-        factors = [on_grid(restored), remaining.map**remaining.weight]
+        factors = [on_grid(length), on_grid(time) ** config.time_weight]
         if others:
             factors.append(functools.reduce(torch.add, others))
-        exponent = 1 / (len(factors) - 1 + remaining.weight)
+        exponent = 1 / (len(factors) - 1 + config.time_weight)
         agreement = functools.reduce(torch.mul, factors) ** exponent
-        total = functools.reduce(torch.add, [restored.weight * agreement, *others])
-        return remaining._replace(map=total, weight=1.0)
+        total = functools.reduce(torch.add, [length.weight * agreement, *others])
+        return _Term(total, 1.0, ring=time.ring * grid[0] // size_of(time.map)[0])
 
     def _summed(self, terms: list[_Term], size: tuple[int, int]) -> Tensor:
         """Weighted maps, brought to one size, smoothed and added (75-78).

@@ -4,7 +4,7 @@
 
 import dataclasses
 
-from flow_anomaly_ros.detectors.restoration import restoring_flow_training, training
+from flow_anomaly_ros.detectors.restoration import METHOD, restoring_flow_training, training
 from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
 from flow_anomaly_ros.detectors.restoration.restoring_flow import Level, RestoringFlow
@@ -165,17 +165,55 @@ def test_the_score_map_adds_what_memory_flow_and_time_agree_on(detector):
     levels = detector.levels(scaled)
     distances = detector.normalized_distances(levels, [size_of(x) for x in scaled])
     length, time = detector.restoration_maps(detector.pack(levels, scaled), distances)
-    grid = size_of(time)
+    # Distances of blocks of pixels have the finest grid, that of the image.
+    size = size_of(image)
 
     def expected(time):
-        memory = resize(distances[0], grid) + 0.25 * resize(distances[1], grid)
-        agreement = (memory * resize(length, grid) * time) ** (1 / 3)
-        return resize(memory + 5 * agreement, size_of(image))
+        memory = distances[0] + 0.25 * resize(distances[1], size)
+        agreement = (memory * resize(length, size) * resize(time, size)) ** (1 / 3)
+        return memory + 5 * agreement
 
     plain = with_options(detector, smoothing=0.0)
     torch.testing.assert_close(plain(image).score_map, expected(time)[:, 0])
     plain.restoration_maps = lambda *_: [length, 0 * time]
     torch.testing.assert_close(plain(image).score_map, expected(0 * time)[:, 0])
+
+
+def test_the_three_may_be_summed_as_in_files_of_format_8(detector):
+    summed = with_options(detector, smoothing=0.0, combination='sum')
+    upgraded = METHOD.upgrade_config({'reference_images': ['memory_bank', 'restored']}, 8)
+    assert upgraded['combination'] == summed.config.combination
+    image = stained(good_images(1, seed=1))
+    scaled = detector.scale_images(image)
+    levels = detector.levels(scaled)
+    distances = detector.normalized_distances(levels, [size_of(x) for x in scaled])
+    length, time = detector.restoration_maps(detector.pack(levels, scaled), distances)
+    weighted = zip((1, 0.25, 4, 1), (*distances, length, time), strict=True)
+    expected = sum(weight * resize(x, size_of(image)) for weight, x in weighted)
+    torch.testing.assert_close(summed(image).score_map, expected[:, 0])
+
+
+@pytest.mark.parametrize('combination', ['agreement', 'sum'])
+def test_the_length_is_moved_by_the_offsets_of_the_levels(combination):
+    config = RestorationConfig(
+        backbone=('pixels',),
+        reference_images=('restored',),
+        stride=4,
+        smoothing=0.0,
+        combination=combination,
+    )
+    plain = RestorationDetector(config).eval()
+    for features in plain.features:
+        # At a scale of 0.5 twice as many px of the image: 8 and 16.
+        features.level_offsets = [(8.0, 0.0)]
+    length = torch.zeros(1, 1, 16, 16)
+    length[..., 8, 8] = 1
+    plain.restoration_maps = lambda *_: (length, torch.ones(1, 1, 32, 32))
+    score_map = plain(good_images(1)).score_map[0]
+    rows, columns = (score_map > score_map.max() - 1e-4).nonzero().unbind(1)
+    # The position of 4 px at 32 is drawn 12 px higher.
+    assert rows.float().mean() == pytest.approx(33.5 - 12, abs=1)
+    assert columns.float().mean() == pytest.approx(33.5, abs=1)
 
 
 def test_without_a_memory_bank_flow_and_time_decide():
@@ -266,7 +304,7 @@ def test_a_file_of_an_earlier_version_may_have_a_flow_that_nothing_uses():
     [
         {'scales': (2.0, 1.0)},
         {'scales': (1.0, 0.5, 0.25), 'fusion': ('images', 'features', 'coupling')},
-        {'normalize_maps': True, 'border_weight': 1.0},
+        {'normalize_maps': True, 'border_weight': 1.0, 'combination': 'sum'},
         {'normalize_distances': False, 'reverse': 'trained', 'flow_steps': 1},
         {'reference_images': ('nearest', 'restored'), 'flow_steps': 1},
         {'stride': 16},
