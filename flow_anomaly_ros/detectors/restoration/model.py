@@ -568,7 +568,9 @@ class RestorationDetector(Detector):
                 offset * new / old for offset, new, old in zip(term.offset, grid, size, strict=True)
             )
             options = 0, config.map_upsampling, config.map_downsampling
-            return resize_and_smooth(term.map, grid, *options, offset=(down, right))
+            resized = resize_and_smooth(term.map, grid, *options, offset=(down, right))
+            # Bicubic interpolation overshoots.
+            return resized.clamp(min=0)
 
         others = [term.weight * on_grid(term) for term in terms]
         factors = [on_grid(length), on_grid(time) ** config.time_weight]

@@ -179,6 +179,14 @@ def test_the_score_map_adds_what_memory_flow_and_time_agree_on(detector):
     torch.testing.assert_close(plain(image).score_map, expected(0 * time)[:, 0])
 
 
+def test_overshooting_interpolation_gives_a_score(detector):
+    bicubic = with_options(detector, map_upsampling='bicubic')
+    length = torch.zeros(1, 1, 16, 16)
+    length[..., 8, 8] = 1
+    bicubic.restoration_maps = lambda *_: (length, torch.ones(1, 1, 32, 32))
+    assert bicubic(stained(good_images(1))).score_map.isfinite().all()
+
+
 def test_the_three_may_be_summed_as_in_files_of_format_8(detector):
     summed = with_options(detector, smoothing=0.0, combination='sum')
     upgraded = METHOD.upgrade_config({'reference_images': ['memory_bank', 'restored']}, 8)
