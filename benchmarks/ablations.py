@@ -31,7 +31,7 @@ ABLATIONS: dict[str, _Rows] = {
         'nearest': {'reference_images': ['memory_bank', 'nearest']},
         'nearest_alone': {'reference_images': ['nearest']},
         'identity_alone': {'blocks': 0, 'reference_images': ['nearest']},
-        'equal_scales': {'scale_weights': [1.0, 1.0]},
+        'area': {'scale_weighting': 'area'},
         **_INT8,
     },
     # Table 2.

@@ -9,9 +9,9 @@ from flow_anomaly_ros.runtime.preprocess import MAX_VALUES
 
 # Version 2 added tiles, 3 classes, 4 the golden sample, 5 the maximum value, 6 the strides of
 # restoration's levels; 7 renamed options, tensors, `good_part` and `white`; 8 added restoration's
-# restoring flow, 9 the measured offsets of the levels of networks
-# and the agreement of restoration's maps.
-FORMAT_VERSION = 9
+# restoring flow, 9 the measured offsets of the levels of networks and the agreement of
+# restoration's maps, 10 the weighting of its scales.
+FORMAT_VERSION = 10
 
 
 def upgrade_manifest(values: Any) -> dict[str, Any]:

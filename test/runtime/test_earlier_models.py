@@ -17,43 +17,43 @@ EXPECTED = json.loads((MODELS / 'expected.json').read_text())
 SIZE = 64
 
 
-def path_of(method):
-    return MODELS / f'{method}_format_6.safetensors'
+def path_of(model):
+    return MODELS / f'{model}.safetensors'
 
 
-def inspect(engine, method):
-    images = [generate_part(part['seed'], SIZE, part['defect'])[0] for part in EXPECTED[method]]
+def inspect(engine, model):
+    images = [generate_part(part['seed'], SIZE, part['defect'])[0] for part in EXPECTED[model]]
     return engine.inspect(images)
 
 
-@pytest.mark.parametrize('method', EXPECTED)
-def test_a_model_of_format_6_judges_as_it_did(method):
-    engine = Engine.load(path_of(method), 'cpu')
-    inspections = inspect(engine, method)
+@pytest.mark.parametrize('model', EXPECTED)
+def test_a_model_of_an_earlier_format_judges_as_it_did(model):
+    engine = Engine.load(path_of(model), 'cpu')
+    inspections = inspect(engine, model)
     assert [str(found.verdict) for found in inspections] == [
-        part['verdict'] for part in EXPECTED[method]
+        part['verdict'] for part in EXPECTED[model]
     ]
-    for found, part in zip(inspections, EXPECTED[method], strict=True):
+    for found, part in zip(inspections, EXPECTED[model], strict=True):
         assert found.image_score == pytest.approx(part['score'], rel=1e-4)
         assert float(found.scores.max()) == pytest.approx(part['peak'], rel=1e-4)
 
 
-@pytest.mark.parametrize('method', EXPECTED)
-def test_a_model_of_format_6_is_saved_in_the_present_format(method, tmp_path):
-    detector, manifest = load_artifact(path_of(method))
+@pytest.mark.parametrize('model', EXPECTED)
+def test_a_model_of_an_earlier_format_is_saved_in_the_present_format(model, tmp_path):
+    detector, manifest = load_artifact(path_of(model))
     path = tmp_path / 'model.safetensors'
     save_artifact(path, detector, manifest)
     with safe_open(path, framework='np') as file:
         assert json.loads(file.metadata()['flow_anomaly_ros'])['format_version'] == FORMAT_VERSION
     before, after = (
-        [found.image_score for found in inspect(Engine.load(model, 'cpu'), method)]
-        for model in (path_of(method), path)
+        [found.image_score for found in inspect(Engine.load(file, 'cpu'), model)]
+        for file in (path_of(model), path)
     )
     assert before == after
 
 
 def test_options_have_their_present_names():
-    _, manifest = load_artifact(path_of('restoration'))
+    _, manifest = load_artifact(path_of('restoration_format_6'))
     assert manifest.config['reference_images'] == ['memory_bank', 'nearest', 'mean']
     assert manifest.config['memory_bank_size'] == 8
     assert 'stored' not in manifest.config

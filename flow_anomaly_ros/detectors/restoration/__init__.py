@@ -46,7 +46,11 @@ METHOD = Method(
         'normalised': 'normalize_maps',
     },
     renamed_values={'reference_images': {'stored': 'memory_bank'}},
-    former_defaults={6: {'strides': [4, 8, 16]}, 9: {'combination': 'sum'}},
+    former_defaults={
+        6: {'strides': [4, 8, 16]},
+        9: {'combination': 'sum'},
+        10: {'scale_weighting': 'area'},
+    },
     renamed_tensors={
         r'^stored\.(\d+)\.stored$': r'memory_banks.\1.bank',
         r'^targets\.': 'latent_gaussians.',

@@ -21,6 +21,7 @@ ADDED_SIDES = ('smaller', 'larger')
 OCCLUSION_PATTERNS = ('none', 'rectangle', 'ring')
 METRICS = ('euclidean', 'manhattan')
 COMBINATIONS = ('agreement', 'sum')
+SCALE_WEIGHTINGS = ('equal', 'area')
 # Default weights of the nearest likely images beside other reference images.
 NEAREST_WEIGHT_PIXELS = 0.5
 NEAREST_WEIGHT_NETWORK = 0.2
@@ -126,8 +127,9 @@ class RestorationConfig:
         normalize_maps: Whether the distances of each scale are brought to [0, 1] within an image
             before they are added (73, 79). No threshold fits all such maps, so masks follow the
             rule `half`; the image score uses the distances as they are.
-        scale_weights: Weight of the distances of each scale; empty: its number of positions, since
-            a coarse scale spreads its distances over a large receptive field.
+        scale_weighting: Weights of the distances of the scales: `equal`, as the patent adds them
+            (75-78), or `area`, their numbers of positions.
+        scale_weights: A weight for each scale instead.
         border_weight: Weight of distances at the outermost positions in the image score: networks
             are padded with zeros there, and parts are cut off.
         map_upsampling: Interpolation of smaller distance maps to the image's size: bilinear,
@@ -188,12 +190,13 @@ class RestorationConfig:
     restoring_width: int = option(64, REFERENCE, minimum=8)
 
     combination: str = option('agreement', SCORE, choices=COMBINATIONS)
-    time_weight: float = option(1.0, SCORE, minimum=0)
+    time_weight: float = option(0.5, SCORE, minimum=0)
     metric: str = option('euclidean', SCORE, choices=METRICS)
     feature_weight: float = option(1.0, SCORE, minimum=0)
     pixel_weight: float = option(0.0, SCORE, minimum=0)
     normalize_distances: bool = option(True, SCORE)
     normalize_maps: bool = option(False, SCORE)
+    scale_weighting: str = option('equal', SCORE, choices=SCALE_WEIGHTINGS)
     scale_weights: tuple[float, ...] = option((), SCORE, above=0)
     border_weight: float = option(0.5, SCORE, above=0)
     map_upsampling: str = option('bilinear', SCORE, choices=UPSAMPLINGS)
@@ -348,7 +351,9 @@ class RestorationConfig:
     @property
     def weights_of_scales(self) -> tuple[float, ...]:
         """Weight of each scale."""
-        return self.scale_weights or tuple((scale / self.scales[0]) ** 2 for scale in self.scales)
+        exponent = 2 if self.scale_weighting == 'area' else 0
+        by_size = tuple((scale / self.scales[0]) ** exponent for scale in self.scales)
+        return self.scale_weights or by_size
 
     def of_each_scale(self, name: str) -> tuple[str, ...]:
         """Return `targets` or `backbone`, one for each scale."""

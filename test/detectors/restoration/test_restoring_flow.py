@@ -169,8 +169,8 @@ def test_the_score_map_adds_what_memory_flow_and_time_agree_on(detector):
     size = size_of(image)
 
     def expected(time):
-        memory = distances[0] + 0.25 * resize(distances[1], size)
-        agreement = (memory * resize(length, size) * resize(time, size)) ** (1 / 3)
+        memory = distances[0] + resize(distances[1], size)
+        agreement = (memory * resize(length, size) * resize(time, size).sqrt()) ** (1 / 2.5)
         return memory + 5 * agreement
 
     plain = with_options(detector, smoothing=0.0)
@@ -196,7 +196,7 @@ def test_the_three_may_be_summed_as_in_files_of_format_8(detector):
     levels = detector.levels(scaled)
     distances = detector.normalized_distances(levels, [size_of(x) for x in scaled])
     length, time = detector.restoration_maps(detector.pack(levels, scaled), distances)
-    weighted = zip((1, 0.25, 4, 1), (*distances, length, time), strict=True)
+    weighted = zip((1, 1, 4, 0.5), (*distances, length, time), strict=True)
     expected = sum(weight * resize(x, size_of(image)) for weight, x in weighted)
     torch.testing.assert_close(summed(image).score_map, expected[:, 0])
 
@@ -229,7 +229,7 @@ def test_without_a_memory_bank_flow_and_time_decide():
     image = stained(good_images(1, seed=1))
     scaled = detector.scale_images(image)
     length, time = detector.restoration_maps(detector.pack(detector.levels(scaled), scaled), [])
-    agreement = (resize(length, size_of(time)) * time).sqrt()
+    agreement = (resize(length, size_of(time)) * time.sqrt()) ** (1 / 1.5)
     expected = resize(5 * agreement, size_of(image))[:, 0]
     torch.testing.assert_close(detector(image).score_map, expected)
     timeless = with_options(detector, time_weight=0.0)
