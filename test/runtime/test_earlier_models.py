@@ -34,7 +34,9 @@ def test_a_model_of_an_earlier_format_judges_as_it_did(model):
         part['verdict'] for part in EXPECTED[model]
     ]
     for found, part in zip(inspections, EXPECTED[model], strict=True):
-        assert found.image_score == pytest.approx(part['score'], rel=1e-4)
+        # Registration moves the map to the camera image before its maximum is taken since then.
+        rel = 0.06 if model == 'restoration_format_6' else 1e-4
+        assert found.image_score == pytest.approx(part['score'], rel=rel)
         assert float(found.scores.max()) == pytest.approx(part['peak'], rel=1e-4)
 
 

@@ -130,8 +130,8 @@ class RestorationConfig:
         scale_weighting: Weights of the distances of the scales: `equal`, as the patent adds them
             (75-78), or `area`, their numbers of positions.
         scale_weights: A weight for each scale instead.
-        border_weight: Weight of distances at the outermost positions in the image score: networks
-            are padded with zeros there, and parts are cut off.
+        border_weight: Factor of scores less than `stride` px from the border of the camera image,
+            or of the registered one: networks are padded with zeros there, and parts are cut off.
         map_upsampling: Interpolation of smaller distance maps to the image's size: bilinear,
             bicubic or nearest (78).
         map_downsampling: Reduction of larger maps to the image's size: average, max or nearest

@@ -60,13 +60,11 @@ class _Term(NamedTuple):
         map: Bx1xhxw, >= 0.
         weight: Its weight.
         offset: (down, right) in px from where it belongs to where it would be drawn.
-        ring: Rows and columns of positions at the border that count less in the image score.
     """
 
     map: Tensor
     weight: float
     offset: tuple[float, float] = (0.0, 0.0)
-    ring: int = 1
 
 
 class RestorationDetector(Detector):
@@ -82,7 +80,7 @@ class RestorationDetector(Detector):
     """
 
     stages: ClassVar = {
-        'align': ('registration.forward', 'registration.in_view', 'registration.undo'),
+        'align': ('registration.forward', 'registration.weigh_border', 'registration.undo'),
         'features': ('levels', 'whiten'),
         'flow': ('restored_features', 'pack', 'restoration_maps'),
         'restore': ('reference_features',),
@@ -433,26 +431,26 @@ class RestorationDetector(Detector):
         scales = zip(maps, weights, offsets, strict=True) if maps else []
         terms = [_Term(x, weight, offset) for x, weight, offset in scales]
         if self.config.image_share > 0:
-            # Distances of images have `stride` pixels for each position, and lie where they belong.
-            terms = [_Term(x, weight, ring=self.config.stride) for x, weight, _, _ in terms]
+            # Distances of images lie where they belong.
+            terms = [_Term(x, weight) for x, weight, _ in terms]
         if self.restoring_flow is not None:
             length, time = self.restoration_maps(self.pack(levels, scaled), maps)
             # The time was trained to lie where images are spoiled.
             estimated = (
                 _Term(length, self.config.shares['restored'], self._offset_of_levels()),
-                _Term(time, self.config.time_weight, ring=2),
+                _Term(time, self.config.time_weight),
             )
             terms = (
                 [*terms, *estimated]
                 if self.config.combination == 'sum'
                 else [self._with_agreement(terms, *estimated, size)]
             )
-        score_map, inner_map = self._summed(terms, size).split(1, 1)
-        score_map = self.registration.undo(score_map, poses)[:, 0]
-        # Sums are as in files of format 8 and earlier.
-        ring = self.config.stride if self.config.combination == 'agreement' else 0
-        inner_map = self.registration.in_view(inner_map, poses, ring, self.config.border_weight)
-        return DetectorOutput(score_map, inner_map.amax(dim=(1, 2, 3)))
+        score_map = self._summed(terms, size, poses)
+        image_score = score_map.amax(dim=(1, 2, 3))
+        if self.config.normalize_maps:
+            terms = [term._replace(map=min_max(term.map)) for term in terms]
+            score_map = self._summed(terms, size, poses)
+        return DetectorOutput(score_map[:, 0], image_score)
 
     def _offsets_of_scales(self) -> list[tuple[float, float]]:
         """(down, right) offset of the features of each scale, in px of the images."""
@@ -503,15 +501,6 @@ class RestorationDetector(Detector):
         output = self.run_restoring_flow(packed, distances)
         of_levels = torch.cat([x.square().mean(1, True) for x in flow.split(output.velocity)], 1)
         return [of_levels.mean(1, True).sqrt(), output.time_logits.sigmoid().sqrt()]
-
-    def _inner(self, distances: Tensor, ring: int) -> Tensor:
-        """Bx1xhxw distances, with those in the outermost ring of so many rows counting less."""
-        weight = self.config.border_weight
-        if weight == 1:
-            return distances
-        inner = torch.full_like(distances[:1], weight)
-        inner[..., ring:-ring, ring:-ring].fill_(1)
-        return distances * inner
 
     def distances(
         self, restored: list[Tensor], latents: list[Tensor], sizes: list[tuple[int, int]]
@@ -579,22 +568,31 @@ class RestorationDetector(Detector):
         exponent = 1 / (len(factors) - 1 + config.time_weight)
         agreement = functools.reduce(torch.mul, factors) ** exponent
         total = functools.reduce(torch.add, [length.weight * agreement, *others])
-        return _Term(total, 1.0, ring=time.ring * grid[0] // size_of(time.map)[0])
+        return _Term(total, 1.0)
 
-    def _summed(self, terms: list[_Term], size: tuple[int, int]) -> Tensor:
-        """Weighted maps, brought to one size, smoothed and added (75-78).
+    def _summed(self, terms: list[_Term], size: tuple[int, int], poses: Tensor | None) -> Tensor:
+        """Bring weighted maps to one size, smooth and add them (75-78).
+
+        Args:
+            terms: The maps.
+            size: (height, width) of the images in px.
+            poses: Those of the registered images; None without registration.
 
         Returns:
-            Bx2xHxW, the score map and that of which the image score is the maximum.
+            Bx1xHxW in the view of the camera images.
         """
         config = self.config
         options = config.smoothing, config.map_upsampling, config.map_downsampling
-        resized = []
-        for term in terms:
-            shown = min_max(term.map) if config.normalize_maps else term.map
-            both = term.weight * torch.cat([shown, self._inner(term.map, term.ring)], 1)
-            resized.append(resize_and_smooth(both, size, *options, offset=term.offset))
-        return functools.reduce(torch.add, resized)
+        resized = [
+            resize_and_smooth(term.weight * term.map, size, *options, offset=term.offset)
+            for term in terms
+        ]
+        total = functools.reduce(torch.add, resized)
+        if config.border_weight < 1:
+            total = self.registration.weigh_border(
+                total, poses, config.stride, config.border_weight
+            )
+        return self.registration.undo(total, poses)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> list[dict[str, Tensor]]:
         """A row per scale: the scaled image, the restored one and the reference images.

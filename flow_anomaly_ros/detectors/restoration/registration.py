@@ -138,7 +138,7 @@ class Registration(DynamicBufferMixin):
     def undo(self, maps: Tensor, poses: Tensor | None) -> Tensor:
         """Transform maps of registered images, BxCxHxW, back to the camera images.
 
-        Positions outside the registered image get the value at its nearest border.
+        Positions outside the registered image were not inspected and get 0.
 
         Args:
             maps: BxCxHxW maps of registered images.
@@ -147,29 +147,29 @@ class Registration(DynamicBufferMixin):
         if poses is None:
             return maps
         inverse_shift = -_rotation(-poses[:, 0]) @ poses[:, 1:, None]
-        return _warp(maps, torch.cat([-poses[:, :1], inverse_shift[..., 0]], 1))
+        poses = torch.cat([-poses[:, :1], inverse_shift[..., 0]], 1)
+        return _warp(maps, poses, padding='zeros')
 
     @autocast_disabled
-    def in_view(
-        self, maps: Tensor, poses: Tensor | None, ring: float = 0.0, ring_weight: float = 1.0
-    ) -> Tensor:
-        """Set maps to 0 where the registered images lie outside the camera images.
+    def weigh_border(self, maps: Tensor, poses: Tensor | None, ring: int, weight: float) -> Tensor:
+        """Multiply maps by a factor near the borders of the registered and of the camera images.
 
-        Registered images repeat the border of the camera image there.
+        Maps are set to 0 outside the camera images, where registered images repeat the border.
 
         Args:
             maps: BxCxHxW maps of registered images.
-            poses: Poses that `forward` returned with these images.
-            ring: Width in px of a ring along the border of the camera images.
-            ring_weight: Factor of the maps in this ring.
+            poses: Poses that `forward` returned with these images; None without registration.
+            ring: Width of the border in px.
+            weight: The factor.
         """
+        factors = torch.full_like(maps[:1, :1], weight)
+        factors[..., ring:-ring, ring:-ring].fill_(1)
         if poses is None:
-            return maps
-        height, width = size_of(maps)
-        x, y = _grid(poses, (height, width)).abs().unbind(-1)
-        is_inner = (x <= 1 - 2 * ring / width) & (y <= 1 - 2 * ring / height)
-        weight = torch.where(is_inner, 1.0, ring_weight) * ((x <= 1) & (y <= 1))
-        return maps * weight[:, None]
+            return maps * factors
+        grid, size = _grid(poses, size_of(maps)), size_of(maps)
+        of_camera = torch.where(_is_within(grid, size, ring), 1.0, weight)
+        of_camera = of_camera * _is_within(grid, size, 0)
+        return maps * torch.minimum(factors, of_camera[:, None])
 
     def _set_reference(self, reference: Tensor) -> None:
         self.reference = reference
@@ -340,11 +340,18 @@ def _rotation(angles: Tensor, aspect: float = 1.0) -> Tensor:
     )
 
 
-def _warp(maps: Tensor, poses: Tensor) -> Tensor:
-    """Sample BxCxHxW maps at poses; the border is repeated outside."""
+def _warp(maps: Tensor, poses: Tensor, padding: str = 'border') -> Tensor:
+    """Sample BxCxHxW maps at poses; outside, the border is repeated, or there are `zeros`."""
     return functional.grid_sample(
-        maps, _grid(poses, size_of(maps)), padding_mode='border', align_corners=False
+        maps, _grid(poses, size_of(maps)), padding_mode=padding, align_corners=False
     )
+
+
+def _is_within(grid: Tensor, size: tuple[int, int], ring: float) -> Tensor:
+    """Where a BxHxWx2 grid lies inside maps without their outermost `ring` px, BxHxW."""
+    height, width = size
+    x, y = grid.abs().unbind(-1)
+    return (x <= 1 - 2 * ring / width) & (y <= 1 - 2 * ring / height)
 
 
 def _grid(poses: Tensor, size: tuple[int, int]) -> Tensor:

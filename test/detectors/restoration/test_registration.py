@@ -74,7 +74,11 @@ def test_undo_transforms_maps_back_to_the_camera_image(fitted):
     images = parts(*random_poses(6, 1, max_shift=0.05), size)
     registered, poses = registration(images)
     restored = registration.undo(registered, poses)
-    assert (restored - images).abs().mean() < 0.01
+    is_inside = registration.undo(torch.ones_like(registered), poses) > 0.999
+    assert is_inside.float().mean() > 0.7
+    assert (restored - images)[is_inside].abs().mean() < 0.01
+    # What the registered image does not show was not inspected.
+    assert restored[registration.undo(torch.ones_like(registered), poses) == 0].max() == 0
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(registration.undo(registered, poses), restored)
 
@@ -84,22 +88,27 @@ def test_maps_are_zero_outside_the_camera_image(fitted):
     ones = torch.ones(2, 1, height, width)
     # A shift to the right by a quarter of the shorter side, and a quarter turn.
     poses = torch.tensor([[0.0, 0.5, 0.0], [torch.pi / 2, 0.0, 0.0]])
-    shifted, rotated = registration.in_view(ones, poses)[:, 0]
+    shifted, rotated = registration.weigh_border(ones, poses, 1, 1.0)[:, 0]
     outside = min(height, width) // 4
     assert shifted[:, : width - outside].all()
     assert not shifted[:, width - outside :].any()
     middle = abs(width - height) // 2
     assert rotated.sum() == min(height, width) ** 2
     assert rotated[middle : -middle or None].all() or rotated[:, middle:-middle].all()
-    assert registration.in_view(ones, None) is ones
-    ringed, _ = registration.in_view(ones, poses, 3, 0.5)[:, 0]
-    # The right border lies outside of the shifted image.
-    expected = torch.zeros(height, width)
-    expected[:, : width - outside] = 0.5
-    expected[3:-3, 3 : width - outside - 3] = 1
-    # The camera image begins a quarter of the shorter side to the left.
-    expected[3:-3, :3] = 1
-    assert torch.equal(ringed, expected)
+
+
+def test_scores_near_a_border_are_weighed_once(fitted):
+    registration, (height, width) = fitted
+    ones = torch.ones(1, 1, height, width)
+    expected = torch.full((height, width), 0.5)
+    expected[3:-3, 3:-3] = 1
+    assert torch.equal(registration.weigh_border(ones, None, 3, 0.5)[0, 0], expected)
+    # Shifted to the right by a quarter of the shorter side, the camera image ends inside.
+    poses = torch.tensor([[0.0, 0.5, 0.0]])
+    end = width - min(height, width) // 4
+    expected[:, end - 3 :] = 0.5
+    expected[:, end:] = 0
+    assert torch.equal(registration.weigh_border(ones, poses, 3, 0.5)[0, 0], expected)
 
 
 def test_fit_uses_images_from_the_whole_set():

@@ -173,7 +173,7 @@ def test_the_score_map_adds_what_memory_flow_and_time_agree_on(detector):
         agreement = (memory * resize(length, size) * resize(time, size).sqrt()) ** (1 / 2.5)
         return memory + 5 * agreement
 
-    plain = with_options(detector, smoothing=0.0)
+    plain = with_options(detector, smoothing=0.0, border_weight=1.0)
     torch.testing.assert_close(plain(image).score_map, expected(time)[:, 0])
     plain.restoration_maps = lambda *_: [length, 0 * time]
     torch.testing.assert_close(plain(image).score_map, expected(0 * time)[:, 0])
@@ -188,7 +188,7 @@ def test_overshooting_interpolation_gives_a_score(detector):
 
 
 def test_the_three_may_be_summed_as_in_files_of_format_8(detector):
-    summed = with_options(detector, smoothing=0.0, combination='sum')
+    summed = with_options(detector, smoothing=0.0, combination='sum', border_weight=1.0)
     upgraded = METHOD.upgrade_config({'reference_images': ['memory_bank', 'restored']}, 8)
     assert upgraded['combination'] == summed.config.combination
     image = stained(good_images(1, seed=1))
@@ -225,7 +225,7 @@ def test_the_length_is_moved_by_the_offsets_of_the_levels(combination):
 
 
 def test_without_a_memory_bank_flow_and_time_decide():
-    detector = train_on_stripes('restored', smoothing=0.0)
+    detector = train_on_stripes('restored', smoothing=0.0, border_weight=1.0)
     image = stained(good_images(1, seed=1))
     scaled = detector.scale_images(image)
     length, time = detector.restoration_maps(detector.pack(detector.levels(scaled), scaled), [])
