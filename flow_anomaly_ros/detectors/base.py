@@ -3,7 +3,8 @@
 """The interface every detection method implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -37,10 +38,14 @@ class FitReport:
     Attributes:
         losses: Loss of every step, by stage.
         notes: Findings about the images and decisions of the training, a line each.
+        leave_out: Makes the detector forget the images of these indices within a context, almost
+            as if it had been trained without them; None: only another training does that. It keeps
+            the training's data alive.
     """
 
     losses: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    leave_out: Callable[[Sequence[int]], AbstractContextManager[None]] | None = None
 
 
 # Called as progress(stage, step, steps, loss) after every step, 1 <= step <= steps; the loss is

@@ -53,6 +53,10 @@ def _always(_config: Any) -> bool:
     return True
 
 
+def _never(_config: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Method:
     """A detection method.
@@ -69,6 +73,7 @@ class Method:
         scoring_config: Drops what scores do not need, such as what only draws pictures: the
             detector trained with the result gives the same scores, sooner.
         takes_weights: Whether a configuration has pretrained parts.
+        can_leave_out: Whether `fit` reports `FitReport.leave_out` with a configuration.
         renamed_options: Former names of options, and today's.
         renamed_values: By today's name of an option, former values and today's.
         former_defaults: By format version of model files, defaults of options that older files
@@ -86,6 +91,7 @@ class Method:
     presets: Mapping[str, Mapping[str, object]]
     scoring_config: Callable[[Any], Any] = _keep
     takes_weights: Callable[[Any], bool] = _always
+    can_leave_out: Callable[[Any], bool] = _never
     renamed_options: Mapping[str, str] = field(default_factory=dict)
     renamed_values: Mapping[str, Mapping[object, object]] = field(default_factory=dict)
     former_defaults: Mapping[int, Mapping[str, object]] = field(default_factory=dict)

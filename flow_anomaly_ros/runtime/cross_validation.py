@@ -1,21 +1,25 @@
 # Copyright 2026 flow_anomaly_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Trains detectors with images held out, and scores these for calibration."""
+"""Scores images of good parts with detectors that have not seen them, for calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 import re
 from typing import Protocol
 
-from flow_anomaly_ros.detectors.base import Detector, FitReport
+from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.runtime.calibration import score_images
 from flow_anomaly_ros.scoring.calibration import CalibrationScores, merge
 import numpy as np
 import torch
 from torch import Tensor
 
-# Up to this many images per class, each is held out in one of FOLDS trainings, and the detector is
-# then trained on all of them; with more, a share is held out for good.
+# A detector that can leave out images does so with this many groups of successive images, which
+# resemble most.
+MAX_GROUPS = 20
+# Others are trained again: up to this many images per class, each is held out in one of FOLDS
+# trainings, and the detector is then trained on all of them; with more, a share is held out for
+# good.
 MAX_FOLD_IMAGES = 100
 FOLDS = 5
 HELD_OUT_SHARE = 0.2
@@ -58,7 +62,12 @@ class HeldOut:
 
 
 def fit_and_hold_out(
-    fit: FitOnSubset, images: Tensor, classes: Tensor, seed: int
+    fit: FitOnSubset,
+    images: Tensor,
+    classes: Tensor,
+    seed: int,
+    can_leave_out: bool = False,
+    progress: Progress = no_progress,
 ) -> tuple[Detector, FitReport, list[HeldOut]]:
     """Train a detector, and score images of each class that the scoring detector has not seen.
 
@@ -67,6 +76,8 @@ def fit_and_hold_out(
         images: NxCxHxW float32 in [0, 1].
         classes: N indices of their classes, from 0 up.
         seed: Decides which images are held out together.
+        can_leave_out: Whether the detector can leave out images, see `FitReport.leave_out`.
+        progress: Called after every group of images that was left out.
 
     Returns:
         The detector, the report of its training, and the held-out scores by class.
@@ -81,6 +92,10 @@ def fit_and_hold_out(
         ]
 
     fewest = min(map(len, by_class))
+    if can_leave_out and fewest > 1:
+        detector, report = fit(torch.arange(len(images)), '')
+        by_class = [indices.sort().values for indices in by_class]
+        return detector, report, _leave_out(detector, report, images, by_class, progress)
     if fewest > MAX_FOLD_IMAGES:
         counts = [max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(indices))) for indices in by_class]
         rest = [indices[count:] for indices, count in zip(by_class, counts, strict=True)]
@@ -97,6 +112,38 @@ def fit_and_hold_out(
     detector, report = fit(torch.arange(len(images)), '')
     parts = parts or [score(detector, by_class)]
     return detector, report, [HeldOut.merged(of_class) for of_class in zip(*parts, strict=True)]
+
+
+def _leave_out(
+    detector: Detector,
+    report: FitReport,
+    images: Tensor,
+    by_class: Sequence[Tensor],
+    progress: Progress,
+) -> list[HeldOut]:
+    """Let a detector leave out its images, group by group, and score them.
+
+    Args:
+        detector: Was trained on all images.
+        report: Of its training; releases that training's data.
+        images: NxCxHxW float32 in [0, 1].
+        by_class: Indices of the images of each class, in their order.
+        progress: Called after every group.
+    """
+    assert report.leave_out is not None
+    groups = [
+        (class_index, group)
+        for class_index, indices in enumerate(by_class)
+        for group in indices.tensor_split(min(len(indices), MAX_GROUPS))
+    ]
+    parts: list[list[HeldOut]] = [[] for _ in by_class]
+    for number, (class_index, group) in enumerate(groups, start=1):
+        with report.leave_out(group.tolist()):
+            scores = score_images(detector, images[group], class_index)
+        parts[class_index].append(HeldOut(group, scores))
+        progress('calibration', number, len(groups), None)
+    report.leave_out = None
+    return [HeldOut.merged(of_class) for of_class in parts]
 
 
 def fold_of(stage: str) -> tuple[int, int] | None:

@@ -188,7 +188,11 @@ def train(
     def fit(chosen: Tensor, stage_prefix: str) -> tuple[Detector, FitReport]:
         return _fit(setup, images, chosen, stage_prefix, progress, checkpoints)
 
-    fitted, report, held_out = fit_and_hold_out(fit, images, setup.classes, request.seed)
+    # A tile is not an image.
+    can_leave_out = setup.method.can_leave_out(setup.config) and request.tile is None
+    fitted, report, held_out = fit_and_hold_out(
+        fit, images, setup.classes, request.seed, can_leave_out, progress
+    )
     detector = untiled(fitted)
     seconds = time.perf_counter() - started + (checkpoints.seconds if checkpoints else 0.0)
     manifest = _assemble(setup, detector, held_out, seconds)

@@ -34,6 +34,7 @@ METHOD = Method(
     },
     scoring_config=_scoring_config,
     takes_weights=lambda config: PIXELS not in config.backbone,
+    can_leave_out=lambda config: config.can_leave_out,
     renamed_options={
         'second_images': 'reference_images',
         'second_weights': 'reference_weights',

@@ -349,6 +349,12 @@ class RestorationConfig:
         )
 
     @property
+    def can_leave_out(self) -> bool:
+        """Whether all that knows single images are memory banks, which can forget them."""
+        kinds = {*self.reference_images}
+        return 'memory_bank' in kinds and kinds <= {'memory_bank', 'restored'}
+
+    @property
     def weights_of_scales(self) -> tuple[float, ...]:
         """Weight of each scale."""
         exponent = 2 if self.scale_weighting == 'area' else 0

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the restoration detector: paragraphs 104-109 of US 2025/0265693 A1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import itertools
 
@@ -72,6 +73,8 @@ def fit(
             if not added:
                 training.fit_references()
                 training.train_restoring_flow(images, seed)
+                if config.can_leave_out:
+                    context.report.leave_out = training.leave_out
                 break
         detector.add_scales(added)
     detector.eval()
@@ -190,9 +193,25 @@ class _Training:
         self._fill_memory_banks(self.entries)
         train_restoring_flow(self.detector, pairs, context)
 
+    @contextlib.contextmanager
+    def leave_out(self, indices: Sequence[int]) -> Iterator[None]:
+        """Take images and their copies out of the memory banks; see `FitReport.leave_out`.
+
+        The restoring flow still knows them. It learned from crops of them at random places, spoiled
+        and with noise, which tells it little about a single image.
+        """
+        self._fill_without(indices)
+        try:
+            yield
+        finally:
+            self._fill_memory_banks(self.entries)
+
     def _hold_out(self, group: slice) -> None:
-        """Fill the memory banks with all images but those of a group; the only one stays."""
-        is_kept = (self.origin < group.start) | (self.origin >= group.stop)
+        self._fill_without(range(group.start, group.stop))
+
+    def _fill_without(self, indices: Sequence[int]) -> None:
+        """Fill the memory banks with all images but these; the only one stays."""
+        is_kept = ~torch.isin(self.origin, torch.tensor([*indices]))
         if is_kept.any():
             self._fill_memory_banks(self.entries[is_kept])
 
