@@ -73,8 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=rate,
         default=0.01,
         metavar='RATE',
-        help='share of good parts that may be classified as defect (default: %(default)s); about '
-        'as many again are classified as uncertain',
+        help='share of good parts that may be classified as defect (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--uncertain-rate',
+        type=rate,
+        default=0.1,
+        metavar='RATE',
+        help='share of good parts that may be classified as uncertain or defect, so that a person '
+        'looks at them (default: %(default)s)',
     )
     parser.add_argument(
         '--preset',

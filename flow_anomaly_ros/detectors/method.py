@@ -74,6 +74,9 @@ class Method:
             detector trained with the result gives the same scores, sooner.
         takes_weights: Whether a configuration has pretrained parts.
         can_leave_out: Whether `fit` reports `FitReport.leave_out` with a configuration.
+        score_spread: Standard deviation of the cube roots of good parts' image scores, relative to
+            their mean, that is expected before any part was seen; see `scoring.calibration`. 0:
+            unknown.
         renamed_options: Former names of options, and today's.
         renamed_values: By today's name of an option, former values and today's.
         former_defaults: By format version of model files, defaults of options that older files
@@ -92,6 +95,7 @@ class Method:
     scoring_config: Callable[[Any], Any] = _keep
     takes_weights: Callable[[Any], bool] = _always
     can_leave_out: Callable[[Any], bool] = _never
+    score_spread: float = 0.0
     renamed_options: Mapping[str, str] = field(default_factory=dict)
     renamed_values: Mapping[str, Mapping[object, object]] = field(default_factory=dict)
     former_defaults: Mapping[int, Mapping[str, object]] = field(default_factory=dict)

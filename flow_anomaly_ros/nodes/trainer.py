@@ -181,6 +181,7 @@ class TrainerNode(Node):
             image_size=values.image_size,
             tile=values.tile or None,
             false_positive_rate=values.false_positive_rate,
+            uncertain_rate=values.uncertain_rate,
             seed=values.seed,
             device=values.device,
             threads=values.threads,

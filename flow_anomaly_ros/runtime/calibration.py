@@ -19,6 +19,8 @@ from flow_anomaly_ros.scoring.calibration import (
     merge,
     outliers,
     PIXEL_RATE,
+    Rates,
+    too_many_above,
 )
 import numpy as np
 import torch
@@ -27,8 +29,9 @@ from torch import Tensor
 # Thresholds lie at least this factor above the scores of an accepted part: the next image of the
 # same part is not exactly the same.
 MARGIN = 1.02
-# If previous thresholds reject more than this share of added parts, some of these are defective.
-MAX_REJECTED_SHARE = 0.25
+# In files of format 9 and earlier the uncertain threshold was that of this many times the rate of
+# the defect threshold.
+FORMER_UNCERTAIN_FACTOR = 2.0
 
 
 @torch.inference_mode()
@@ -56,10 +59,12 @@ def score_images(detector: Detector, images: Tensor, part_class: int = 0) -> Cal
     )
 
 
-def calibration_record(scores: CalibrationScores, false_positive_rate: float) -> dict[str, object]:
+def calibration_record(scores: CalibrationScores, rates: Rates, spread: float) -> dict[str, object]:
     """Return plain values for `PartClass.calibration`."""
     return {
-        'false_positive_rate': false_positive_rate,
+        'false_positive_rate': rates.false_positive,
+        'uncertain_rate': rates.uncertain,
+        'spread': spread,
         'images': len(scores.image_scores),
         'image_scores': scores.image_scores.tolist(),
         'peaks': scores.peaks.tolist(),
@@ -125,7 +130,9 @@ def recalibrate(
             added['image_score'] = max(added['image_score'], float(accepted.image_scores[0]))
             added['peak'] = max(added['peak'], float(accepted.peaks[0]))
     rate = known['false_positive_rate']
-    limits = calibrate(merged, rate)
+    rates = Rates(rate, known.get('uncertain_rate', min(FORMER_UNCERTAIN_FACTOR * rate, 0.49)))
+    spread = known.get('spread', 0.0)
+    limits = calibrate(merged, rates, spread)
     raised = limits.override(
         uncertain=max(limits.uncertain, MARGIN * added['image_score']),
         defect=max(limits.defect, MARGIN * added['image_score']),
@@ -134,7 +141,7 @@ def recalibrate(
         min_area=old_class.thresholds.min_area,
     )
     classes = [*manifest.classes]
-    calibration = calibration_record(merged, rate) | {'added': added}
+    calibration = calibration_record(merged, rates, spread) | {'added': added}
     classes[index] = PartClass(old_class.name, raised, calibration)
     renewed = dataclasses.replace(manifest, classes=tuple(classes))
     try:
@@ -148,19 +155,21 @@ def recalibrate(
 def find_suspicious_images(before: PartClass, after: PartClass) -> dict[str, float]:
     """Find images that `recalibrate` has added and that look defective.
 
-    They do if their scores are outliers, or if the previous thresholds rejected so many of them
-    that not all can be good: outliers in a group hide each other.
+    They do if their scores are outliers, or if the previous thresholds reject more of them than
+    chance explains, such as a single one: outliers in a group hide each other.
 
     Returns:
         Digest and score of each, the worst first.
     """
-    added: Any = after.calibration['added']
+    calibration: dict[str, Any] = after.calibration
+    added = calibration['added']
     first = len(before.calibration_scores)
     scores = np.array(after.calibration_scores)
     digests = added['digests'][first - len(scores) :]
-    found = outliers(scores, first)
+    found = outliers(scores, first, calibration['spread'])
     rejected = first + np.flatnonzero(scores[first:] >= before.thresholds.defect)
-    if len(rejected) > max(1, MAX_REJECTED_SHARE * (len(scores) - first)):
+    rate = calibration['false_positive_rate']
+    if too_many_above(len(rejected), len(scores) - first, rate):
         found = rejected[np.argsort(-scores[rejected])].tolist()
     return {digests[index - first]: float(scores[index]) for index in found}
 

@@ -134,7 +134,7 @@ class _Setup:
                 self.input_size,
                 request.tile,
                 request.seed,
-                request.false_positive_rate,
+                request.rates,
                 self.digests,
                 self.classes.tolist(),
                 _file_digest(request.weights),
@@ -200,7 +200,7 @@ def train(
         detector=detector,
         manifest=manifest,
         report=report,
-        outliers={} if setup.copies else _outliers(held_out),
+        outliers={} if setup.copies else _outliers(held_out, setup.method.score_spread),
         warnings=_warnings(setup),
         checkpoints=checkpoints,
     )
@@ -300,7 +300,7 @@ def _assemble(
     setup: _Setup, detector: Detector, held_out: Sequence[HeldOut], seconds: float
 ) -> Manifest:
     """Calibrate each class and make the manifest; moves the detector to the CPU."""
-    rate = setup.request.false_positive_rate
+    rates, spread = setup.request.rates, setup.method.score_spread
     manifest = Manifest(
         method=setup.request.method,
         config=plain_config(detector),
@@ -309,8 +309,8 @@ def _assemble(
         classes=tuple(
             PartClass(
                 name,
-                calibrate(of_class.scores, rate),
-                calibration_record(of_class.scores, rate),
+                calibrate(of_class.scores, rates, spread),
+                calibration_record(of_class.scores, rates, spread),
             )
             for name, of_class in zip(setup.class_names, held_out, strict=True)
         ),
@@ -353,11 +353,11 @@ def _choose_golden_sample(
     return '' if best is None else to_text(best)
 
 
-def _outliers(held_out: Sequence[HeldOut]) -> dict[int, float]:
+def _outliers(held_out: Sequence[HeldOut], spread: float) -> dict[int, float]:
     return {
         int(of_class.indices[index]): float(of_class.scores.image_scores[index])
         for of_class in held_out
-        for index in outliers(of_class.scores.image_scores)
+        for index in outliers(of_class.scores.image_scores, spread=spread)
     }
 
 

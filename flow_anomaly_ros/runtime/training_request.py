@@ -12,7 +12,7 @@ from typing import Any
 from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.detectors.registry import build_config, DEFAULT_METHOD, find_method
 from flow_anomaly_ros.runtime.export_formats import is_exported
-from flow_anomaly_ros.scoring.calibration import require_rate
+from flow_anomaly_ros.scoring.calibration import Rates
 
 # Options that the images decide.
 DERIVED_OPTIONS = {
@@ -38,7 +38,8 @@ class TrainingRequest:
         image_size: Shorter side in px that images are resized to.
         tile: Side in px of the tiles that images are cut into, see `runtime.tiling`; None: images
             are inspected whole.
-        false_positive_rate: Share of good parts that may be rejected, in (0, 0.5).
+        false_positive_rate: Share of good parts that may be called `defect`, in (0, 0.5).
+        uncertain_rate: Share of good parts that may be called `uncertain` or `defect`, in (0, 0.5).
         seed: The same seed gives the same model.
         device: Name of a device, see `select_device`.
         threads: CPU threads; 0: as many as torch chooses.
@@ -56,10 +57,20 @@ class TrainingRequest:
     image_size: int = 256
     tile: int | None = None
     false_positive_rate: float = 0.01
+    uncertain_rate: float = 0.1
     seed: int = 0
     device: str = 'auto'
     threads: int = 0
     checkpoints: Path | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """Both rates.
+
+        Raises:
+            ValueError: One is out of range; one line.
+        """
+        return Rates(self.false_positive_rate, self.uncertain_rate)
 
     def find_method(self) -> Method:
         """Return the method.
@@ -93,7 +104,8 @@ class TrainingRequest:
         Raises:
             ValueError: Something cannot be used; one line.
         """
-        require_rate(self.false_positive_rate)
+        # Raises where they are out of range.
+        _ = self.rates
         for name, reason in DERIVED_OPTIONS.items():
             if name in self.options:
                 msg = f'{name} cannot be set: {reason}'

@@ -13,6 +13,9 @@ from flow_anomaly_ros.scoring.regions import find_regions, hysteresis_mask, Regi
 import numpy as np
 
 MASK_RULES = ('calibrated', 'mean', 'half')
+# Where no score reaches the region threshold, the region of the highest one extends down to this
+# share of it.
+HIGHEST_SHARE = 0.5
 
 
 class Verdict(enum.StrEnum):
@@ -30,7 +33,8 @@ class Thresholds:
     Attributes:
         defect: A part with an image score >= this is a defect.
         uncertain: A part with an image score >= this is uncertain; <= defect.
-        region: The high threshold of the hysteresis: the maximum score of a region is >= this.
+        region: The high threshold of the hysteresis: the maximum score of a region is >= this. It
+            is the uncertain threshold where the image score is the maximum of the score map.
         pixel: The low threshold of the hysteresis: pixels of a region have scores > this;
             <= region.
         rule: Mask rule. `calibrated` applies hysteresis with `pixel` and `region`. `mean` marks
@@ -71,9 +75,9 @@ class Thresholds:
     def override(self, **changes: Any) -> 'Thresholds':
         """Replace thresholds and move the others where the order requires it.
 
-        A new `defect` scales `region` in proportion, unless that is replaced too: both decide what
-        a defect is, one for the image and one for a region of it. `rule='calibrated'` keeps the
-        present rule: that of a model is `half` if one threshold does not fit all score maps.
+        `region` changes in proportion to `uncertain`, unless it is replaced too: both say what is
+        not ok, one of the image and one of a region of it. `rule='calibrated'` keeps the present
+        rule: that of a model is `half` if one threshold does not fit all score maps.
 
         Args:
             changes: New values of attributes by name.
@@ -84,13 +88,17 @@ class Thresholds:
         if changes.get('rule') == 'calibrated':
             changes['rule'] = self.rule
         values = dataclasses.asdict(self) | changes
-        if 'defect' in changes and 'region' not in changes and self.defect > 0:
-            values['region'] = self.region * values['defect'] / self.defect
-        for low, high in (('uncertain', 'defect'), ('pixel', 'region')):
+
+        def keep_order(low: str, high: str) -> None:
             if low not in changes:
                 values[low] = min(values[low], values[high])
             elif high not in changes:
                 values[high] = max(values[low], values[high])
+
+        keep_order('uncertain', 'defect')
+        if 'region' not in changes and self.uncertain > 0:
+            values['region'] = self.region * values['uncertain'] / self.uncertain
+        keep_order('pixel', 'region')
         return Thresholds(**values)
 
 
@@ -104,7 +112,8 @@ def classify(
     """Classify a part by its scores.
 
     A part is a defect if its image score reaches `thresholds.defect` and the mask has a region. A
-    high score without a region is uncertain, never ok.
+    high score without a region is uncertain, never ok. By the rule `calibrated`, the mask of a part
+    that is ok is empty, and that of any other part has at least the region of its highest score.
 
     Args:
         score_map: HxW float32 at the detector's resolution. Do not enlarge it: interpolation lowers
@@ -124,23 +133,35 @@ def classify(
     score_map = _shrink_keeping_maxima(score_map, (height, width))
     area_ratio = score_map.size / (height * width)
     min_area = math.ceil(area_ratio * thresholds.min_area)
+    # A part must never pass because a network or an image is broken.
+    is_finite = math.isfinite(image_score)
+    is_ok = is_finite and image_score < thresholds.uncertain
+    is_calibrated = thresholds.rule == 'calibrated'
+    if is_ok and is_calibrated:
+        return np.zeros((height, width), np.uint8), (), Verdict.OK
+    mask, regions = _make_mask(score_map, low, high, min_area, (height, width))
+    is_defect = is_finite and image_score >= thresholds.defect and len(regions) > 0
+    verdict = Verdict.OK if is_ok else Verdict.DEFECT if is_defect else Verdict.UNCERTAIN
+    highest = score_map.max(initial=0, where=np.isfinite(score_map))
+    if not regions and is_calibrated and highest > 0:
+        low = min(low, HIGHEST_SHARE * highest)
+        mask, regions = _make_mask(score_map, low, highest, 1, (height, width))
+    return mask, regions, verdict
+
+
+def _make_mask(
+    score_map: np.ndarray, low: float, high: float, min_area: int, size: tuple[int, int]
+) -> tuple[np.ndarray, tuple[Region, ...]]:
+    """Make the mask of a score map by hysteresis, at a size, and describe its regions."""
     mask = hysteresis_mask(score_map, low, high, min_area)
-    if mask.shape != (height, width):
+    if mask.shape != size:
         # Linear interpolation gives smooth outlines, but below a factor of two it loses single
         # pixels.
-        enlargement = min(height / score_map.shape[0], width / score_map.shape[1])
+        enlargement = min(new / old for new, old in zip(size, score_map.shape, strict=True))
         interpolation = cv2.INTER_LINEAR if enlargement >= 2 else cv2.INTER_NEAREST
-        mask = cv2.resize(mask, (width, height), interpolation=interpolation)
+        mask = cv2.resize(mask, size[::-1], interpolation=interpolation)
         _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
-    regions = _find_regions(score_map, mask)
-    if not math.isfinite(image_score):
-        # A part must never pass because a network or an image is broken.
-        return mask, regions, Verdict.UNCERTAIN
-    if image_score >= thresholds.defect and regions:
-        return mask, regions, Verdict.DEFECT
-    if image_score >= thresholds.uncertain:
-        return mask, regions, Verdict.UNCERTAIN
-    return mask, regions, Verdict.OK
+    return mask, _find_regions(score_map, mask)
 
 
 def _shrink_keeping_maxima(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ from flow_anomaly_ros.runtime.calibration import (
 from flow_anomaly_ros.runtime.engine import Criteria
 from flow_anomaly_ros.runtime.golden_sample import to_text
 from flow_anomaly_ros.runtime.manifest import PartClass
-from flow_anomaly_ros.scoring.calibration import CalibrationScores
+from flow_anomaly_ros.scoring.calibration import CalibrationScores, Rates
 from flow_anomaly_ros.scoring.thresholds import Thresholds, Verdict
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def calibrated(make_engine):
     engine = make_engine(channels=3)
     scores = 0.3 + 0.01 * np.linspace(-1, 1, 10)
     (part_class,) = engine.manifest.classes
-    calibration = calibration_record(CalibrationScores(scores, scores, 0.3), 0.01)
+    calibration = calibration_record(CalibrationScores(scores, scores, 0.3), Rates(), 0.0)
     engine.manifest = dataclasses.replace(
         engine.manifest,
         classes=(dataclasses.replace(part_class, calibration=calibration),),
@@ -64,7 +64,9 @@ def test_an_accepted_part_stays_ok_after_parts_with_lower_scores_are_accepted(ca
 
 
 def test_parts_are_scored_with_the_given_class(class_engine):
-    calibration = calibration_record(CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), 0.01)
+    calibration = calibration_record(
+        CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3), Rates(), 0.0
+    )
     classes = [
         dataclasses.replace(part_class, calibration=calibration)
         for part_class in class_engine.manifest.classes
@@ -97,7 +99,7 @@ def test_parts_added_without_accept_may_still_be_rejected(calibrated):
 def test_similar_good_parts_lower_the_threshold(calibrated):
     (part_class,) = calibrated.manifest.classes
     scores = CalibrationScores(*2 * [np.array([0.2, 0.3, 0.4])], 0.3)
-    few = dataclasses.replace(part_class, calibration=calibration_record(scores, 0.01))
+    few = dataclasses.replace(part_class, calibration=calibration_record(scores, Rates(), 0.0))
     before = dataclasses.replace(calibrated.manifest, classes=(few,))
     first = recalibrate(calibrated.backend.detector, before, [grey(60)])
     more = [grey(value) for value in range(61, 91)]
@@ -158,7 +160,13 @@ def test_a_group_of_rejected_parts_is_reported_as_suspicious(above, named):
     before = PartClass('', limits, {'image_scores': known.tolist()})
     scores = [*known.tolist(), *further.tolist()]
     digests = ['earlier', *(f'new {index}' for index in range(6))]
-    after = PartClass('', limits, {'image_scores': scores, 'added': {'digests': digests}})
+    calibration = {
+        'image_scores': scores,
+        'added': {'digests': digests},
+        'false_positive_rate': 0.01,
+        'spread': 0.0,
+    }
+    after = PartClass('', limits, calibration)
     found = find_suspicious_images(before, after)
     assert found == {f'new {n}': pytest.approx(further[n]) for n in range(named)}
     assert [*found.values()] == sorted(found.values(), reverse=True)

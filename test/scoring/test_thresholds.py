@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds classify scores into masks and verdicts; contradictory ones are refused."""
 
+import math
+
 from flow_anomaly_ros.scoring.thresholds import classify, MASK_RULES, Thresholds, Verdict
 import numpy as np
 import pytest
@@ -27,8 +29,32 @@ def test_the_verdict_depends_on_the_image_score(score, verdict):
 
 
 def test_a_high_score_without_a_region_is_uncertain():
-    mask, regions, verdict = classify(score_map(), 9.0, LIMITS)
-    assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
+    assert classify(score_map(), 9.0, LIMITS)[2] == Verdict.UNCERTAIN
+
+
+@pytest.mark.parametrize('score', [1.5, 1.9, 2.0, 9.0, math.nan, math.inf])
+@pytest.mark.parametrize('min_area', [1, 100])
+def test_whatever_is_not_ok_shows_its_highest_score(score, min_area):
+    limits = LIMITS.override(min_area=min_area)
+    mask, (region, *_), verdict = classify(score_map(peak=1.4), score, limits)
+    assert verdict == Verdict.UNCERTAIN
+    assert region.max_score == pytest.approx(1.4)
+    assert mask[5, 6] == 255
+    # Scores of the region are above the pixel threshold.
+    assert np.count_nonzero(mask) == 9
+
+
+def test_the_mask_of_a_part_that_is_ok_is_empty():
+    mask, regions, verdict = classify(score_map(peak=9.0), 1.0, LIMITS)
+    assert (mask.any(), regions, verdict) == (False, (), Verdict.OK)
+
+
+def test_a_low_score_map_of_a_part_that_is_not_ok_shows_its_peak():
+    limits = Thresholds(defect=2.0, uncertain=0.1, region=2.0, pixel=1.0)
+    scores = np.zeros((10, 12), np.float32)
+    scores[3:5, 3:5], scores[8, 8] = 0.4, 0.15
+    mask, (region,), _ = classify(scores, 0.4, limits)
+    assert np.count_nonzero(mask) == region.area == 4
 
 
 @pytest.mark.parametrize('score', [float('nan'), float('inf'), float('-inf')])
@@ -63,9 +89,13 @@ def test_the_rule_of_the_model_is_kept_where_the_calibrated_one_is_asked_for():
 
 
 def test_regions_below_the_minimum_area_are_dropped():
-    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=10)
-    mask, regions, verdict = classify(score_map(peak=2.5), 2.5, limits)
-    assert (mask.any(), regions, verdict) == (False, (), Verdict.UNCERTAIN)
+    scores = score_map(peak=2.5)
+    scores[0, 0] = 3.0
+    limits = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0, min_area=5)
+    _, (region,), verdict = classify(scores, 3.0, limits)
+    assert (region.area, verdict) == (9, Verdict.DEFECT)
+    limits = limits.override(min_area=10)
+    assert classify(scores, 3.0, limits)[2] == Verdict.UNCERTAIN
 
 
 @pytest.mark.parametrize(('rule', 'expected'), [('mean', 9), ('half', 1)])
@@ -118,13 +148,14 @@ CALIBRATED = Thresholds(defect=10.0, uncertain=8.0, region=10.0, pixel=5.0)
 @pytest.mark.parametrize(
     ('changes', 'expected'),
     [
-        ({'defect': 6.0}, Thresholds(defect=6.0, uncertain=6.0, region=6.0, pixel=5.0)),
-        ({'defect': 4.0}, Thresholds(defect=4.0, uncertain=4.0, region=4.0, pixel=4.0)),
+        ({'defect': 9.0}, Thresholds(defect=9.0, uncertain=8.0, region=10.0, pixel=5.0)),
+        ({'defect': 6.0}, Thresholds(defect=6.0, uncertain=6.0, region=7.5, pixel=5.0)),
+        ({'uncertain': 2.0}, Thresholds(defect=10.0, uncertain=2.0, region=2.5, pixel=2.5)),
         (
             {'defect': 6.0, 'region': 9.0},
             Thresholds(defect=6.0, uncertain=6.0, region=9.0, pixel=5.0),
         ),
-        ({'uncertain': 12.0}, Thresholds(defect=12.0, uncertain=12.0, region=10.0, pixel=5.0)),
+        ({'uncertain': 12.0}, Thresholds(defect=12.0, uncertain=12.0, region=15.0, pixel=5.0)),
         ({'pixel': 11.0}, Thresholds(defect=10.0, uncertain=8.0, region=11.0, pixel=11.0)),
         ({'min_area': 4}, Thresholds(10.0, 8.0, 10.0, 5.0, min_area=4)),
     ],

@@ -102,6 +102,7 @@ def request_of(arguments: argparse.Namespace) -> tuple[TrainingRequest, list[str
         image_size=arguments.image_size,
         tile=arguments.tile,
         false_positive_rate=arguments.false_positive_rate,
+        uncertain_rate=arguments.uncertain_rate,
         seed=arguments.seed,
         device=arguments.device,
         threads=arguments.threads,

@@ -72,7 +72,13 @@ class TrainerParameters:
     )
     false_positive_rate: float = parameter(
         0.01,
-        'Share of good parts that may be classified as defect. About as many again are uncertain.',
+        'Share of good parts that may be classified as defect.',
+        limits=(0.0001, 0.49),
+    )
+    uncertain_rate: float = parameter(
+        0.1,
+        'Share of good parts that may be classified as uncertain or defect, so that a person looks '
+        'at them.',
         limits=(0.0001, 0.49),
     )
     seed: int = parameter(
