@@ -15,6 +15,7 @@ import time
 from typing import Any, NamedTuple
 
 from flow_anomaly_ros import data_parallel
+from flow_anomaly_ros.data.duplicates import find_duplicates, signature
 from flow_anomaly_ros.detectors.base import Detector, FitReport, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.method import Method
@@ -58,6 +59,8 @@ class Training:
         report: Losses of the detector's own training (not of those for calibration).
         outliers: Images that differ from the others as a defective part does: index and held-out
             score of each, the worst first.
+        duplicates: Images that show the same part as another one: index of each, and of the first
+            of its part. They were not used.
         warnings: What else makes the thresholds unreliable, a line each.
         checkpoints: Checkpoints it saved, to be cleared once the model is written; None without a
             folder for them.
@@ -67,6 +70,7 @@ class Training:
     manifest: Manifest
     report: FitReport
     outliers: dict[int, float]
+    duplicates: dict[int, int]
     warnings: list[str]
     checkpoints: FolderCheckpointStore | None = None
 
@@ -78,10 +82,17 @@ class _ImageFacts(NamedTuple):
     is_grey: bool
     max_value: int
     digest: str
+    signature: np.ndarray
 
     @classmethod
     def of(cls, image: np.ndarray) -> '_ImageFacts':
-        return cls(size_of(image), image.ndim == 2, max_value_of(image), image_digest(image))
+        return cls(
+            size=size_of(image),
+            is_grey=image.ndim == 2,
+            max_value=max_value_of(image),
+            digest=image_digest(image),
+            signature=signature(image),
+        )
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,10 @@ class _Setup:
         request: The request.
         images: The dataset's images.
         facts: Of each image.
+        duplicates: Images that show the same part as another one, which are not used, and that one.
+        used: N indices of the images that are used.
         class_names: Names of the classes; `('',)` for one without a name.
-        classes: N indices of the images' classes.
+        classes: Indices of the classes of the N images.
         config: The method's configuration.
         input_size: (height, width) in px that images are resized to.
         device: Where the training runs.
@@ -102,6 +115,8 @@ class _Setup:
     request: TrainingRequest
     images: Sequence[np.ndarray]
     facts: list[_ImageFacts]
+    duplicates: dict[int, int]
+    used: list[int]
     class_names: tuple[str, ...]
     classes: Tensor
     config: Any
@@ -119,11 +134,6 @@ class _Setup:
     @property
     def digests(self) -> list[str]:
         return [image.digest for image in self.facts]
-
-    @property
-    def copies(self) -> int:
-        """Images that equal another one, pixel by pixel."""
-        return len(self.facts) - len(set(self.digests))
 
     def fingerprint(self) -> str:
         """Return everything that the result depends on, as text."""
@@ -143,12 +153,18 @@ class _Setup:
         )
 
     def load_images(self) -> Tensor:
-        """Resize all images: NxCxHxW float32 in [0, 1] on the device."""
+        """Resize the N images: NxCxHxW float32 in [0, 1] on the device."""
         # One after the other: the originals may be more than the memory holds.
         return torch.cat(
             [
-                to_tensor(image, self.config.channels, self.input_size, self.device, self.max_value)
-                for image in self.images
+                to_tensor(
+                    self.images[index],
+                    self.config.channels,
+                    self.input_size,
+                    self.device,
+                    self.max_value,
+                )
+                for index in self.used
             ]
         )
 
@@ -200,7 +216,8 @@ def train(
         detector=detector,
         manifest=manifest,
         report=report,
-        outliers={} if setup.copies else _outliers(held_out, setup.method.score_spread),
+        outliers=_outliers(setup, held_out),
+        duplicates=setup.duplicates,
         warnings=_warnings(setup),
         checkpoints=checkpoints,
     )
@@ -210,8 +227,10 @@ def _prepare(request: TrainingRequest, dataset: TrainingDataset) -> _Setup:
     """Check a dataset against its request, and derive what both decide."""
     facts = [_ImageFacts.of(image) for image in dataset.images]
     class_names = tuple(dict.fromkeys(dataset.classes))
+    duplicates = _find_duplicates(facts, dataset.classes)
+    used = [index for index in range(len(facts)) if index not in duplicates]
     if class_names:
-        _require_classes(request, class_names, dataset.classes)
+        _require_classes(request, class_names, [dataset.classes[index] for index in used])
     input_size = _common_input_size([image.size for image in facts], request.image_size)
     if request.tile is not None:
         require_tile(request.tile, input_size)
@@ -219,14 +238,26 @@ def _prepare(request: TrainingRequest, dataset: TrainingDataset) -> _Setup:
         request=request,
         images=dataset.images,
         facts=facts,
+        duplicates=duplicates,
+        used=used,
         class_names=class_names or ('',),
         classes=torch.tensor(
-            [class_names.index(name) for name in dataset.classes] or [0] * len(facts)
+            [class_names.index(dataset.classes[index]) if class_names else 0 for index in used]
         ),
         config=request.build_config(1 if all(x.is_grey for x in facts) else 3, class_names),
         input_size=input_size,
         device=select_device(request.device),
     )
+
+
+def _find_duplicates(facts: Sequence[_ImageFacts], classes: Sequence[str]) -> dict[int, int]:
+    """Find images that show the same part as another one of their class."""
+    duplicates: dict[int, int] = {}
+    for name in dict.fromkeys(classes) or [None]:
+        chosen = [i for i in range(len(facts)) if name is None or classes[i] == name]
+        found = find_duplicates([facts[index].signature for index in chosen])
+        duplicates |= {chosen[index]: chosen[first] for index, first in found.items()}
+    return duplicates
 
 
 def _require_classes(
@@ -315,7 +346,7 @@ def _assemble(
             for name, of_class in zip(setup.class_names, held_out, strict=True)
         ),
         training={
-            'images': len(setup.facts),
+            'images': len(setup.used),
             'digests': setup.digests,
             'seed': setup.request.seed,
             'seconds': round(seconds, 1),
@@ -326,7 +357,7 @@ def _assemble(
     )
     manifest = with_mask_rule(detector, manifest)
     first_class = (setup.classes == 0).nonzero()[:GOLDEN_CANDIDATES, 0].tolist()
-    candidates = [setup.images[index] for index in first_class]
+    candidates = [setup.images[setup.used[index]] for index in first_class]
     detector.cpu()
     return dataclasses.replace(
         manifest, golden_sample=_choose_golden_sample(detector, manifest, candidates)
@@ -353,9 +384,10 @@ def _choose_golden_sample(
     return '' if best is None else to_text(best)
 
 
-def _outliers(held_out: Sequence[HeldOut], spread: float) -> dict[int, float]:
+def _outliers(setup: _Setup, held_out: Sequence[HeldOut]) -> dict[int, float]:
+    spread = setup.method.score_spread
     return {
-        int(of_class.indices[index]): float(of_class.scores.image_scores[index])
+        setup.used[int(of_class.indices[index])]: float(of_class.scores.image_scores[index])
         for of_class in held_out
         for index in outliers(of_class.scores.image_scores, spread=spread)
     }
@@ -368,14 +400,6 @@ def _warnings(setup: _Setup) -> list[str]:
         warnings.append(
             f'only {fewest} training image{"s" * (fewest > 1)} (minimum {MIN_IMAGES}): thresholds '
             'are unreliable and may reject nothing or too much; add images of good parts'
-        )
-    if setup.copies:
-        # Beside copies, which score next to nothing, every other part looks defective: outliers
-        # are not reported then.
-        warnings.append(
-            f'{setup.copies} of {len(setup.facts)} images are identical to another one: they do '
-            'not show how good parts vary, and the threshold comes out too low; replace them by '
-            'images of different parts'
         )
     return warnings
 

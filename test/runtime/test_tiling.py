@@ -291,8 +291,9 @@ def test_tiling_does_not_synchronise_with_the_host(training, host_operations):
     assert not host_operations(TiledDetector(training.detector, TILE), torch.zeros(2, 3, 96, 128))
 
 
-def flat_images(count):
-    return [np.full((96, 128), value, np.uint8) for value in range(count)]
+def different_images(count):
+    generator = np.random.default_rng(0)
+    return [*generator.integers(0, 255, (count, *(96, 128)), np.uint8)]
 
 
 def test_a_detector_is_trained_on_all_tiles_in_random_order():
@@ -318,7 +319,8 @@ def test_a_random_selection_of_too_many_tiles_is_reported(monkeypatch):
 @pytest.mark.parametrize(('count', 'scores'), [(10, 10), (120, 40)])
 def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
     training = train(
-        TrainingRequest(method=unseen, tile=TILE, device='cpu'), TrainingDataset(flat_images(count))
+        TrainingRequest(method=unseen, tile=TILE, device='cpu'),
+        TrainingDataset(different_images(count)),
     )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * scores
     assert training.manifest.tile == TILE
@@ -339,7 +341,8 @@ def test_images_are_held_out_with_all_their_tiles(unseen, count, scores):
 def test_invalid_tile_sizes_are_refused(unseen, tile, reason):
     with pytest.raises(ValueError, match=reason) as caught:
         train(
-            TrainingRequest(method=unseen, tile=tile, device='cpu'), TrainingDataset(flat_images(3))
+            TrainingRequest(method=unseen, tile=tile, device='cpu'),
+            TrainingDataset(different_images(3)),
         )
     assert str(caught.value).startswith(f'tile is {tile} px')
     assert '\n' not in str(caught.value)
@@ -349,7 +352,7 @@ def test_invalid_tile_sizes_are_refused(unseen, tile, reason):
 
 
 def test_inspection_and_calibration_use_the_same_tiled_scores(unseen):
-    images = flat_images(4)
+    images = different_images(4)
     training = train(
         TrainingRequest(method=unseen, tile=TILE, device='cpu'), TrainingDataset(images)
     )

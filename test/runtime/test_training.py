@@ -74,8 +74,9 @@ def memory(monkeypatch):
     return 'memory'
 
 
-def flat_images(count):
-    return [np.full((32, 32), value, np.uint16) for value in range(count)]
+def different_images(count):
+    generator = np.random.default_rng(0)
+    return [*generator.integers(0, 1000, (count, *(32, 32)), np.uint16)]
 
 
 def short(options):
@@ -102,7 +103,7 @@ def test_the_same_seed_gives_the_same_detector(good_images, tiny_options):
 @pytest.mark.parametrize('count', [2, 3, 10, 40])
 def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
     training = train(
-        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(count))
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(different_images(count))
     )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * count
     assert len(training.detector.seen) == count
@@ -111,7 +112,7 @@ def test_few_images_are_all_held_out_once_and_all_trained_on(memory, count):
 
 def test_a_share_of_many_images_is_never_trained_on(memory):
     training = train(
-        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(250))
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(different_images(250))
     )
     assert training.manifest.classes[0].calibration['image_scores'] == [2.0] * 50
     assert len(training.detector.seen) == 200
@@ -120,7 +121,7 @@ def test_a_share_of_many_images_is_never_trained_on(memory):
 
 def test_one_image_is_enough_to_train(memory, good_images, tiny_options):
     assert (
-        train(TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(1)))
+        train(TrainingRequest(method=memory, device='cpu'), TrainingDataset(different_images(1)))
         .manifest.thresholds[0]
         .defect
         > 1
@@ -160,7 +161,7 @@ def test_the_golden_sample_of_a_model_must_be_classified_as_ok(training, good_im
 @pytest.mark.parametrize(('counts', 'held_out'), [((4, 7), (4, 7)), ((110, 150), (40, 40))])
 @pytest.mark.usefixtures('memory')
 def test_each_class_has_thresholds_of_parts_of_its_own(counts, held_out):
-    images = flat_images(sum(counts))
+    images = different_images(sum(counts))
     classes = ['nut'] * counts[0] + ['bolt'] * counts[1]
     training = train(
         TrainingRequest(method='class_memory', device='cpu'),
@@ -178,7 +179,8 @@ def test_each_class_has_thresholds_of_parts_of_its_own(counts, held_out):
 
 @pytest.mark.usefixtures('memory')
 def test_classes_of_other_sizes_and_colours_go_into_one_model():
-    images = [np.zeros((40, 40), np.uint8)] * 2 + [np.zeros((64, 128, 3), np.uint8)] * 2
+    images = [np.full((40, 40), value, np.uint8) for value in (0, 9)]
+    images += [np.full((64, 128, 3), value, np.uint8) for value in (0, 9)]
     classes = ['nut', 'nut', 'bolt', 'bolt']
     training = train(
         TrainingRequest(method='class_memory', device='cpu', image_size=64),
@@ -201,7 +203,7 @@ def test_classes_that_cannot_be_learned_are_refused(method, classes, tile, words
     with pytest.raises(ValueError, match=words):
         train(
             TrainingRequest(method=method, device='cpu', tile=tile),
-            TrainingDataset(flat_images(4), tuple(classes)),
+            TrainingDataset(different_images(4), tuple(classes)),
         )
 
 
@@ -241,35 +243,34 @@ def test_grey_images_of_more_than_8_bits_give_the_verdicts_of_8_bit_images(
 @pytest.mark.parametrize(('count', 'warnings'), [(1, 1), (3, 1), (4, 0)])
 def test_a_warning_says_that_few_images_make_thresholds_unreliable(memory, count, warnings):
     found = train(
-        TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(count))
+        TrainingRequest(method=memory, device='cpu'), TrainingDataset(different_images(count))
     ).warnings
     assert [line for line in found if 'thresholds are unreliable' in line] == found
     assert len(found) == warnings
 
 
-def test_a_warning_says_that_images_are_identical(memory):
-    assert (
-        train(
-            TrainingRequest(method=memory, device='cpu'), TrainingDataset(flat_images(5))
-        ).warnings
-        == []
-    )
-    (line,) = train(
-        TrainingRequest(method=memory, device='cpu'),
-        TrainingDataset([*flat_images(5), *flat_images(2)]),
-    ).warnings
-    assert line.startswith('2 of 7 images are identical to another one')
+def test_a_part_that_was_photographed_twice_counts_once(memory):
+    request = TrainingRequest(method=memory, device='cpu')
+    images = different_images(5)
+    noise = np.random.default_rng(0).integers(0, 3, images[1].shape).astype(np.uint16)
+    once = train(request, TrainingDataset(images))
+    twice = train(request, TrainingDataset([images[0], *images, images[1] + noise]))
+    assert once.duplicates == {}
+    assert twice.duplicates == {1: 0, 6: 2}
+    assert twice.manifest.classes == once.manifest.classes
+    assert twice.manifest.training['images'] == 5
+    # Calibration knows them all the same.
+    assert len(twice.manifest.training['digests']) == 7
 
 
-def test_duplicate_images_suppress_outlier_reports(good_images, tiny_options):
-    images = [*good_images[:5]] + [good_images[5]] * 10
-    assert (
-        train(
-            TrainingRequest(method='restoration', options=short(tiny_options), device='cpu'),
-            TrainingDataset(images),
-        ).outliers
-        == {}
-    )
+def test_duplicates_are_looked_for_within_a_class(memory):
+    request = TrainingRequest(method='class_memory', device='cpu')
+    images = different_images(3)
+    dataset = TrainingDataset([*images, *images], classes=('a',) * 3 + ('b',) * 3)
+    assert train(request, dataset).duplicates == {}
+    dataset = TrainingDataset([*images, images[0], images[0]], classes=('a',) * 3 + ('b',) * 2)
+    with pytest.raises(ValueError, match='class b has one image'):
+        train(request, dataset)
 
 
 def test_a_defect_among_good_parts_is_found(good_images, tiny_options):
@@ -339,13 +340,13 @@ def test_checkpoints_resume_only_the_training_that_wrote_them(memory, tmp_path):
         with pytest.raises(ValueError, match='belongs to a different training run'):
             train(TrainingRequest(method=memory, **{**given, **changed}), TrainingDataset(images))
 
-    train(TrainingRequest(method=memory, **given), TrainingDataset(flat_images(3)))
-    train(TrainingRequest(method=memory, **given), TrainingDataset(flat_images(3)))
-    refused(flat_images(4))
-    refused(flat_images(3), seed=1)
-    refused(flat_images(3), options={'option': 2})
+    train(TrainingRequest(method=memory, **given), TrainingDataset(different_images(3)))
+    train(TrainingRequest(method=memory, **given), TrainingDataset(different_images(3)))
+    refused(different_images(4))
+    refused(different_images(3), seed=1)
+    refused(different_images(3), options={'option': 2})
     weights.write_bytes(b'others')
-    refused(flat_images(3))
+    refused(different_images(3))
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, -1.0, float('nan')])
@@ -353,7 +354,7 @@ def test_an_impossible_rate_is_refused_before_training(memory, rate):
     with pytest.raises(ValueError, match='false_positive_rate'):
         train(
             TrainingRequest(method=memory, false_positive_rate=rate, device='cpu'),
-            TrainingDataset(flat_images(3)),
+            TrainingDataset(different_images(3)),
         )
     assert Memory.fits == 0
 

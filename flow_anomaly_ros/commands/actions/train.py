@@ -133,6 +133,11 @@ def warnings(training: Training, paths: Sequence[Path]) -> list[str]:
     return [
         *training.warnings,
         *(
+            f'{paths[index]} shows the same part as {paths[first]} and was not used: take one '
+            'image of each part'
+            for index, first in training.duplicates.items()
+        ),
+        *(
             f'{paths[index]} looks defective (score {score:.4g}) and raises the threshold: if it '
             'is defective, remove it and retrain'
             for index, score in training.outliers.items()
