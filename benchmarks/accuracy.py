@@ -181,6 +181,7 @@ def _run_own(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obje
         'calibrated': _calibrated(engine.manifest.classes[index], scores, labels),
         **{key: metrics[key] for key in ('precision', 'recall', 'false_positive_rate')},
         'confusion': metrics['confusion'],
+        'held_out': engine.manifest.classes[index].calibration_scores,
         'right': metrics['verdicts_right'],
         'tested': metrics['images'],
         'seconds': engine.manifest.training['seconds'],
@@ -192,7 +193,8 @@ def _run_own(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obje
 
 def _calibrated(part_class: PartClass, scores: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     """Recall and false-positive rate at the limits that calibration sets for each of `FPRS`."""
-    limits = [upper_limit(np.array(part_class.calibration_scores), fpr) for fpr in FPRS]
+    held_out, spread = np.array(part_class.calibration_scores), part_class.calibration['spread']
+    limits = [upper_limit(held_out, fpr, spread) for fpr in FPRS]
     return [
         [float((scores[labels] >= limit).mean()), float((scores[~labels] >= limit).mean())]
         for limit in limits
