@@ -193,8 +193,9 @@ def _run_own(run: BenchmarkRun, arguments: argparse.Namespace) -> dict[str, obje
 
 def _calibrated(part_class: PartClass, scores: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     """Recall and false-positive rate at the limits that calibration sets for each of `FPRS`."""
-    held_out, spread = np.array(part_class.calibration_scores), part_class.calibration['spread']
-    limits = [upper_limit(held_out, fpr, spread) for fpr in FPRS]
+    held_out = np.array(part_class.calibration_scores)
+    calibration: dict[str, Any] = part_class.calibration
+    limits = [upper_limit(held_out, fpr, calibration['spread']) for fpr in FPRS]
     return [
         [float((scores[labels] >= limit).mean()), float((scores[~labels] >= limit).mean())]
         for limit in limits

@@ -31,6 +31,21 @@ class Cancelled(Exception):  # noqa: N818 - a fulfilled request, not an error
     """A progress callback raises it to stop a training between two steps."""
 
 
+@dataclass(frozen=True)
+class LeaveOut:
+    """How a trained detector is made to forget images, almost as if trained without them.
+
+    It keeps the data of the training alive.
+
+    Attributes:
+        groups: Indices of the images that are forgotten together; each image is in one group.
+        without: Makes the detector forget the group of an index within a context.
+    """
+
+    groups: Sequence[Sequence[int]]
+    without: Callable[[int], AbstractContextManager[None]]
+
+
 @dataclass
 class FitReport:
     """What happened during a training.
@@ -38,14 +53,12 @@ class FitReport:
     Attributes:
         losses: Loss of every step, by stage.
         notes: Findings about the images and decisions of the training, a line each.
-        leave_out: Makes the detector forget the images of these indices within a context, almost
-            as if it had been trained without them; None: only another training does that. It keeps
-            the training's data alive.
+        leave_out: Makes the detector forget images; None: only another training does that.
     """
 
     losses: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    leave_out: Callable[[Sequence[int]], AbstractContextManager[None]] | None = None
+    leave_out: LeaveOut | None = None
 
 
 # Called as progress(stage, step, steps, loss) after every step, 1 <= step <= steps; the loss is

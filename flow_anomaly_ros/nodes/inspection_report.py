@@ -131,7 +131,8 @@ class InspectionReportNode(Node):
         """Go through all images and print a table and a summary.
 
         Returns:
-            Whether enough verdicts are correct, see the parameter least_right.
+            Whether verdicts are correct often enough and wrong seldom enough, see the parameters
+            least_right and most_wrong.
 
         Raises:
             TimeoutError: The image source or the detector did not respond in time; one line.
@@ -154,16 +155,18 @@ class InspectionReportNode(Node):
         print(f'\n{len(inspected)} images: {format_summary(_evaluate(inspected))}', flush=True)
         if self.parameters.output:
             _write_pictures(Path(self.parameters.output), inspected)
-        least = self.parameters.least_right
+        least, most = self.parameters.least_right, self.parameters.most_wrong
         correct = sum(row.is_correct for _, row, _ in inspected)
-        if not inspected or correct < least * len(inspected):
-            print(
-                f'failed: {correct} of {len(inspected)} verdicts are correct, '
-                f'{least:.0%} are required',
-                file=sys.stderr,
-            )
-            return False
-        return True
+        wrong = sum(row.is_wrong for _, row, _ in inspected)
+        count = len(inspected)
+        if count and correct >= least * count and wrong <= most * count:
+            return True
+        print(
+            f'failed: of {count} verdicts {correct} are correct and {wrong} are wrong; {least:.0%} '
+            f'must be correct, and at most {most:.0%} wrong',
+            file=sys.stderr,
+        )
+        return False
 
     def _receive(self, topic: str, message: Any) -> None:
         header = message if topic == 'source' else message.header

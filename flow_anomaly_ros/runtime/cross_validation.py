@@ -14,12 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# A detector that can leave out images does so with this many groups of successive images, which
-# resemble most.
-MAX_GROUPS = 20
-# Others are trained again: up to this many images per class, each is held out in one of FOLDS
-# trainings, and the detector is then trained on all of them; with more, a share is held out for
-# good.
+# A detector that cannot leave out images is trained again: up to this many images per class, each
+# is held out in one of FOLDS trainings, and the detector is then trained on all of them; with more,
+# a share is held out for good.
 MAX_FOLD_IMAGES = 100
 FOLDS = 5
 HELD_OUT_SHARE = 0.2
@@ -94,8 +91,7 @@ def fit_and_hold_out(
     fewest = min(map(len, by_class))
     if can_leave_out and fewest > 1:
         detector, report = fit(torch.arange(len(images)), '')
-        by_class = [indices.sort().values for indices in by_class]
-        return detector, report, _leave_out(detector, report, images, by_class, progress)
+        return detector, report, _leave_out(detector, report, images, classes, progress)
     if fewest > MAX_FOLD_IMAGES:
         counts = [max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(indices))) for indices in by_class]
         rest = [indices[count:] for indices, count in zip(by_class, counts, strict=True)]
@@ -118,7 +114,7 @@ def _leave_out(
     detector: Detector,
     report: FitReport,
     images: Tensor,
-    by_class: Sequence[Tensor],
+    classes: Tensor,
     progress: Progress,
 ) -> list[HeldOut]:
     """Let a detector leave out its images, group by group, and score them.
@@ -127,21 +123,21 @@ def _leave_out(
         detector: Was trained on all images.
         report: Of its training; releases that training's data.
         images: NxCxHxW float32 in [0, 1].
-        by_class: Indices of the images of each class, in their order.
+        classes: N indices of their classes.
         progress: Called after every group.
     """
     assert report.leave_out is not None
-    groups = [
-        (class_index, group)
-        for class_index, indices in enumerate(by_class)
-        for group in indices.tensor_split(min(len(indices), MAX_GROUPS))
-    ]
-    parts: list[list[HeldOut]] = [[] for _ in by_class]
-    for number, (class_index, group) in enumerate(groups, start=1):
-        with report.leave_out(group.tolist()):
-            scores = score_images(detector, images[group], class_index)
-        parts[class_index].append(HeldOut(group, scores))
-        progress('calibration', number, len(groups), None)
+    groups = report.leave_out.groups
+    parts: list[list[HeldOut]] = [[] for _ in range(int(classes.max()) + 1)]
+    for number, group in enumerate(groups):
+        of_group = torch.tensor([*group])
+        with report.leave_out.without(number):
+            for class_index, of_class in enumerate(parts):
+                chosen = of_group[classes[of_group] == class_index]
+                if len(chosen) > 0:
+                    scores = score_images(detector, images[chosen], class_index)
+                    of_class.append(HeldOut(chosen, scores))
+        progress('calibration', number + 1, len(groups), None)
     report.leave_out = None
     return [HeldOut.merged(of_class) for of_class in parts]
 

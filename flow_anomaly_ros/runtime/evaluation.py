@@ -43,8 +43,13 @@ class Row:
 
     @property
     def is_correct(self) -> bool:
-        """Whether the verdict is correct: ok for good, defect for defective; uncertain never is."""
+        """Whether the verdict is ok for a good part, or defect for a defective one."""
         return self.verdict == (Verdict.DEFECT if self.is_defect else Verdict.OK)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the verdict is neither correct nor uncertain."""
+        return self.verdict != Verdict.UNCERTAIN and not self.is_correct
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,10 @@ class Evaluation:
     def metrics(self) -> dict[str, Any]:
         """Return the metrics, the counts and the latencies as values for JSON.
 
-        `precision` and `recall` are those of the verdict `defect`: `uncertain` counts as not found.
-        The precision holds for the share of defective images in this test set only.
+        `precision`, `recall` and `false_positive_rate` are those of the verdict `defect`, so that
+        `uncertain` counts as not found. The precision holds for the share of defective images in
+        this test set only. `false_reject_rate` is the share of good parts that are not ok,
+        `escape_rate` that of defective parts that are.
         """
         latencies = [row.latency_ms for row in self.rows]
         confusion = self.confusion()
@@ -94,10 +101,13 @@ class Evaluation:
                 for fpr, recall in zip(FPRS, recalls, strict=True)
             },
             'verdicts_right': correct,
-            'verdicts_wrong': len(self.rows) - correct,
+            'verdicts_uncertain': good['uncertain'] + defective['uncertain'],
+            'verdicts_wrong': sum(row.is_wrong for row in self.rows),
             'precision': _share(defective['defect'], defective['defect'] + good['defect']),
             'recall': _share(defective['defect'], sum(defective.values())),
             'false_positive_rate': _share(good['defect'], sum(good.values())),
+            'false_reject_rate': _share(sum(good.values()) - good['ok'], sum(good.values())),
+            'escape_rate': _share(defective['ok'], sum(defective.values())),
             'confusion': confusion,
             'latency_ms_p50': float(np.percentile(latencies, 50)) if latencies else None,
             'latency_ms_p95': float(np.percentile(latencies, 95)) if latencies else None,

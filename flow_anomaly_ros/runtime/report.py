@@ -25,14 +25,19 @@ def format_row(row: Row) -> str:
         score=f'{row.score:.3f}',
         regions=row.regions,
         latency=f'{row.latency_ms:.0f}',
-        remark='' if row.is_correct else 'wrong',
+        remark='wrong' if row.is_wrong else '',
     ).rstrip()
 
 
 def format_summary(evaluation: Evaluation) -> str:
     """One line of metrics; those that cannot be computed are left out."""
     metrics = evaluation.metrics()
-    parts = [f'{metrics["verdicts_right"]} correct, {metrics["verdicts_wrong"]} wrong']
+    counts = {
+        'correct': metrics['verdicts_right'],
+        'uncertain': metrics['verdicts_uncertain'],
+        'wrong': metrics['verdicts_wrong'],
+    }
+    parts = [', '.join(f'{count} {name}' for name, count in counts.items())]
     for name, label in (
         ('image_auroc', 'image AUROC'),
         ('pixel_auroc', 'pixel AUROC'),

@@ -48,7 +48,7 @@ def test_a_perfect_detector_has_perfect_metrics(engine, tmp_path):
     assert 0 < metrics['latency_ms_p50'] <= metrics['latency_ms_p95']
 
 
-def test_wrong_and_uncertain_verdicts_are_not_right(engine, tmp_path):
+def test_uncertain_verdicts_are_neither_right_nor_wrong(engine, tmp_path):
     add(tmp_path, 'good', '0', 255)
     add(tmp_path, 'good', '1', 160)
     add(tmp_path, 'good', '2', 60)
@@ -56,7 +56,10 @@ def test_wrong_and_uncertain_verdicts_are_not_right(engine, tmp_path):
     add(tmp_path, 'spot', '1', 60)
     metrics = evaluate(engine, samples(tmp_path)).metrics()
     assert metrics['verdicts_right'] == 1
-    assert metrics['verdicts_wrong'] == 4
+    assert metrics['verdicts_uncertain'] == 2
+    assert metrics['verdicts_wrong'] == 2
+    assert metrics['false_reject_rate'] == pytest.approx(2 / 3)
+    assert metrics['escape_rate'] == 0.5
     assert metrics['false_positive_rate'] == pytest.approx(1 / 3)
     assert metrics['image_auroc'] == pytest.approx((0 + 0.5 + 1 + 0 + 0 + 0.5) / 6)
 

@@ -2,11 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training is repeatable, and calibrates on parts that the scoring detector has not seen."""
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 
 from flow_anomaly_ros.detectors import registry
-from flow_anomaly_ros.detectors.base import Cancelled, Detector, DetectorOutput, FitReport
+from flow_anomaly_ros.detectors.base import (
+    Cancelled,
+    Detector,
+    DetectorOutput,
+    FitReport,
+    LeaveOut,
+)
 from flow_anomaly_ros.detectors.checkpoints import NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.method import Method
 from flow_anomaly_ros.runtime.artifact import save_artifact
@@ -247,6 +254,49 @@ def test_a_warning_says_that_few_images_make_thresholds_unreliable(memory, count
     ).warnings
     assert [line for line in found if 'thresholds are unreliable' in line] == found
     assert len(found) == warnings
+
+
+class Forgetful(Memory):
+    """Leaves out images when it is asked to."""
+
+
+def remember_and_forget(detector, images, *arguments, **options):
+    report = remember(detector, images, *arguments, **options)
+    groups = [[*range(start, len(images), 3)] for start in range(3)]
+
+    @contextlib.contextmanager
+    def without(group):
+        seen = detector.seen
+        kept = [index for index in range(len(images)) if index not in groups[group]]
+        detector.seen = seen[kept]
+        yield
+        detector.seen = seen
+
+    report.leave_out = LeaveOut(groups, without)
+    return report
+
+
+@pytest.mark.parametrize('count', [3, 7, 120])
+def test_a_detector_that_can_leave_out_images_is_trained_once(monkeypatch, count):
+    method = Method(
+        'forgetful',
+        'forgets',
+        'none',
+        MemoryConfig,
+        Forgetful,
+        remember_and_forget,
+        {'fast': {}},
+        can_leave_out=lambda _: True,
+    )
+    monkeypatch.setitem(registry.METHODS, 'forgetful', method)
+    monkeypatch.setattr(Forgetful, 'fits', 0)
+    images = different_images(count)
+    training = train(TrainingRequest(method='forgetful', device='cpu'), TrainingDataset(images))
+    assert Forgetful.fits == 1
+    assert training.manifest.classes[0].calibration_scores == (2.0,) * count
+    assert len(training.detector.seen) == count
+    # The data of the training is released.
+    assert training.report.leave_out is None
 
 
 def test_a_part_that_was_photographed_twice_counts_once(memory):

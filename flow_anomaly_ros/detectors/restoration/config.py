@@ -198,7 +198,7 @@ class RestorationConfig:
     normalize_maps: bool = option(False, SCORE)
     scale_weighting: str = option('equal', SCORE, choices=SCALE_WEIGHTINGS)
     scale_weights: tuple[float, ...] = option((), SCORE, above=0)
-    border_weight: float = option(0.5, SCORE, above=0)
+    border_weight: float = option(0.75, SCORE, above=0)
     map_upsampling: str = option('bilinear', SCORE, choices=UPSAMPLINGS)
     map_downsampling: str = option('average', SCORE, choices=DOWNSAMPLINGS)
     smoothing: float = option(4.0, SCORE, minimum=0)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the restoring flow on pairs of spoiled and unspoiled images of good parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import itertools
 
@@ -10,7 +10,9 @@ from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.random_choices import uniform, uniform_integer
 from flow_anomaly_ros.data.sampling import evenly_spaced_indices
 from flow_anomaly_ros.data.synthetic_anomalies import ANOMALY_TYPES, synthesize_anomaly
+from flow_anomaly_ros.detectors.restoration.config import RestorationConfig
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+from flow_anomaly_ros.detectors.restoration.restoring_flow import RestoringFlow
 from flow_anomaly_ros.detectors.training_loop import train_stage, TrainingContext
 from flow_anomaly_ros.layers.resample import size_of
 import torch
@@ -52,12 +54,26 @@ class RestoringPairs:
         is_spoiled: Px1x2hx2w, 1 where the images differ visibly, otherwise 0.
         condition: PxKxhxw normalised distances of the spoiled images from the other reference
             images, where memory banks hold other images; None without other reference images.
+        groups: P indices of the groups that the images belong to.
     """
 
     spoiled: Tensor
     unspoiled: Tensor
     is_spoiled: Tensor
     condition: Tensor | None
+    groups: Tensor
+
+    def without(self, groups: Sequence[int]) -> 'RestoringPairs':
+        """Return the pairs of all groups but these."""
+        kept = ~torch.isin(self.groups, torch.tensor([*groups]))
+        condition = None if self.condition is None else self.condition[kept]
+        return RestoringPairs(
+            self.spoiled[kept],
+            self.unspoiled[kept],
+            self.is_spoiled[kept],
+            condition,
+            self.groups[kept],
+        )
 
 
 @torch.no_grad()
@@ -115,7 +131,10 @@ def make_pairs(
     if condition:
         flow.condition_unit.copy_(condition[0].mean((0, 2, 3))[:, None, None].clamp(min=1e-6))
         condition[0] /= flow.condition_unit
-    return RestoringPairs(spoiled, unspoiled, is_spoiled, condition[0] if condition else None)
+    of_pairs = torch.arange(len(groups)).repeat_interleave(count)
+    return RestoringPairs(
+        spoiled, unspoiled, is_spoiled, condition[0] if condition else None, of_pairs
+    )
 
 
 def _limited_pairs(packed: Tensor, wanted: int, context: TrainingContext) -> int:
@@ -174,11 +193,21 @@ def _varied(image: Tensor, max_shift: int, generator: torch.Generator) -> Tensor
 
 
 def train_restoring_flow(
-    detector: RestorationDetector, pairs: RestoringPairs, context: TrainingContext
+    flow: RestoringFlow,
+    pairs: RestoringPairs,
+    config: RestorationConfig,
+    context: TrainingContext,
+    stage: str = 'restoring flow',
 ) -> None:
-    """Train the flow on crops of the pairs, most of them where an image is spoiled."""
-    flow = detector.restoring_flow
-    assert flow is not None
+    """Train a flow on crops of the pairs, most of them where an image is spoiled.
+
+    Args:
+        flow: Its statistics are fitted.
+        pairs: The pairs.
+        config: Number of steps, and learning rate.
+        context: The training.
+        stage: Name of the stage.
+    """
     generator, device = context.generator, pairs.spoiled.device
     rows, columns = size_of(pairs.spoiled)
     crop = min(CROP, rows, columns)
@@ -230,13 +259,13 @@ def train_restoring_flow(
 
     train_stage(
         context,
-        'restoring flow',
+        stage,
         flow,
         loss_of,
         samples=len(pairs.spoiled),
         batch=BATCH,
-        steps=detector.config.restoring_steps,
-        learning_rate=detector.config.learning_rate,
+        steps=config.restoring_steps,
+        learning_rate=config.learning_rate,
     )
 
 

@@ -4,16 +4,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import copy
 import dataclasses
+import functools
 import itertools
 
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.sampling import evenly_spaced_indices
-from flow_anomaly_ros.detectors.base import FitReport, no_progress, Progress
+from flow_anomaly_ros.detectors.base import FitReport, LeaveOut, no_progress, Progress
 from flow_anomaly_ros.detectors.checkpoints import CheckpointStore, NULL_CHECKPOINTS
 from flow_anomaly_ros.detectors.restoration import prior
 from flow_anomaly_ros.detectors.restoration.adjustment import scales_to_add
 from flow_anomaly_ros.detectors.restoration.model import RestorationDetector
+from flow_anomaly_ros.detectors.restoration.restoring_flow import RestoringFlow
 from flow_anomaly_ros.detectors.restoration.restoring_flow_training import (
     make_pairs,
     train_restoring_flow,
@@ -33,6 +36,8 @@ from torch.nn import functional
 
 # Groups of images that are held out in turn, to see how far good parts are from one another.
 MAX_GROUPS = 12
+# Further restoring flows, each trained without a share of the groups, for the scores of these.
+FLOW_FOLDS = 3
 
 
 def fit(
@@ -73,8 +78,11 @@ def fit(
             if not added:
                 training.fit_references()
                 training.train_restoring_flow(images, seed)
-                if config.can_leave_out:
-                    context.report.leave_out = training.leave_out
+                if config.can_leave_out and len(images) > 1:
+                    context.report.leave_out = LeaveOut(
+                        [range(group.start, group.stop) for group in training.groups],
+                        training.without,
+                    )
                 break
         detector.add_scales(added)
     detector.eval()
@@ -135,6 +143,10 @@ class _Training:
             for name, x in zip(self.priors, self.features, strict=True)
         ]
         self.is_similar = False
+        # Of each scale, distances of an image of each group from the other groups, Gx1xhxw.
+        self.distances: list[Tensor] = []
+        # Trains a restoring flow that does not see every FLOW_FOLDS-th group, from a first one on.
+        self.flow_without: Callable[[int], RestoringFlow] | None = None
 
     def train(self) -> None:
         """Train the flow, then what restores."""
@@ -189,29 +201,46 @@ class _Training:
         # Random numbers of its own: scores stay the same if the decoder is left out.
         generator = torch.Generator().manual_seed(seed)
         context = dataclasses.replace(self.context, generator=generator)
+        flow, config = self.detector.restoring_flow, self.detector.config
         pairs = make_pairs(self.detector, images, self.groups, self._hold_out, context)
         self._fill_memory_banks(self.entries)
-        train_restoring_flow(self.detector, pairs, context)
+        untrained = copy.deepcopy(flow)
+        train_restoring_flow(flow, pairs, config, context)
+        folds = min(FLOW_FOLDS, len(self.groups))
+
+        def train_without(fold: int) -> RestoringFlow:
+            other, stage = copy.deepcopy(untrained), f'restoring flow, fold {fold + 1} of {folds}'
+            others = pairs.without(range(fold, len(self.groups), folds))
+            # The same random numbers, so that flows differ by what they have seen.
+            same = dataclasses.replace(context, generator=torch.Generator().manual_seed(seed))
+            train_restoring_flow(other, others, config, same, stage)
+            # It is no part of the detector.
+            del context.report.losses[stage]
+            return other.eval()
+
+        self.flow_without = functools.cache(train_without)
 
     @contextlib.contextmanager
-    def leave_out(self, indices: Sequence[int]) -> Iterator[None]:
-        """Take images and their copies out of the memory banks; see `FitReport.leave_out`.
+    def without(self, group: int) -> Iterator[None]:
+        """Forget a group of images within a context; see `LeaveOut`.
 
-        The restoring flow still knows them. It learned from crops of them at random places, spoiled
-        and with noise, which tells it little about a single image.
+        Registration and whitening still know them, of which an image is a small part.
         """
-        self._fill_without(indices)
+        detector, flow = self.detector, self.detector.restoring_flow
+        self._hold_out(self.groups[group])
+        self._normalize_by([index for index in range(len(self.groups)) if index != group])
+        if self.flow_without is not None:
+            detector.restoring_flow = self.flow_without(group % min(FLOW_FOLDS, len(self.groups)))
         try:
             yield
         finally:
+            detector.restoring_flow = flow
+            self._normalize_by(range(len(self.groups)))
             self._fill_memory_banks(self.entries)
 
     def _hold_out(self, group: slice) -> None:
-        self._fill_without(range(group.start, group.stop))
-
-    def _fill_without(self, indices: Sequence[int]) -> None:
-        """Fill the memory banks with all images but these; the only one stays."""
-        is_kept = ~torch.isin(self.origin, torch.tensor([*indices]))
+        """Fill the memory banks with all images but those of a group; the only one stays."""
+        is_kept = (self.origin < group.start) | (self.origin >= group.stop)
         if is_kept.any():
             self._fill_memory_banks(self.entries[is_kept])
 
@@ -235,13 +264,19 @@ class _Training:
             of_image = [x[group.start : group.start + 1] for x in self.features]
             return detector.distances(*detector.restored_features(of_image), sizes)
 
-        maps = data_parallel.map_sharded(
+        self.distances = data_parallel.map_sharded(
             distances, len(self.groups), 1, self._stage_progress('held-out distances')
         )
-        for normalizer, of_scale, x in zip(
-            detector.distance_normalizers, maps, self.features, strict=True
+        self._normalize_by(range(len(self.groups)))
+
+    def _normalize_by(self, groups: Sequence[int]) -> None:
+        """Fit the distance normalisers to some of the groups; with one group they stay."""
+        if len(groups) < 2:
+            return
+        for normalizer, distances, x in zip(
+            self.detector.distance_normalizers, self.distances, self.features, strict=False
         ):
-            normalizer.fit(of_scale, size_of(x))
+            normalizer.fit(distances[[*groups]], size_of(x))
 
     @torch.no_grad()
     def _extract(self) -> list[Tensor]:

@@ -22,8 +22,15 @@ class InspectionReportParameters:
         read_only=True,
     )
     least_right: float = parameter(
-        0.9,
-        'Minimum share of correct verdicts; below it the exit status is 1.',
+        0.8,
+        'Minimum share of correct verdicts; below it the exit status is 1. An uncertain verdict is '
+        'neither correct nor wrong.',
+        limits=(0.0, 1.0),
+        read_only=True,
+    )
+    most_wrong: float = parameter(
+        0.1,
+        'Maximum share of wrong verdicts; above it the exit status is 1.',
         limits=(0.0, 1.0),
         read_only=True,
     )

@@ -43,20 +43,22 @@ def stained(images):
     return images
 
 
+FEW = {
+    'stride': 4,
+    'smoothing': 1.0,
+    'augmented_samples': 8,
+    'max_shift': 2,
+    'restoring_pairs': 64,
+    'restoring_steps': 150,
+    'restoring_width': 16,
+    'learning_rate': 5e-3,
+}
+
+
 def train_on_stripes(*kinds, images=4, **options):
     torch.manual_seed(0)
-    few = {
-        'backbone': ('pixels',),
-        'stride': 4,
-        'smoothing': 1.0,
-        'augmented_samples': 8,
-        'max_shift': 2,
-        'restoring_pairs': 64,
-        'restoring_steps': 150,
-        'restoring_width': 16,
-        'learning_rate': 5e-3,
-    }
-    detector = RestorationDetector(RestorationConfig(reference_images=kinds, **few | options))
+    values = FEW | {'backbone': ('pixels',), 'reference_images': kinds} | options
+    detector = RestorationDetector(RestorationConfig(**values))
     fit(detector, good_images(images))
     return detector.requires_grad_(requires_grad=False)
 
@@ -73,13 +75,13 @@ def trained():
     kept = []
     train = training.train_restoring_flow
 
-    def keep(detector, pairs, context):
+    def keep(flow, pairs, *arguments):
         kept.append(pairs)
-        train(detector, pairs, context)
+        train(flow, pairs, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, 'train_restoring_flow', keep)
-        return train_on_stripes('memory_bank', 'restored'), *kept
+        return train_on_stripes('memory_bank', 'restored'), kept[0]
 
 
 @pytest.fixture
@@ -235,6 +237,55 @@ def test_without_a_memory_bank_flow_and_time_decide():
     timeless = with_options(detector, time_weight=0.0)
     expected = resize(5 * resize(length, size_of(time)), size_of(image))[:, 0]
     torch.testing.assert_close(timeless(image).score_map, expected)
+
+
+def test_a_detector_forgets_images_within_a_context():
+    images = good_images(4)
+    config = RestorationConfig(
+        **FEW, backbone=('pixels',), reference_images=('memory_bank', 'restored')
+    )
+    detector = RestorationDetector(config)
+    report = fit(detector, images)
+    assert [[*group] for group in report.leave_out.groups] == [[0], [1], [2], [3]]
+    assert set(report.losses) == {'restoring flow'}
+    before, flow = detector(images).image_score, detector.restoring_flow
+    forgotten = []
+    for index in range(4):
+        with report.leave_out.without(index):
+            forgotten.append(detector(images).image_score[index])
+            assert detector.restoring_flow is not flow
+    assert (torch.stack(forgotten) > 2 * before).all()
+    torch.testing.assert_close(detector(images).image_score, before, rtol=0, atol=0)
+    assert set(report.losses) == {'restoring flow'}
+
+
+def test_a_flow_for_left_out_images_has_not_seen_them(trained):
+    _, pairs = trained
+    assert pairs.groups.tolist() == sorted(pairs.groups.tolist())
+    assert pairs.groups.unique().tolist() == [0, 1, 2, 3]
+    others = pairs.without([0, 3])
+    assert others.groups.unique().tolist() == [1, 2]
+    kept = (pairs.groups == 1) | (pairs.groups == 2)
+    for name in ('spoiled', 'unspoiled', 'is_spoiled', 'condition'):
+        assert torch.equal(getattr(others, name), getattr(pairs, name)[kept])
+
+
+@pytest.mark.parametrize(
+    ('kinds', 'images', 'can_leave_out'),
+    [
+        (('memory_bank', 'restored'), 2, True),
+        (('memory_bank',), 2, True),
+        (('memory_bank',), 1, False),
+        (('restored',), 2, False),
+        (('memory_bank', 'nearest'), 2, False),
+    ],
+)
+def test_only_memory_banks_forget_images(kinds, images, can_leave_out):
+    few = FEW | {'restoring_steps': 1, 'flow_steps': 1}
+    config = RestorationConfig(**few, backbone=('pixels',), reference_images=kinds)
+    report = fit(RestorationDetector(config), good_images(images))
+    assert (report.leave_out is not None) == can_leave_out
+    assert METHOD.can_leave_out(config) == (can_leave_out or images == 1)
 
 
 @pytest.mark.parametrize('kinds', [('memory_bank', 'restored'), ('restored',)], ids=str)
