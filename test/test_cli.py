@@ -178,8 +178,8 @@ def test_one_model_is_trained_on_several_classes(two_kinds, tmp_path, outcome, m
     assert 'trained timenet on 8 images at 64x64 px' in out
     assert 'reflow 1: curvature' in out
     for name in ('dark', 'light'):
-        assert f'{name}: 4 good parts scored' in out
-        assert f'{name}: thresholds: uncertain from' in out
+        assert f'{name}: 4 good parts, scored by models that had not seen them' in out
+        assert f'{name}: uncertain from' in out
     # What an interrupted training goes on from is not needed any more.
     assert not kept.exists()
     assert [part_class.name for part_class in load_artifact(model)[1].classes] == ['dark', 'light']

@@ -10,8 +10,8 @@ SUMMARY = 'recalibrate a model with more good parts'
 DESCRIPTION = """\
 Recalibrate the thresholds of a model with more images of good parts, and replace the file. More
 parts bring the share of rejected good parts closer to the requested rate. Images that the model was
-trained on, or that were added before, change nothing. The previous model is kept as
-MODEL.before."""
+trained on, or that were added before, change nothing. The previous model is kept as MODEL.before,
+or MODEL.before_2 and so on if there is one."""
 EXAMPLE = 'calibrate model.safetensors more_good_parts/'
 
 

@@ -57,6 +57,8 @@ class Training:
         detector: Trained detector on the CPU.
         manifest: Its manifest, with calibrated thresholds.
         report: Losses of the detector's own training (not of those for calibration).
+        held_out: Index of each image that was held out, and its score by a detector that had not
+            seen it.
         outliers: Images that differ from the others as a defective part does: index and held-out
             score of each, the worst first.
         duplicates: Images that show the same part as another one: index of each, and of the first
@@ -69,6 +71,7 @@ class Training:
     detector: Detector
     manifest: Manifest
     report: FitReport
+    held_out: dict[int, float]
     outliers: dict[int, float]
     duplicates: dict[int, int]
     warnings: list[str]
@@ -216,6 +219,13 @@ def train(
         detector=detector,
         manifest=manifest,
         report=report,
+        held_out={
+            setup.used[index]: score
+            for of_class in held_out
+            for index, score in zip(
+                of_class.indices.tolist(), of_class.scores.image_scores.tolist(), strict=True
+            )
+        },
         outliers=_outliers(setup, held_out),
         duplicates=setup.duplicates,
         warnings=_warnings(setup),

@@ -4,6 +4,7 @@
 
 import argparse
 from collections.abc import Sequence
+import itertools
 from pathlib import Path
 import shutil
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.accept:
         _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])
-    previous = model.with_name(f'{model.name}.before')
+    previous = _free_name(model)
     with atomic_write(previous) as temporary:
         shutil.copyfile(model, temporary)
     save_artifact(model, detector, renewed)
@@ -59,20 +60,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _free_name(model: Path) -> Path:
+    """Return a file name for the previous model; earlier ones are kept."""
+    previous = model.with_name(f'{model.name}.before')
+    for number in itertools.count(2):
+        if not previous.exists():
+            break
+        previous = model.with_name(f'{model.name}.before_{number}')
+    return previous
+
+
 def _require_good_parts(
     paths: Sequence[Path], images: ImageFiles, before: PartClass, after: PartClass
 ) -> None:
     """Refuse images that look defective: they would raise the thresholds for all later parts."""
     found = find_suspicious_images(before, after)
     if found:
-        names = ', '.join(
+        named = [
             f'{path} ({found[digest]:.4g})'
             for path, image in zip(paths, images, strict=True)
             if (digest := image_digest(image)) in found
-        )
+        ]
         msg = (
-            f'{names}: they look defective compared with the known good parts (defect from '
-            f'{before.thresholds.defect:.4g}): leave them out, or give --accept if a person has '
-            'inspected all of these images'
+            f'{len(named)} of {len(paths)} images look defective compared with the known good '
+            f'parts (defect from {before.thresholds.defect:.4g}): leave them out, or give --accept '
+            f'if a person has inspected all of these images: {", ".join(named)}'
         )
         raise ValueError(msg)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 from flow_anomaly_ros import data_parallel
 from flow_anomaly_ros.data.output_files import require_writable
@@ -24,6 +25,7 @@ from flow_anomaly_ros.runtime.training import train, Training
 from flow_anomaly_ros.runtime.training_data import load_dataset
 from flow_anomaly_ros.runtime.training_progress import JsonProgress, StageProgress
 from flow_anomaly_ros.runtime.training_request import TrainingRequest
+from flow_anomaly_ros.scoring.calibration import COVERAGE, rate_interval
 import numpy as np
 
 
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         training.checkpoints.clear()
     if training.report.losses:
         save_loss_curve(loss_curve, training.report)
-    lines = [*training.report.notes, *summary(training)]
+    lines = [*training.report.notes, *summary(training, dataset.paths)]
     warned = warnings(training, dataset.paths)
     if is_json:
         print(json.dumps({'summary': [*lines, *warned]}))
@@ -111,8 +113,14 @@ def request_of(arguments: argparse.Namespace) -> tuple[TrainingRequest, list[str
     return request, notes
 
 
-def summary(training: Training) -> list[str]:
-    """Summarise the training and what the thresholds are based on, a line each."""
+def summary(training: Training, paths: Sequence[Path]) -> list[str]:
+    """Summarise the training and what the thresholds are based on, a line each.
+
+    Args:
+        training: The training.
+        paths: Files of its images.
+    """
+    highest = max(training.held_out, key=lambda index: training.held_out[index])
     manifest = training.manifest
     height, width = manifest.input_size
     tiles = f', in tiles of {manifest.tile} px,' if manifest.tile else ''
@@ -120,6 +128,7 @@ def summary(training: Training) -> list[str]:
         f'trained {manifest.method} on {manifest.training["images"]} images at '
         f'{width}x{height} px{tiles} in {manifest.training["seconds"]} s',
         *(line for part_class in manifest.classes for line in _class_lines(part_class)),
+        f'the good part with the highest score is {paths[highest]}',
     ]
 
 
@@ -148,8 +157,28 @@ def warnings(training: Training, paths: Sequence[Path]) -> list[str]:
 def _class_lines(part_class: PartClass) -> list[str]:
     scores, limits = np.array(part_class.calibration_scores), part_class.thresholds
     name = f'{part_class.name}: ' if part_class.name else ''
+    if len(scores) == 1:
+        return [
+            f'{name}the only good part scored {scores[0]:.4g}, by a model that had seen it',
+            f'{name}defect from {limits.defect:.4g}, which is a guess: add good parts',
+        ]
     return [
-        f'{name}{len(scores)} good parts scored {scores.min():.4g} to {scores.max():.4g}, '
-        f'median {np.median(scores):.4g}',
-        f'{name}thresholds: uncertain from {limits.uncertain:.4g}, defect from {limits.defect:.4g}',
+        f'{name}{len(scores)} good parts, scored by models that had not seen them: '
+        f'{scores.min():.4g} to {scores.max():.4g}, median {np.median(scores):.4g}',
+        f'{name}uncertain from {limits.uncertain:.4g}: {_expected(part_class, "uncertain")}',
+        f'{name}defect from {limits.defect:.4g}: {_expected(part_class, "defect")}',
     ]
+
+
+def _expected(part_class: PartClass, threshold: str) -> str:
+    """Say how many good parts reach a threshold, and how little is known of it."""
+    calibration: dict[str, Any] = part_class.calibration
+    mean, low, high = rate_interval(
+        np.array(part_class.calibration_scores),
+        getattr(part_class.thresholds, threshold),
+        calibration['spread'],
+    )
+    return (
+        f'about {mean:.1%} of good parts will reach it ({low:.1%} to {high:.1%} with a probability '
+        f'of {COVERAGE:.0%})'
+    )
