@@ -503,6 +503,17 @@ def test_an_accepted_part_passes_after_calibration(painted, model_file, tmp_path
     assert 'ok ' in outcome('predict', model, painted)[1]
 
 
+def test_every_previous_model_is_kept(painted, parts, model_file, tmp_path, outcome):
+    model = tmp_path / 'model.safetensors'
+    shutil.copy(model_file, model)
+    outcome('calibrate', model, parts / 'test' / 'good')
+    second = model.read_bytes()
+    _, out, _ = outcome('calibrate', '--accept', model, painted)
+    assert f'the previous model is {model}.before_2' in out
+    assert (tmp_path / 'model.safetensors.before').read_bytes() == model_file.read_bytes()
+    assert (tmp_path / 'model.safetensors.before_2').read_bytes() == second
+
+
 def test_calibrate_refuses_invalid_arguments(refused, parts, model_file, tmp_path):
     assert 'no model file' in refused(
         'calibrate', tmp_path / 'none.safetensors', parts / 'test/good'
@@ -519,9 +530,11 @@ def test_calibrate_refuses_a_defect_without_accept(refused, painted, parts, mode
     shutil.copy(model_file, model)
     before = model.read_bytes()
     line = refused('calibrate', model, painted, parts / 'test/good')
-    assert line.startswith(f'flow-anomaly: {painted} (')
+    assert line.startswith('flow-anomaly: 1 of 4 images look defective')
+    assert f'--accept if a person has inspected all of these images: {painted} (' in line
     assert 'good/00' not in line
-    assert '--accept' in line
+    # One by itself is refused as well.
+    assert f': {painted} (' in refused('calibrate', model, painted)
     assert model.read_bytes() == before
 
 
