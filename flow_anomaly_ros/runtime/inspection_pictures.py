@@ -48,8 +48,14 @@ def _judged(image: np.ndarray, inspection: Inspection) -> dict[str, np.ndarray]:
     overlay = draw_overlay(
         image, inspection.mask, inspection.regions, inspection.verdict, inspection.image_score
     )
-    heat = heat_map(inspection.score_map, 0, HEAT_RANGE * inspection.thresholds.region)
-    return {'image': image, 'score map': heat, 'mask': inspection.mask, 'overlay': overlay}
+    high = HEAT_RANGE * inspection.thresholds.region
+    heat = f'score map, 0 to {high:.3g}'
+    return {
+        'image': image,
+        heat: heat_map(inspection.score_map, 0, high),
+        'mask': inspection.mask,
+        'overlay': overlay,
+    }
 
 
 def unique_name(name: str, taken: set[str]) -> str:

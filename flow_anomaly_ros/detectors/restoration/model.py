@@ -602,9 +602,10 @@ class RestorationDetector(Detector):
         if self.config.needs_decoder and not self.config.has_decoder:
             return []
         restoration = self.restore(images)
+        pose = ', registered' if self.registration.is_active else ''
         return [
             {
-                f'scale {scale:g}': scaled,
+                f'scale {scale:g}{pose}': scaled,
                 'restored': restored,
                 **{
                     f'reference: {kind}': images_of_kind[index]
