@@ -100,18 +100,21 @@ def find_regions(
 
 
 def hysteresis_mask(
-    score_map: np.ndarray, low: float, high: float, min_area: int = 1
+    score_map: np.ndarray, low: float, high: float, min_area: int = 1, share: float = 0.0
 ) -> np.ndarray:
     """Keep the pixels above `low` whose 8-connected region reaches `high`.
 
     The double threshold of Canny, "A computational approach to edge detection", PAMI 8, 1986: weak
-    pixels count only where they touch strong ones. NaN pixels belong to no region.
+    pixels count only where they touch strong ones. NaN pixels belong to no region. With a `share`,
+    regions are then cut down to their own highest scores: a score map is smooth, so that a strong
+    defect exceeds any fixed threshold far around it.
 
     Args:
         score_map: HxW floats, larger = more anomalous.
         low: A region's pixels have scores > low.
         high: A region's largest score is >= high; high >= low.
         min_area: Regions with fewer pixels are dropped.
+        share: A region's pixels have at least this share of its largest score, in [0, 1].
 
     Returns:
         HxW uint8 mask, 0 or 255.
@@ -132,7 +135,29 @@ def hysteresis_mask(
     kept &= stats[:, cv2.CC_STAT_AREA] >= min_area
     # A pixel equal to both thresholds is background (label 0) but marks that label as strong.
     kept[0] = False
+    if share > 0:
+        return _cut_down(score_map, labels, stats, kept, min_area, share)
     return np.where(kept, np.uint8(255), np.uint8(0)).take(np.asarray(labels, dtype=np.int32))
+
+
+def _cut_down(
+    score_map: np.ndarray,
+    labels: np.ndarray,
+    stats: np.ndarray,
+    kept: np.ndarray,
+    min_area: int,
+    share: float,
+) -> np.ndarray:
+    """Keep the pixels of regions with at least a share of the region's largest score."""
+    mask = np.zeros(score_map.shape, np.uint8)
+    for label in np.flatnonzero(kept):
+        x, y, width, height, _ = stats[label]
+        box = slice(y, y + height), slice(x, x + width)
+        inside, scores = labels[box] == label, score_map[box]
+        inside &= scores >= share * scores[inside].max()
+        if np.count_nonzero(inside) >= min_area:
+            mask[box][inside] = 255
+    return mask
 
 
 def _outer_contours(binary: np.ndarray) -> list[np.ndarray]:

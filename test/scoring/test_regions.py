@@ -178,3 +178,16 @@ def test_hysteresis_refuses_bad_input():
     for low, high in [(2, 1), (math.nan, 1), (0, math.nan)]:
         with pytest.raises(ValueError, match='give numbers with low <= high'):
             hysteresis_mask(np.zeros((5, 5), np.float32), low, high)
+
+
+def test_regions_are_cut_down_to_a_share_of_their_own_maximum():
+    rows, columns = np.mgrid[:60, :60]
+    strong = 10 * np.exp(-((rows - 20) ** 2 + (columns - 20) ** 2) / 50)
+    weak = 2 * np.exp(-((rows - 45) ** 2 + (columns - 45) ** 2) / 50)
+    scores = (strong + weak).astype(np.float32)
+    mask = hysteresis_mask(scores, 0.5, 1.0, share=0.6)
+    first, second = find_regions(scores, mask)
+    # A Gaussian of 5 px falls to 60 % within 5 px.
+    assert first.width == second.width == 11
+    assert hysteresis_mask(scores, 0.5, 1.0).sum() > 3 * mask.sum()
+    assert not hysteresis_mask(scores, 0.5, 1.0, min_area=100, share=0.6).any()

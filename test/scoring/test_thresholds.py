@@ -12,10 +12,10 @@ LIMITS = Thresholds(defect=2.0, uncertain=1.5, region=2.0, pixel=1.0)
 
 
 def score_map(peak=None):
-    """Scores of 0.5, with a 3 x 3 hill of 1.2 around one peak."""
+    """Scores of 0.5, with a 3 x 3 hill of 1.2 or 1.6 around one peak."""
     scores = np.full((10, 12), 0.5, np.float32)
     if peak is not None:
-        scores[4:7, 5:8] = 1.2
+        scores[4:7, 5:8] = 1.6 if peak > 2 else 1.2
         scores[5, 6] = peak
     return scores
 
