@@ -241,10 +241,11 @@ def test_without_a_memory_bank_flow_and_time_decide():
 
 def test_a_detector_forgets_images_within_a_context():
     images = good_images(4)
-    config = RestorationConfig(
-        **FEW, backbone=('pixels',), reference_images=('memory_bank', 'restored')
+    few = FEW | {'restoring_steps': 10}
+    kinds = 'memory_bank', 'restored'
+    detector = RestorationDetector(
+        RestorationConfig(**few, backbone=('pixels',), reference_images=kinds)
     )
-    detector = RestorationDetector(config)
     report = fit(detector, images)
     assert [[*group] for group in report.leave_out.groups] == [[0], [1], [2], [3]]
     assert set(report.losses) == {'restoring flow'}
