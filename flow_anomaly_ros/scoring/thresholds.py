@@ -14,8 +14,9 @@ import numpy as np
 
 MASK_RULES = ('calibrated', 'mean', 'half')
 # By the rule `calibrated`, regions extend down to this share of their largest score. On generated
-# parts masks then overlap the marked defects 2.4 to 3.5 times as well (intersection over union).
-REGION_SHARE = 0.6
+# parts the intersection over union with the marked defects is 0.13 without it, 0.38 with 0.5 and
+# 0.44 with 0.6, which cuts long scratches and stains short.
+REGION_SHARE = 0.5
 
 
 class Verdict(enum.StrEnum):
