@@ -10,7 +10,7 @@ skipped.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ import torch
 MAX_UNUSED = 100
 # Sets whose test images score unlike their training images in this share of cases by chance.
 SHIFT_LEVEL = 0.05
+GROUPS = 'unused', 'good', 'defective'
 Run = dict[str, Any]
 
 
@@ -68,7 +69,8 @@ def inspect_set(data: Path, images: int, seed: int) -> Run:
     request = TrainingRequest(options={'decoder_steps': 0}, seed=seed, device='cpu')
     training = train(request, TrainingDataset(good.images))
     engine = Engine.of(training.detector, training.manifest, 'cpu', frozen=True)
-    unused = [path for path in folder.train if path not in set(good.paths)]
+    used = set(good.paths)
+    unused = [path for path in folder.train if path not in used]
     groups = {
         'unused': [unused[i] for i in evenly_spaced_indices(len(unused), MAX_UNUSED)],
         'good': [sample.path for sample in folder.test if not sample.is_defect],
@@ -107,10 +109,18 @@ def table(folder: Path, images: int) -> str:
         'alike',
         'defective: ok, uncertain, defect',
     ]
-    rows = [[name, str(len(of_set)), *_cells(of_set)] for name, of_set in runs.items()]
+    rows = [
+        [
+            name,
+            str(len(of_set)),
+            *_cells({group: _shares(of_set, group) for group in GROUPS}, _alike(of_set)),
+        ]
+        for name, of_set in runs.items()
+    ]
     every = [run for of_set in runs.values() for run in of_set]
     # Sets count alike, however many seeds there are.
-    rows.append(['**mean**', '', *_mean_cells([*runs.values()])])
+    means = {group: np.mean([_shares(x, group) for x in runs.values()], 0) for group in GROUPS}
+    rows.append(['**mean**', '', *_cells(means, '')])
     lines = [heads, ['---'] * len(heads), *rows]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n\n' + _coverage(every)
 
@@ -121,30 +131,22 @@ def _shares(of_set: Sequence[Run], group: str) -> np.ndarray:
     return (counts / counts.sum(1, keepdims=True)).mean(0)
 
 
-def _cells(of_set: Sequence[Run]) -> list[str]:
-    unused, good, defective = (_shares(of_set, x) for x in ('unused', 'good', 'defective'))
+def _alike(of_set: Sequence[Run]) -> str:
+    """Count the runs in which unused training images and good test images score alike."""
     alike = [
         ks_2samp(run['scores']['unused'], run['scores']['good']).pvalue >= SHIFT_LEVEL
         for run in of_set
     ]
-    return [
-        f'{100 * unused[2]:.1f}, {100 * (1 - unused[0]):.1f}',
-        f'{100 * good[2]:.1f}, {100 * (1 - good[0]):.1f}',
-        f'{sum(alike)} of {len(alike)}',
-        ', '.join(f'{100 * share:.1f}' for share in defective),
-    ]
+    return f'{sum(alike)} of {len(alike)}'
 
 
-def _mean_cells(sets: Sequence[Sequence[Run]]) -> list[str]:
-    unused, good, defective = (
-        np.mean([_shares(of_set, group) for of_set in sets], 0)
-        for group in ('unused', 'good', 'defective')
-    )
+def _cells(shares: Mapping[str, np.ndarray], alike: str) -> list[str]:
+    unused, good, defective = (100 * shares[group] for group in GROUPS)
     return [
-        f'{100 * unused[2]:.1f}, {100 * (1 - unused[0]):.1f}',
-        f'{100 * good[2]:.1f}, {100 * (1 - good[0]):.1f}',
-        '',
-        ', '.join(f'{100 * share:.1f}' for share in defective),
+        f'{unused[2]:.1f}, {100 - unused[0]:.1f}',
+        f'{good[2]:.1f}, {100 - good[0]:.1f}',
+        alike,
+        ', '.join(f'{share:.1f}' for share in defective),
     ]
 
 

@@ -48,7 +48,7 @@ def find_duplicates(signatures: Sequence[np.ndarray]) -> dict[int, int]:
     firsts: list[int] = []
     duplicates = {}
     for index, row in enumerate(distances):
-        first = next((other for other in firsts if row[other] <= limit), None)
+        first = next((earlier for earlier in firsts if row[earlier] <= limit), None)
         if first is None:
             firsts.append(index)
         else:

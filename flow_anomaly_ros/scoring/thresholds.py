@@ -131,24 +131,25 @@ def classify(
         maximum score, and the verdict.
     """
     height, width = size or score_map.shape
-    low, high = _mask_limits(score_map if roi is None else score_map[roi], thresholds)
-    score_map = _shrink_keeping_maxima(score_map, (height, width))
-    area_ratio = score_map.size / (height * width)
-    min_area = math.ceil(area_ratio * thresholds.min_area)
     # A part must never pass because a network or an image is broken.
     is_finite = math.isfinite(image_score)
     is_ok = is_finite and image_score < thresholds.uncertain
     is_calibrated = thresholds.rule == 'calibrated'
     if is_ok and is_calibrated:
         return np.zeros((height, width), np.uint8), (), Verdict.OK
+    low, high = _mask_limits(score_map if roi is None else score_map[roi], thresholds)
+    score_map = _shrink_keeping_maxima(score_map, (height, width))
+    area_ratio = score_map.size / (height * width)
+    min_area = math.ceil(area_ratio * thresholds.min_area)
     share = REGION_SHARE if is_calibrated else 0.0
     mask, regions = _make_mask(score_map, low, high, min_area, share, (height, width))
     is_defect = is_finite and image_score >= thresholds.defect and len(regions) > 0
     verdict = Verdict.OK if is_ok else Verdict.DEFECT if is_defect else Verdict.UNCERTAIN
-    highest = score_map.max(initial=0, where=np.isfinite(score_map))
-    if not regions and is_calibrated and highest > 0:
-        low = min(low, share * highest)
-        mask, regions = _make_mask(score_map, low, highest, 1, share, (height, width))
+    if not regions and is_calibrated:
+        highest = score_map.max(initial=0, where=np.isfinite(score_map))
+        if highest > 0:
+            low = min(low, share * highest)
+            mask, regions = _make_mask(score_map, low, highest, 1, share, (height, width))
     return mask, regions, verdict
 
 

@@ -4,7 +4,6 @@
 
 import argparse
 from collections.abc import Sequence
-import itertools
 from pathlib import Path
 import shutil
 
@@ -15,6 +14,7 @@ from flow_anomaly_ros.data.output_files import require_writable
 from flow_anomaly_ros.runtime.artifact import load_artifact, save_artifact
 from flow_anomaly_ros.runtime.calibration import find_suspicious_images, image_digest, recalibrate
 from flow_anomaly_ros.runtime.device import limit_threads, select_device
+from flow_anomaly_ros.runtime.inspection_pictures import unique_name
 from flow_anomaly_ros.runtime.manifest import PartClass
 
 
@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.accept:
         _require_good_parts(paths, images, manifest.classes[index], renewed.classes[index])
-    previous = _free_name(model)
+    # Earlier ones are kept.
+    taken = {path.name for path in model.parent.iterdir()}
+    previous = model.with_name(unique_name(f'{model.name}.before', taken))
     with atomic_write(previous) as temporary:
         shutil.copyfile(model, temporary)
     save_artifact(model, detector, renewed)
@@ -58,16 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
         f'defect from {new.defect:.4g} (was {old.defect:.4g}); the previous model is {previous}'
     )
     return 0
-
-
-def _free_name(model: Path) -> Path:
-    """Return a file name for the previous model; earlier ones are kept."""
-    previous = model.with_name(f'{model.name}.before')
-    for number in itertools.count(2):
-        if not previous.exists():
-            break
-        previous = model.with_name(f'{model.name}.before_{number}')
-    return previous
 
 
 def _require_good_parts(

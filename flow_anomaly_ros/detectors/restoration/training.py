@@ -145,7 +145,7 @@ class _Training:
         self.is_similar = False
         # Of each scale, distances of an image of each group from the other groups, Gx1xhxw.
         self.distances: list[Tensor] = []
-        # Trains a restoring flow that does not see every FLOW_FOLDS-th group, from a first one on.
+        # Restoring flow that has not seen a group; trained when it is first asked for.
         self.flow_without: Callable[[int], RestoringFlow] | None = None
 
     def train(self) -> None:
@@ -208,6 +208,7 @@ class _Training:
         train_restoring_flow(flow, pairs, config, context)
         folds = min(FLOW_FOLDS, len(self.groups))
 
+        @functools.cache
         def train_without(fold: int) -> RestoringFlow:
             other, stage = copy.deepcopy(untrained), f'restoring flow, fold {fold + 1} of {folds}'
             others = pairs.without(range(fold, len(self.groups), folds))
@@ -218,7 +219,7 @@ class _Training:
             del context.report.losses[stage]
             return other.eval()
 
-        self.flow_without = functools.cache(train_without)
+        self.flow_without = lambda group: train_without(group % folds)
 
     @contextlib.contextmanager
     def without(self, group: int) -> Iterator[None]:
@@ -230,7 +231,7 @@ class _Training:
         self._hold_out(self.groups[group])
         self._normalize_by([index for index in range(len(self.groups)) if index != group])
         if self.flow_without is not None:
-            detector.restoring_flow = self.flow_without(group % min(FLOW_FOLDS, len(self.groups)))
+            detector.restoring_flow = self.flow_without(group)
         try:
             yield
         finally:
